@@ -1,0 +1,1 @@
+"""Millrace: the feed engine that a team can run itself."""

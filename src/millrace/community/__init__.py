@@ -1,0 +1,1 @@
+"""Members, posts, threads, follows, blocks and visibility: the domain the other rooms serve."""

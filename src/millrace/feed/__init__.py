@@ -1,0 +1,1 @@
+"""What to show: retrieval, ranking, freshness, and why."""

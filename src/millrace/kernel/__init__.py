@@ -1,0 +1,1 @@
+"""Clock, ids, errors, hashing and randomness: what every room may use."""

@@ -1,0 +1,1 @@
+"""Everything that measures: one file per command of the benchmarks."""

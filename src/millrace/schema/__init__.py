@@ -1,0 +1,1 @@
+"""The database schema as package data; imported by nobody."""

@@ -1,0 +1,479 @@
+-- The beginning: everything of the first whole path.
+-- Rules that hold for every table of community data:
+--   * community_id is the first column of the primary key: it is the shard key.
+--   * ids are time-ordered 64-bit numbers made outside (kernel/ids.py); there are no sequences,
+--     so that a community can move between shards.
+--   * rows live with the actor's community, counters live with the post.
+--   * system_version is raised by a trigger on every write and never restarts, not even when a
+--     key is deleted and inserted again.
+
+-- ---------------------------------------------------------------- store: versions and notices
+
+-- The version memory of deleted keys. It carries community_id first, so it moves with a community.
+create table tombstone (
+    community_id    bigint      not null,
+    table_name      text        not null,
+    key             text        not null,
+    system_version  bigint      not null,
+    deleted_at      timestamptz not null default now(),
+    primary key (community_id, table_name, key)
+);
+
+-- The key of a row as text, from the columns that the trigger names.
+create function key_of(line jsonb, columns text[]) returns text
+language sql immutable as $$
+    select string_agg(line ->> name, '/' order by place)
+      from unnest(columns) with ordinality as named (name, place)
+$$;
+
+-- Raises the version before every write, and remembers it on delete.
+create function raise_version() returns trigger language plpgsql as $$
+declare
+    remembered bigint;
+    line jsonb;
+begin
+    if tg_op = 'UPDATE' then
+        new.system_version := old.system_version + 1;
+        return new;
+    end if;
+    if tg_op = 'DELETE' then
+        line := to_jsonb(old);
+        insert into tombstone (community_id, table_name, key, system_version)
+        values (old.community_id, tg_table_name, key_of(line, tg_argv), old.system_version + 1)
+        on conflict (community_id, table_name, key) do update
+            set system_version = greatest(tombstone.system_version, excluded.system_version),
+                deleted_at = excluded.deleted_at;
+        return old;
+    end if;
+    line := to_jsonb(new);
+    select system_version into remembered
+      from tombstone
+     where community_id = new.community_id and table_name = tg_table_name
+       and key = key_of(line, tg_argv);
+    new.system_version := coalesce(remembered, 0) + 1;
+    return new;
+end
+$$;
+
+-- The look above runs before the unique index makes an insert wait for a delete in flight. This
+-- second look runs after it: an insert that overtook a delete is refused and tried again.
+create function verify_version() returns trigger language plpgsql as $$
+begin
+    if exists (
+        select from tombstone
+         where community_id = new.community_id and table_name = tg_table_name
+           and key = key_of(to_jsonb(new), tg_argv)
+           and system_version >= new.system_version
+    ) then
+        raise exception 'the key was deleted while it was being inserted; try again'
+            using errcode = 'serialization_failure';
+    end if;
+    return null;
+end
+$$;
+
+-- Tells every process what changed: 'table|op|community_id|key'. Bulk work sets millrace.quiet
+-- and sends one notice at its end. The change stream takes this place one rung up.
+create function announce() returns trigger language plpgsql as $$
+declare
+    line jsonb;
+begin
+    if coalesce(current_setting('millrace.quiet', true), '') = 'on' then
+        return null;
+    end if;
+    line := case when tg_op = 'DELETE' then to_jsonb(old) else to_jsonb(new) end;
+    perform pg_notify('millrace_changes', concat_ws('|', tg_table_name, lower(left(tg_op, 1)),
+                      line ->> 'community_id', key_of(line, tg_argv)));
+    return null;
+end
+$$;
+
+-- ---------------------------------------------------------------- community
+
+create table community (
+    community_id    bigint      primary key,
+    external_id     text        not null unique,
+    name            text        not null,
+    description     text        not null default '',
+    language        text        not null default 'en',
+    place           text        not null default '',
+    created_at      timestamptz not null,
+    system_version  bigint      not null default 0
+);
+
+-- Whose posts for audience 'nearby' a community also sees. Directed: a row each way for both.
+create table nearby (
+    community_id    bigint      not null,
+    neighbour_id    bigint      not null,
+    created_at      timestamptz not null default now(),
+    system_version  bigint      not null default 0,
+    primary key (community_id, neighbour_id)
+);
+
+create table member (
+    community_id    bigint      not null,
+    member_id       bigint      not null,
+    external_id     text        not null,
+    handle          text        not null,
+    display_name    text        not null,
+    headline        text        not null default '',
+    about           text        not null default '',
+    skills          text[]      not null default '{}',
+    place           text        not null default '',
+    languages       text[]      not null default '{}',
+    role            text        not null default 'member' check (role in ('member', 'moderator')),
+    joined_at       timestamptz not null,
+    removed_at      timestamptz,
+    removed_by      text,
+    removed_reason  text,
+    system_version  bigint      not null default 0,
+    primary key (community_id, member_id),
+    unique (community_id, external_id),
+    unique (community_id, handle),
+    check ((removed_at is null) = (removed_by is null))
+);
+
+create table post (
+    community_id    bigint      not null,
+    post_id         bigint      not null,
+    external_id     text        not null,
+    author_id       bigint      not null,
+    kind            text        not null default 'note'
+                    check (kind in ('note', 'question', 'event', 'listing', 'link', 'alert')),
+    title           text        not null default '',
+    text            text        not null,
+    link            text        not null default '',
+    topics          text[]      not null default '{}',
+    language        text        not null default 'en',
+    audience        text        not null default 'community'
+                    check (audience in ('community', 'nearby', 'public')),
+    created_at      timestamptz not null,
+    edited_at       timestamptz,
+    removed_at      timestamptz,
+    removed_by      text,
+    removed_reason  text,
+    system_version  bigint      not null default 0,
+    primary key (community_id, post_id),
+    unique (community_id, external_id),
+    foreign key (community_id, author_id) references member (community_id, member_id),
+    check ((removed_at is null) = (removed_by is null))
+);
+-- An author's page and the network source: newest posts of one author.
+create index post_by_author on post (community_id, author_id, post_id desc);
+
+-- Counters apart from the text: they change often, and must not raise the post's version.
+create table post_counter (
+    community_id    bigint      not null,
+    post_id         bigint      not null,
+    views           bigint      not null default 0,
+    clicks          bigint      not null default 0,
+    long_dwells     bigint      not null default 0,
+    likes           bigint      not null default 0,
+    comments        bigint      not null default 0,
+    shares          bigint      not null default 0,
+    hides           bigint      not null default 0,
+    reports         bigint      not null default 0,
+    system_version  bigint      not null default 0,
+    primary key (community_id, post_id)
+);
+
+create table member_counter (
+    community_id    bigint      not null,
+    member_id       bigint      not null,
+    followers       bigint      not null default 0,
+    posts           bigint      not null default 0,
+    views           bigint      not null default 0,
+    likes           bigint      not null default 0,
+    system_version  bigint      not null default 0,
+    primary key (community_id, member_id)
+);
+
+-- Where a number stands among its community's: 99 rising cuts, cut i is the i-th percentile.
+-- Refreshed as numbers move; a percentile is a binary search in it, never a scan.
+create table percentile_scale (
+    community_id    bigint      not null,
+    metric          text        not null,
+    cuts            float8[]    not null check (cardinality(cuts) = 99),
+    samples         bigint      not null,
+    made_at         timestamptz not null,
+    primary key (community_id, metric)
+);
+
+-- A comment lives with its author's community; the post may be of another one.
+create table comment (
+    community_id      bigint      not null,
+    comment_id        bigint      not null,
+    external_id       text        not null,
+    author_id         bigint      not null,
+    post_community_id bigint      not null,
+    post_id           bigint      not null,
+    parent_id         bigint,
+    text              text        not null,
+    created_at        timestamptz not null,
+    edited_at         timestamptz,
+    removed_at        timestamptz,
+    removed_by        text,
+    removed_reason    text,
+    system_version    bigint      not null default 0,
+    primary key (community_id, comment_id),
+    unique (community_id, external_id),
+    foreign key (community_id, author_id) references member (community_id, member_id),
+    check ((removed_at is null) = (removed_by is null))
+);
+-- A post's thread in the order of writing.
+create index comment_by_post on comment (post_community_id, post_id, comment_id);
+
+create table reaction (
+    community_id      bigint      not null,
+    member_id         bigint      not null,
+    post_community_id bigint      not null,
+    post_id           bigint      not null,
+    kind              text        not null default 'like' check (kind in ('like')),
+    created_at        timestamptz not null,
+    system_version    bigint      not null default 0,
+    primary key (community_id, member_id, post_community_id, post_id, kind)
+);
+
+create table follow (
+    community_id        bigint      not null,
+    member_id           bigint      not null,
+    target_community_id bigint      not null,
+    target_id           bigint      not null,
+    created_at          timestamptz not null,
+    system_version      bigint      not null default 0,
+    primary key (community_id, member_id, target_community_id, target_id),
+    check (community_id <> target_community_id or member_id <> target_id)
+);
+-- A member's followers.
+create index follow_by_target on follow (target_community_id, target_id);
+
+-- Blocks hold both ways: neither sees the other.
+create table block (
+    community_id        bigint      not null,
+    member_id           bigint      not null,
+    target_community_id bigint      not null,
+    target_id           bigint      not null,
+    created_at          timestamptz not null,
+    system_version      bigint      not null default 0,
+    primary key (community_id, member_id, target_community_id, target_id),
+    check (community_id <> target_community_id or member_id <> target_id)
+);
+-- Who blocked me: the other direction of the same rule.
+create index block_by_target on block (target_community_id, target_id);
+
+create table mute (
+    community_id        bigint      not null,
+    member_id           bigint      not null,
+    target_community_id bigint      not null,
+    target_id           bigint      not null,
+    created_at          timestamptz not null,
+    system_version      bigint      not null default 0,
+    primary key (community_id, member_id, target_community_id, target_id),
+    check (community_id <> target_community_id or member_id <> target_id)
+);
+
+-- Logs: written once, read as one member's history by time. The natural key makes a repeated
+-- batch harmless.
+create table impression (
+    community_id      bigint      not null,
+    member_id         bigint      not null,
+    shown_at          timestamptz not null,
+    post_community_id bigint      not null,
+    post_id           bigint      not null,
+    surface           text        not null default 'feed',
+    position          integer     not null check (position >= 0),
+    served_feed_id    bigint,
+    app_version       text        not null default '',
+    primary key (community_id, member_id, shown_at, post_community_id, post_id, surface)
+);
+
+create table engagement (
+    community_id      bigint      not null,
+    member_id         bigint      not null,
+    happened_at       timestamptz not null,
+    post_community_id bigint      not null,
+    post_id           bigint      not null,
+    kind              text        not null check (kind in
+                      ('click', 'long_dwell', 'like', 'comment', 'share', 'hide', 'mute', 'block', 'report')),
+    surface           text        not null default 'feed',
+    position          integer     check (position >= 0),
+    dwell_ms          integer     check (dwell_ms >= 0),
+    app_version       text        not null default '',
+    primary key (community_id, member_id, happened_at, post_community_id, post_id, kind)
+);
+
+-- ---------------------------------------------------------------- community: who is who
+
+-- People who run the installation; they are not members of a community.
+create table operator_account (
+    name            text        primary key,
+    role            text        not null check (role in ('operator', 'release_manager')),
+    created_at      timestamptz not null,
+    disabled_at     timestamptz,
+    disabled_by     text,
+    disabled_reason text
+);
+
+-- Own keys, rotated: the newest signs, retired ones verify until their last token has expired.
+create table signing_key (
+    key_id          text        primary key,
+    algorithm       text        not null,
+    private_pem     text        not null,
+    public_pem      text        not null,
+    created_at      timestamptz not null,
+    retired_at      timestamptz
+);
+
+create table revoked_token (
+    token_id        text        primary key,
+    subject         text        not null,
+    revoked_at      timestamptz not null,
+    revoked_by      text        not null,
+    reason          text        not null,
+    expires_at      timestamptz not null
+);
+
+-- ---------------------------------------------------------------- feed
+
+-- Vectors are fp16 bytes, little endian, searched in memory: no extension is needed.
+create table post_embedding (
+    community_id    bigint      not null,
+    post_id         bigint      not null,
+    model_version   text        not null,
+    prompt_version  text        not null,
+    prompt_hash     text        not null,
+    source_version  bigint      not null,
+    position        pg_lsn      not null,
+    vector          bytea       not null,
+    made_at         timestamptz not null,
+    primary key (community_id, post_id, model_version)
+);
+
+create table member_embedding (
+    community_id    bigint      not null,
+    member_id       bigint      not null,
+    model_version   text        not null,
+    prompt_version  text        not null,
+    prompt_hash     text        not null,
+    source_version  bigint      not null,
+    position        pg_lsn      not null,
+    vector          bytea       not null,
+    made_at         timestamptz not null,
+    primary key (community_id, member_id, model_version)
+);
+
+-- A fitted scorer; the newest one serves.
+create table scorer_model (
+    scorer_version  text        primary key,
+    fitted_at       timestamptz not null,
+    examples        bigint      not null,
+    model           jsonb       not null
+);
+
+-- One compressed row per served feed, in daily partitions that retention drops. It stays outside
+-- the publication, so that it never delays an invalidation.
+create table served_feed (
+    community_id    bigint      not null,
+    member_id       bigint      not null,
+    served_feed_id  bigint      not null,
+    served_at       timestamptz not null,
+    surface         text        not null,
+    delivered       integer     not null,
+    post_ids        bigint[]    not null,
+    record          bytea       not null,
+    primary key (community_id, member_id, served_feed_id, served_at)
+) partition by range (served_at);
+
+-- ---------------------------------------------------------------- api
+
+-- What a repeated write with the same key answers.
+create table idempotency_key (
+    subject         text        not null,
+    key             text        not null,
+    request_hash    text        not null,
+    status          integer,
+    headers         jsonb,
+    body            bytea,
+    created_at      timestamptz not null,
+    primary key (subject, key)
+);
+-- Old keys are dropped by age.
+create index idempotency_key_by_age on idempotency_key (created_at);
+
+-- ---------------------------------------------------------------- triggers
+
+create trigger raise_version before insert or update or delete on community
+    for each row execute function raise_version('community_id');
+create trigger verify_version after insert on community
+    for each row execute function verify_version('community_id');
+create trigger announce after insert or update or delete on community
+    for each row execute function announce('community_id');
+
+create trigger raise_version before insert or update or delete on nearby
+    for each row execute function raise_version('neighbour_id');
+create trigger verify_version after insert on nearby
+    for each row execute function verify_version('neighbour_id');
+create trigger announce after insert or update or delete on nearby
+    for each row execute function announce('neighbour_id');
+
+create trigger raise_version before insert or update or delete on member
+    for each row execute function raise_version('member_id');
+create trigger verify_version after insert on member
+    for each row execute function verify_version('member_id');
+create trigger announce after insert or update or delete on member
+    for each row execute function announce('member_id');
+
+create trigger raise_version before insert or update or delete on post
+    for each row execute function raise_version('post_id');
+create trigger verify_version after insert on post
+    for each row execute function verify_version('post_id');
+create trigger announce after insert or update or delete on post
+    for each row execute function announce('post_id');
+
+create trigger raise_version before insert or update or delete on post_counter
+    for each row execute function raise_version('post_id');
+create trigger verify_version after insert on post_counter
+    for each row execute function verify_version('post_id');
+
+create trigger raise_version before insert or update or delete on member_counter
+    for each row execute function raise_version('member_id');
+create trigger verify_version after insert on member_counter
+    for each row execute function verify_version('member_id');
+
+create trigger raise_version before insert or update or delete on comment
+    for each row execute function raise_version('comment_id');
+create trigger verify_version after insert on comment
+    for each row execute function verify_version('comment_id');
+create trigger announce after insert or update or delete on comment
+    for each row execute function announce('comment_id');
+
+create trigger raise_version before insert or update or delete on reaction
+    for each row execute function raise_version('member_id', 'post_community_id', 'post_id', 'kind');
+create trigger verify_version after insert on reaction
+    for each row execute function verify_version('member_id', 'post_community_id', 'post_id', 'kind');
+
+create trigger raise_version before insert or update or delete on follow
+    for each row execute function raise_version('member_id', 'target_community_id', 'target_id');
+create trigger verify_version after insert on follow
+    for each row execute function verify_version('member_id', 'target_community_id', 'target_id');
+
+create trigger raise_version before insert or update or delete on block
+    for each row execute function raise_version('member_id', 'target_community_id', 'target_id');
+create trigger verify_version after insert on block
+    for each row execute function verify_version('member_id', 'target_community_id', 'target_id');
+
+create trigger raise_version before insert or update or delete on mute
+    for each row execute function raise_version('member_id', 'target_community_id', 'target_id');
+create trigger verify_version after insert on mute
+    for each row execute function verify_version('member_id', 'target_community_id', 'target_id');
+
+-- A member's engagement changes the member's own embedding, so the notice names the member.
+create trigger announce after insert on engagement
+    for each row execute function announce('member_id');
+
+-- ---------------------------------------------------------------- the river
+
+-- What the change stream carries: community data, not logs of the feed itself.
+create publication millrace for table
+    community, nearby, member, post, post_counter, member_counter, comment, reaction,
+    follow, block, mute, impression, engagement, tombstone;

@@ -1,0 +1,1 @@
+"""The PostgreSQL ladder: mechanism that knows no room's nouns."""

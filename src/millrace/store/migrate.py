@@ -1,0 +1,77 @@
+"""Forward-only migrations from package data.
+
+A file is `NNNN_name.pre.sql` (before the new code runs; old code keeps working) or
+`NNNN_name.post.sql` (after the last old process is gone). Applied files never change: the
+fingerprint of each is kept and compared.
+"""
+
+from importlib import resources
+from typing import LiteralString, cast
+
+from msgspec import Struct
+
+from millrace.kernel.errors import SetupError
+from millrace.kernel.hashing import fingerprint
+from millrace.store.queries import Query, load
+from millrace.store.router import Router
+
+QUERIES = load("millrace.store")
+
+
+class Migration(Struct, frozen=True):
+    """One step of the schema."""
+
+    name: str
+    fingerprint: str
+    text: str
+
+
+class _Applied(Struct, frozen=True):
+    name: str
+    fingerprint: str
+
+
+def known() -> list[Migration]:
+    """Return the migrations of this release in order."""
+    folder = resources.files("millrace.schema") / "migrations"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    texts = [(f.name.removesuffix(".sql"), f.read_text(encoding="utf-8")) for f in files]
+    return [Migration(name, fingerprint(text.encode()), text) for name, text in texts]
+
+
+async def migrate(router: Router) -> list[str]:
+    """Bring the database to this release in one transaction; return the names that ran.
+
+    Raises:
+        SetupError: the database was migrated by a newer release, or an applied file has changed.
+    """
+    ours = {step.name: step for step in known()}
+    async with router.write() as session:
+        await session.value(QUERIES["lock_migrations"])
+        await session.run(QUERIES["create_migration_table"])
+        applied = {line.name: line for line in await session.rows(QUERIES["applied_migrations"], _Applied)}
+        for name, line in applied.items():
+            _check(ours.get(name), line)
+        waiting = [step for name, step in sorted(ours.items()) if name not in applied]
+        for step in waiting:
+            # The text is our own package data.
+            await session.run(Query(step.name, "", cast(LiteralString, step.text)))
+            await session.run(
+                QUERIES["record_migration"], name=step.name, fingerprint=step.fingerprint
+            )
+    return [step.name for step in waiting]
+
+
+def _check(ours: Migration | None, applied: _Applied) -> None:
+    if ours is None:
+        raise SetupError(
+            f"the database has migration {applied.name!r}, which this release does not know",
+            next_step="run the newer release of millrace that made it",
+        )
+    if ours.fingerprint != applied.fingerprint:
+        raise SetupError(
+            f"migration {applied.name!r} was changed after it was applied",
+            value=ours.fingerprint,
+            limit=applied.fingerprint,
+            next_step="restore the file; put the change in a new migration",
+        )

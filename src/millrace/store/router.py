@@ -1,0 +1,62 @@
+"""Where a read or a write goes.
+
+At rung 0 there is one server, so both go there. The shape is already that of the ladder: a read
+says which token it must not be older than, a write gives the next token.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from millrace.store.pool import Pool
+from millrace.store.queries import load
+from millrace.store.session import Session
+from millrace.store.tokens import sign, verify
+from millrace.store.types import Position
+
+QUERIES = load("millrace.store")
+
+
+class Router:
+    """Lends sessions for reading and writing."""
+
+    def __init__(self, primary: Pool, secret: bytes) -> None:
+        self._primary = primary
+        self._secret = secret
+
+    @asynccontextmanager
+    async def read(self, token: str = "") -> AsyncIterator[Session]:  # noqa: ARG002, RUF100
+        """Lend a read-only session that is not older than `token`.
+
+        An unsigned, foreign or impossible token is ignored: see `position_of`.
+        """
+        async with self._primary.transaction(read_only=True) as connection:
+            yield Session(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Session]:
+        """Lend a session on the primary; it commits when the block ends without an error."""
+        async with self._primary.transaction(read_only=False) as connection:
+            yield Session(connection)
+
+    async def token(self) -> str:
+        """Return the token of everything committed so far; take it after the commit."""
+        return sign(await self._now(), self._secret)
+
+    async def position_of(self, token: str) -> Position | None:
+        """Return the position a token asks for, or None where nothing is promised by it.
+
+        A position of another cluster or timeline, or one that the primary has not reached, is
+        ignored: else anybody with an old backup could pin reads to the primary.
+        """
+        asked = verify(token, self._secret)
+        if asked is None:
+            return None
+        now = await self._now()
+        same = (asked.cluster, asked.timeline) == (now.cluster, now.timeline)
+        return asked if same and asked.lsn <= now.lsn else None
+
+    async def _now(self) -> Position:
+        async with self.read() as session:
+            position = await session.row(QUERIES["position"], Position)
+        assert position is not None, "the position query always has a row"
+        return position

@@ -1,0 +1,67 @@
+"""One borrowed connection, inside one transaction. Rooms see this and never a driver."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from millrace.store.queries import Query
+
+T = TypeVar("T")
+
+
+def _filled(into: type[T], line: Mapping[str, Any]) -> T:
+    """Check and convert one row, so that a wrong type is found here and not three rooms later."""
+    return msgspec.convert(line, into, builtin_types=(bytes, datetime))
+
+
+def document(value: object) -> Jsonb:
+    """Wrap a plain value as a jsonb parameter; datetimes become ISO text."""
+    return Jsonb(value, dumps=lambda found: msgspec.json.encode(found).decode())
+
+
+class Session:
+    """Runs named queries. Parameters are keyword arguments, rows become Structs."""
+
+    def __init__(self, connection: AsyncConnection[DictRow]) -> None:
+        self._connection = connection
+
+    async def rows(self, query: Query, into: type[T], /, **params: object) -> list[T]:
+        """Return all rows as `into`, a Struct whose field names are the column names."""
+        cursor = await self._connection.execute(query.text, params or None)
+        return [_filled(into, line) for line in await cursor.fetchall()]
+
+    async def row(self, query: Query, into: type[T], /, **params: object) -> T | None:
+        """Return the first row as `into`, or None."""
+        cursor = await self._connection.execute(query.text, params or None)
+        line = await cursor.fetchone()
+        return None if line is None else _filled(into, line)
+
+    async def value(self, query: Query, /, **params: object) -> Any:  # noqa: ANN401
+        """Return the first column of the first row, or None where there is no row."""
+        cursor = await self._connection.execute(query.text, params or None)
+        line = await cursor.fetchone()
+        return None if line is None else next(iter(line.values()))
+
+    async def run(self, query: Query, /, **params: object) -> int:
+        """Run a statement and return how many rows it touched."""
+        cursor = await self._connection.execute(query.text, params or None)
+        return cursor.rowcount
+
+    async def run_many(self, query: Query, lines: Sequence[Mapping[str, object]], /) -> int:
+        """Run a statement once per line, in one round trip; return the rows touched in all."""
+        if not lines:
+            return 0
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(query.text, lines)
+            return cursor.rowcount
+
+    async def copy_in(self, query: Query, lines: Iterable[Sequence[object]], /) -> None:
+        """Stream rows into a `copy ... from stdin` statement."""
+        async with self._connection.cursor() as cursor, cursor.copy(query.text) as copy:
+            for line in lines:
+                await copy.write_row(line)

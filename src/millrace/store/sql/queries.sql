@@ -1,0 +1,35 @@
+-- name: position
+-- Cluster, timeline and end of the log, as numbers. Only true on a primary.
+select (select system_identifier::text from pg_control_system()) as cluster,
+       (select timeline_id from pg_control_checkpoint()) as timeline,
+       (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint as lsn
+
+-- name: quiet
+-- Until the transaction ends, no notice per row: bulk work sends one at its end.
+select set_config('millrace.quiet', 'on', true)
+
+-- name: notify
+-- One notice by hand.
+select pg_notify('millrace_changes', %(payload)s)
+
+-- name: table_exists
+-- Whether the bookkeeping table of migrations is there.
+select to_regclass('migration') is not null
+
+-- name: create_migration_table
+-- The bookkeeping of migrations; the only table that no migration makes.
+create table if not exists migration (
+    name text primary key, fingerprint text not null, applied_at timestamptz not null default now()
+)
+
+-- name: lock_migrations
+-- One migrating process at a time; released at the end of the transaction.
+select pg_advisory_xact_lock(7234871)
+
+-- name: applied_migrations
+-- What has been applied, with the fingerprint of the text that was.
+select name, fingerprint from migration order by name
+
+-- name: record_migration
+-- Remember a migration that has just run.
+insert into migration (name, fingerprint) values (%(name)s, %(fingerprint)s)
