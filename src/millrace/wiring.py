@@ -1,0 +1,97 @@
+"""The only place that knows every room: builds the program from settings.
+
+Rooms that need torch are imported inside the builder, so that a command that needs none of them
+does not pay for it.
+"""
+
+import os
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from millrace.kernel.clock import Clock, SystemClock
+from millrace.kernel.hashing import hash64
+from millrace.kernel.ids import NODE_MAX, IdMaker
+from millrace.settings import Settings
+from millrace.store.embedded import EmbeddedServer, default_data_dir
+from millrace.store.migrate import migrate
+from millrace.store.pool import Pool
+from millrace.store.router import Router
+from millrace.store.secret import secret_of
+
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing: the default of a program that nobody watches."""
+
+
+class Program(Struct, kw_only=True):
+    """The built program: one object per room, with its ports fitted.
+
+    secret: signs cursors and consistency tokens.
+    conninfo: the address of the primary.
+    """
+
+    settings: Settings
+    clock: Clock
+    ids: IdMaker
+    data_dir: Path
+    secret: bytes
+    conninfo: str
+    router: Router
+
+
+def data_dir_of(settings: Settings) -> Path:
+    """Return the folder of the installation: the database, the secret, the lock of `up`."""
+    return Path(settings.store.data_dir or default_data_dir()).absolute()
+
+
+def node_number() -> int:
+    """Return this process's part of new ids; two live processes rarely share one.
+
+    If they do, and both make an id in the same millisecond, the primary key refuses the second.
+    """
+    return hash64(f"{socket.gethostname()}:{os.getpid()}") & NODE_MAX
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, *, clock: Clock | None = None, say: Say = _silent
+) -> AsyncGenerator[Program]:
+    """Start the database, migrate it, and lend the program until the block ends.
+
+    Args:
+        settings: as loaded.
+        clock: a fake in tests; the machine's own by default.
+        say: told, in a few words, what is being waited for.
+
+    A data directory, a database or a setting that does not allow it is a SetupError.
+    """
+    async with AsyncExitStack() as stack:
+        data_dir = data_dir_of(settings)
+        conninfo = settings.store.primary
+        if not conninfo:
+            say("starting PostgreSQL")
+            server = await stack.enter_async_context(EmbeddedServer(data_dir))
+            conninfo = server.conninfo
+        secret = secret_of(data_dir, settings.secret)
+        pool = Pool(conninfo, settings.store)
+        await pool.open()
+        stack.push_async_callback(pool.close)
+        router = Router(pool, secret)
+        for name in await migrate(router):
+            say(f"migrated the database to {name}")
+        moment = clock or SystemClock()
+        yield Program(
+            settings=settings,
+            clock=moment,
+            ids=IdMaker(moment, node_number()),
+            data_dir=data_dir,
+            secret=secret,
+            conninfo=conninfo,
+            router=router,
+        )
