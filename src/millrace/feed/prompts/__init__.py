@@ -1,0 +1,1 @@
+"""Prompts: what an encoder reads about a member or a post. What has shipped is frozen, `v1.py`."""
