@@ -301,6 +301,9 @@ create table engagement (
     app_version       text        not null default '',
     primary key (community_id, member_id, happened_at, post_community_id, post_id, kind)
 );
+-- What a member never wants to meet again: read on every feed, and few among many rows.
+create index engagement_against on engagement
+    (community_id, member_id, post_community_id, post_id) where kind in ('hide', 'report');
 
 -- ---------------------------------------------------------------- community: who is who
 
@@ -399,6 +402,70 @@ create table idempotency_key (
 );
 -- Old keys are dropped by age.
 create index idempotency_key_by_age on idempotency_key (created_at);
+
+-- ---------------------------------------------------------------- community: who sees what
+
+-- Whom a viewer may meet: the one rule (community/visibility.py says the same in Python). Every
+-- read selects from these functions and never from the bare tables. They hold one select each, so
+-- that the planner merges them into the query and still reads by key.
+create function member_seen_by(viewer_role text, viewer_community bigint, viewer_member bigint)
+returns setof member language sql stable as $$
+    select member.*
+      from member
+     where viewer_role = 'operator'
+        or (viewer_role = 'moderator' and member.community_id = viewer_community)
+        or (member.removed_at is null
+            and not exists (
+                select from block
+                 where block.community_id = viewer_community and block.member_id = viewer_member
+                   and block.target_community_id = member.community_id
+                   and block.target_id = member.member_id)
+            and not exists (
+                select from block
+                 where block.target_community_id = viewer_community
+                   and block.target_id = viewer_member
+                   and block.community_id = member.community_id
+                   and block.member_id = member.member_id))
+$$;
+
+-- Which posts a viewer may see.
+create function post_seen_by(viewer_role text, viewer_community bigint, viewer_member bigint)
+returns setof post language sql stable as $$
+    select post.*
+      from post
+     where viewer_role = 'operator'
+        or (viewer_role = 'moderator' and post.community_id = viewer_community)
+        or (post.removed_at is null
+            and (post.audience = 'public'
+                 or post.community_id = viewer_community
+                 or (post.audience = 'nearby' and exists (
+                        select from nearby
+                         where nearby.community_id = viewer_community
+                           and nearby.neighbour_id = post.community_id)))
+            and exists (
+                select from member_seen_by(viewer_role, viewer_community, viewer_member) as author
+                 where author.community_id = post.community_id
+                   and author.member_id = post.author_id))
+$$;
+
+-- Which comments a viewer may see: of a visible post, by a visible author, not removed. A
+-- moderator sees every comment under the posts of the own community.
+create function comment_seen_by(viewer_role text, viewer_community bigint, viewer_member bigint)
+returns setof comment language sql stable as $$
+    select comment.*
+      from comment
+     where viewer_role = 'operator'
+        or (viewer_role = 'moderator' and comment.post_community_id = viewer_community)
+        or (comment.removed_at is null
+            and exists (
+                select from post_seen_by(viewer_role, viewer_community, viewer_member) as post
+                 where post.community_id = comment.post_community_id
+                   and post.post_id = comment.post_id)
+            and exists (
+                select from member_seen_by(viewer_role, viewer_community, viewer_member) as author
+                 where author.community_id = comment.community_id
+                   and author.member_id = comment.author_id))
+$$;
 
 -- ---------------------------------------------------------------- triggers
 
