@@ -67,6 +67,27 @@ class Key(Struct, frozen=True, order=True):
 
 BIGINT_MAX = (1 << 63) - 1
 
+# Limits. A text is counted in characters after trimming.
+EXTERNAL_ID_MAX = 200
+NAME_MAX = 120
+HANDLE_MAX = 60
+HEADLINE_MAX = 300
+ABOUT_MAX = 10_000
+TITLE_MAX = 300
+TEXT_MAX = 40_000
+COMMENT_MAX = 40_000
+LINK_MAX = 2_000
+REASON_MAX = 1_000
+WORD_MAX = 60
+TOPICS_MAX = 20
+SKILLS_MAX = 50
+LANGUAGES_MAX = 20
+NEARBY_MAX = 200
+BATCH_MAX = 10_000
+KEYS_MAX = 5_000
+LIST_MAX = 1_000
+FUTURE_SECONDS_MAX = 60  # clocks differ a little
+
 
 def parse_key(text: str, field: str = "id") -> Key:
     """Read a key as written by `str(key)`.
@@ -229,6 +250,59 @@ class Comment(Struct, frozen=True, kw_only=True):
     edited_at: datetime | None
     removed_at: datetime | None
     system_version: int
+
+
+class CommentView(Struct, frozen=True, kw_only=True):
+    """A comment as one viewer may see it, with who wrote it."""
+
+    comment: Comment
+    author: Member
+
+
+class IssuedToken(Struct, frozen=True, kw_only=True):
+    """A token just made. The text is shown once; `token_id` is what revokes it."""
+
+    token: str
+    token_id: str
+    expires_at: datetime
+
+
+# ------------------------------------------------- what a viewer writes
+
+
+class NewPost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A post that its author is about to write."""
+
+    text: str
+    title: str = ""
+    kind: PostKind = PostKind.NOTE
+    link: str = ""
+    topics: list[str] = []
+    language: str = "en"
+    audience: Audience = Audience.COMMUNITY
+
+
+class PostChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What shall be different in a post; None leaves a field as it is."""
+
+    text: str | None = None
+    title: str | None = None
+    kind: PostKind | None = None
+    link: str | None = None
+    topics: list[str] | None = None
+    language: str | None = None
+    audience: Audience | None = None
+
+
+class ProfileChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What shall be different in a profile; None leaves a field as it is."""
+
+    display_name: str | None = None
+    headline: str | None = None
+    about: str | None = None
+    skills: list[str] | None = None
+    place: str | None = None
+    languages: list[str] | None = None
 
 
 class Relations(Struct, frozen=True):
