@@ -42,8 +42,8 @@ def known() -> list[Migration]:
 async def migrate(router: Router) -> list[str]:
     """Bring the database to this release in one transaction; return the names that ran.
 
-    Raises:
-        SetupError: the database was migrated by a newer release, or an applied file has changed.
+    A database that a newer release migrated, and an applied file that has changed, are a
+    SetupError; so is a migration that fails, and then nothing of it is kept.
     """
     ours = {step.name: step for step in known()}
     async with router.write() as session:

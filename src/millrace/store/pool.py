@@ -1,95 +1,161 @@
 """Connections to one PostgreSQL, with limits in count and time."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
-from psycopg import AsyncConnection, errors
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from millrace.kernel.errors import ConflictError, SetupError, UnavailableError
+from millrace.kernel.errors import MillraceError, UnavailableError
+from millrace.store.faults import spoken
+from millrace.store.primary import inspect
 from millrace.store.types import StoreConfig
 
-VERSION_MIN = 150000
+# A program that hangs inside a transaction must not hold its locks for ever.
+IDLE_IN_TRANSACTION_SECONDS_MAX = 300
+# A server that vanished without a word (its machine lost power) is noticed after this long.
+SILENCE_SECONDS_MAX = 30
 
 
 class Pool:
     """A bounded pool. A request that cannot be served in time is refused, never queued forever."""
 
     def __init__(self, conninfo: str, config: StoreConfig) -> None:
+        self._conninfo = conninfo
         self._config = config
-        statement_ms = int(config.statement_seconds_max * 1000)
-        self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
-            conninfo,
+        self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] | None = None
+
+    async def open(self) -> None:
+        """Connect. Nothing at the address, or a server that will not do, is a SetupError."""
+        await inspect(self._conninfo, self._config.acquire_seconds_max)
+        self._pool = self._made()
+        with spoken():
+            await self._pool.open(wait=True, timeout=self._config.acquire_seconds_max)
+
+    async def close(self) -> None:
+        """Return all connections; safe to call twice."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self, *, read_only: bool) -> AsyncGenerator[AsyncConnection[DictRow]]:
+        """Lend a connection: for one READ COMMITTED transaction, or for reading.
+
+        Reading needs no transaction: at READ COMMITTED each statement has its own snapshot
+        anyway, and BEGIN and COMMIT would cost two round trips.
+
+        No connection in time, or a server that went away in the middle, is an UnavailableError;
+        a transaction that lost against another one is a ConflictError.
+        """
+        connection = await self._acquired()
+        assert self._pool is not None, "open() comes first"
+        ended = False
+        try:
+            with spoken(committing=lambda: ended):
+                if read_only:
+                    yield connection
+                    return
+                async with connection.transaction():
+                    yield connection
+                    _refuse_failed(connection)
+                    ended = True
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _acquired(self) -> AsyncConnection[DictRow]:
+        """Return a connection that was alive a moment ago."""
+        assert self._pool is not None, "open() comes first"
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._config.acquire_seconds_max
+        while True:
+            try:
+                connection = await self._pool.getconn(timeout=deadline - loop.time())
+            except (PoolTimeout, TooManyRequests) as exc:
+                raise self._refused(exc) from exc
+            if _is_alive(connection):
+                return connection
+            await connection.close()
+            await self._pool.putconn(connection)  # which replaces it
+
+    def _refused(self, exc: psycopg.Error) -> UnavailableError:
+        waited = self._config.acquire_seconds_max
+        if isinstance(exc, TooManyRequests):
+            return UnavailableError(
+                "too many requests already wait for a database connection",
+                limit=self._config.waiting_max,
+                next_step="try again later; if it persists, raise store.pool_size_max",
+            )
+        assert self._pool is not None, "only an open pool refuses"
+        if self._pool.get_stats().get("pool_size", 0) < self._config.pool_size_min:
+            return UnavailableError(
+                f"the database has not answered for {waited:g} s", next_step="try again later"
+            )
+        return UnavailableError(
+            f"no database connection became free in {waited:g} s",
+            limit=self._config.pool_size_max,
+            next_step="try again; if it persists, raise store.pool_size_max",
+        )
+
+    def _made(self) -> AsyncConnectionPool[AsyncConnection[DictRow]]:
+        config = self._config
+        given = conninfo_to_dict(self._conninfo).get("options") or ""
+        ours = {
+            "statement_timeout": f"{config.statement_seconds_max * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX * 1000}",
+            "timezone": "UTC",
+            "default_transaction_read_only": "on",  # a write says so: BEGIN READ WRITE
+        }
+        return AsyncConnectionPool(
+            self._conninfo,
             connection_class=AsyncConnection[DictRow],
+            configure=_configured,
             kwargs={
                 "row_factory": dict_row,
-                "options": f"-c statement_timeout={statement_ms} -c timezone=UTC",
+                "autocommit": True,
+                "options": " ".join([str(given), *(f"-c {k}={v}" for k, v in ours.items())]),
+                "connect_timeout": max(2, round(config.acquire_seconds_max)),
+                "tcp_user_timeout": SILENCE_SECONDS_MAX * 1000,
                 # Behind a transaction pooler older than PgBouncer 1.24 prepared statements break.
                 "prepare_threshold": None,
             },
             min_size=config.pool_size_min,
             max_size=config.pool_size_max,
+            max_waiting=config.waiting_max,
             timeout=config.acquire_seconds_max,
-            check=AsyncConnectionPool.check_connection,
+            # The pool gives up soon and begins anew with the next request: its pauses double,
+            # and a long one would outlast the outage.
+            reconnect_timeout=config.acquire_seconds_max,
             open=False,
         )
 
-    async def open(self) -> None:
-        """Connect.
 
-        Raises:
-            SetupError: nothing answers at the address, or the server is too old.
-        """
-        try:
-            await self._pool.open(wait=True, timeout=self._config.acquire_seconds_max)
-        except PoolTimeout as exc:
-            await self._pool.close()
-            raise SetupError(
-                f"PostgreSQL did not answer within {self._config.acquire_seconds_max:g} s",
-                next_step="check MILLRACE_STORE_PRIMARY and that the server accepts connections",
-            ) from exc
-        async with self._pool.connection() as connection:
-            version = connection.info.server_version
-        if version < VERSION_MIN:
-            await self._pool.close()
-            raise SetupError(
-                f"PostgreSQL {version // 10000} is too old",
-                value=version // 10000,
-                limit="15 or newer",
-                next_step="upgrade the server or leave MILLRACE_STORE_PRIMARY empty",
-            )
+async def _configured(connection: AsyncConnection[DictRow]) -> None:
+    """Let explicit transactions write. This only sets what BEGIN will say; nothing is sent."""
+    await connection.set_read_only(False)
 
-    async def close(self) -> None:
-        """Return all connections; safe to call twice."""
-        await self._pool.close()
 
-    @asynccontextmanager
-    async def transaction(self, *, read_only: bool) -> AsyncIterator[AsyncConnection[DictRow]]:
-        """Lend a connection for one READ COMMITTED transaction.
+def _is_alive(connection: AsyncConnection[DictRow]) -> bool:
+    """Say whether the server still holds the other end: a look at the socket, no round trip."""
+    try:
+        connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return not connection.closed
 
-        Raises:
-            UnavailableError: no connection in time, or the server went away in the middle.
-            ConflictError: the transaction lost against another one.
-        """
-        try:
-            async with self._pool.connection() as connection:
-                await connection.set_read_only(read_only)
-                async with connection.transaction():
-                    yield connection
-        except PoolTimeout as exc:
-            raise UnavailableError(
-                f"no database connection became free in {self._config.acquire_seconds_max:g} s",
-                limit=self._config.pool_size_max,
-                next_step="try again; if it persists, raise store.pool_size_max",
-            ) from exc
-        except (errors.SerializationFailure, errors.DeadlockDetected) as exc:
-            raise ConflictError(
-                "another write touched the same rows", next_step="send the request again"
-            ) from exc
-        except (psycopg.OperationalError, errors.AdminShutdown) as exc:
-            raise UnavailableError(
-                "the database went away during the request",
-                next_step="try again; nothing of this request was kept",
-            ) from exc
+
+def _refuse_failed(connection: AsyncConnection[DictRow]) -> None:
+    """Keep a caught error from looking like a commit: PostgreSQL would answer with a rollback.
+
+    Raises:
+        MillraceError: a statement failed, and the block went on.
+    """
+    if connection.info.transaction_status == TransactionStatus.INERROR:
+        raise MillraceError(
+            "an error inside the transaction was caught there, so nothing of it was kept",
+            next_step="this is a mistake in the program: let the error leave `write()`",
+        )

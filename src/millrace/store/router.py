@@ -4,7 +4,7 @@ At rung 0 there is one server, so both go there. The shape is already that of th
 says which token it must not be older than, a write gives the next token.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from millrace.store.pool import Pool
@@ -24,16 +24,18 @@ class Router:
         self._secret = secret
 
     @asynccontextmanager
-    async def read(self, token: str = "") -> AsyncIterator[Session]:  # noqa: ARG002, RUF100
+    async def read(self, token: str = "") -> AsyncGenerator[Session]:
         """Lend a read-only session that is not older than `token`.
 
-        An unsigned, foreign or impossible token is ignored: see `position_of`.
+        An unsigned, foreign or impossible token is ignored: see `position_of`. Each statement of
+        the session sees what was committed when it began.
         """
-        async with self._primary.transaction(read_only=True) as connection:
+        pool = self._reader_for(verify(token, self._secret))
+        async with pool.transaction(read_only=True) as connection:
             yield Session(connection)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Session]:
+    async def write(self) -> AsyncGenerator[Session]:
         """Lend a session on the primary; it commits when the block ends without an error."""
         async with self._primary.transaction(read_only=False) as connection:
             yield Session(connection)
@@ -54,6 +56,10 @@ class Router:
         now = await self._now()
         same = (asked.cluster, asked.timeline) == (now.cluster, now.timeline)
         return asked if same and asked.lsn <= now.lsn else None
+
+    def _reader_for(self, _asked: Position | None) -> Pool:
+        """Return the server that is far enough. At rung 0 there is one, and it always is."""
+        return self._primary
 
     async def _now(self) -> Position:
         async with self.read() as session:

@@ -10,6 +10,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     data_dir: where the embedded server keeps its data; empty means the user's own data folder.
     pool_size_max: connections per process.
     acquire_seconds_max: how long a request waits for a connection before it is refused.
+    waiting_max: how many requests may wait for a connection before the next one is refused at once.
     statement_seconds_max: how long one statement may run.
     """
 
@@ -18,6 +19,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     pool_size_min: int = 2
     pool_size_max: int = 12
     acquire_seconds_max: float = 5.0
+    waiting_max: int = 500
     statement_seconds_max: float = 30.0
 
 

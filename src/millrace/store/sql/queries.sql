@@ -1,8 +1,14 @@
 -- name: position
--- Cluster, timeline and end of the log, as numbers. Only true on a primary.
+-- Cluster, timeline and end of the log, as numbers; only on a primary. The timeline is read from the
+-- name of the file being written: the control file still says the old one after a promotion.
 select (select system_identifier::text from pg_control_system()) as cluster,
-       (select timeline_id from pg_control_checkpoint()) as timeline,
-       (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint as lsn
+       ('x' || left(pg_walfile_name(place.lsn), 8))::bit(32)::int as timeline,
+       (place.lsn - '0/0'::pg_lsn)::bigint as lsn
+  from (select pg_current_wal_insert_lsn() as lsn) as place
+
+-- name: server_facts
+-- What we check before we work with a server that somebody else runs.
+select pg_is_in_recovery() as standby, current_setting('server_encoding') as encoding
 
 -- name: quiet
 -- Until the transaction ends, no notice per row: bulk work sends one at its end.
