@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 
 import msgspec
 from msgspec import Struct, field
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from millrace.kernel.errors import SetupError
 from millrace.store.types import StoreConfig
@@ -103,6 +103,24 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     except msgspec.ValidationError as exc:  # a rule of one room over several of its fields
         raise SetupError(f"the settings do not fit together: {exc}", next_step=_LOOK) from exc
     return Loaded(made, {name: given[name][1] if name in given else DEFAULT for name in types})
+
+
+def overlaid(loaded: Loaded, options: Mapping[str, object]) -> Loaded:
+    """Return the settings with options of the command line, by dotted name, over them.
+
+    A wrong value is a SetupError that names the option.
+    """
+    types = dict(_leaves(Settings))
+    settings, origins = loaded.settings, dict(loaded.origins)
+    for name, value in options.items():
+        room, _, leaf = name.rpartition(".")
+        option = f"--{leaf.replace('_', '-')}"
+        changed = {leaf: _checked(value, types, name, option)}
+        if room:
+            changed = {room: replace(getattr(settings, room), **changed)}
+        settings = replace(settings, **changed)
+        origins[name] = option
+    return Loaded(settings, origins)
 
 
 def listed(loaded: Loaded) -> list[tuple[str, object, str]]:

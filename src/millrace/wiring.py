@@ -4,6 +4,7 @@ Rooms that need torch are imported inside the builder, so that a command that ne
 does not pay for it.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -25,7 +26,7 @@ from millrace.store.secret import secret_of
 Say = Callable[[str], None]
 
 
-def _silent(_: str) -> None:
+def silent(_: str) -> None:
     """Say nothing: the default of a program that nobody watches."""
 
 
@@ -58,16 +59,18 @@ def node_number() -> int:
     return hash64(f"{socket.gethostname()}:{os.getpid()}") & NODE_MAX
 
 
-@asynccontextmanager
-async def build(
-    settings: Settings, *, clock: Clock | None = None, say: Say = _silent
-) -> AsyncGenerator[Program]:
-    """Start the database, migrate it, and lend the program until the block ends.
+class Ground(Struct, kw_only=True):
+    """What stands before any room: the database and the secret."""
 
-    Args:
-        settings: as loaded.
-        clock: a fake in tests; the machine's own by default.
-        say: told, in a few words, what is being waited for.
+    data_dir: Path
+    secret: bytes
+    conninfo: str
+    router: Router
+
+
+@asynccontextmanager
+async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Ground]:
+    """Start or reach the database as it is, and lend it until the block ends.
 
     A data directory, a database or a setting that does not allow it is a SetupError.
     """
@@ -76,22 +79,55 @@ async def build(
         conninfo = settings.store.primary
         if not conninfo:
             say("starting PostgreSQL")
-            server = await stack.enter_async_context(EmbeddedServer(data_dir))
-            conninfo = server.conninfo
+            conninfo = await _started(EmbeddedServer(data_dir), stack)
         secret = secret_of(data_dir, settings.secret)
         pool = Pool(conninfo, settings.store)
-        await pool.open()
         stack.push_async_callback(pool.close)
-        router = Router(pool, secret)
-        for name in await migrate(router):
-            say(f"migrated the database to {name}")
+        await pool.open()
+        yield Ground(
+            data_dir=data_dir, secret=secret, conninfo=conninfo, router=Router(pool, secret)
+        )
+
+
+async def _started(server: EmbeddedServer, stack: AsyncExitStack) -> str:
+    """Start the server whole, even if we are cancelled meanwhile: what started must be stopped.
+
+    Raises:
+        CancelledError: we were, and the server has finished starting.
+    """
+    stack.push_async_callback(server.stop)
+    start = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.shield(start)
+    except asyncio.CancelledError:
+        await asyncio.wait({start})
+        raise
+    return server.conninfo
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, *, clock: Clock | None = None, say: Say = silent
+) -> AsyncGenerator[Program]:
+    """Build the program on an opened database and lend it until the block ends.
+
+    Args:
+        settings: as loaded.
+        clock: a fake in tests; the machine's own by default.
+        say: told, in a few words, what is being waited for.
+
+    What does not allow it is a SetupError, as in `reached`.
+    """
+    async with reached(settings, say=say) as ground:
+        for name in await migrate(ground.router):
+            say(f"migrated the database: {name}")
         moment = clock or SystemClock()
         yield Program(
             settings=settings,
             clock=moment,
             ids=IdMaker(moment, node_number()),
-            data_dir=data_dir,
-            secret=secret,
-            conninfo=conninfo,
-            router=router,
+            data_dir=ground.data_dir,
+            secret=ground.secret,
+            conninfo=ground.conninfo,
+            router=ground.router,
         )

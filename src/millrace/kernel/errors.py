@@ -14,6 +14,7 @@
 Every message names the thing, its value, the limit and the next step.
 """
 
+from math import ceil
 from typing import ClassVar
 
 
@@ -84,7 +85,8 @@ class TooManyError(MillraceError):
     code = "too_many"
 
     def __init__(self, message: str, *, retry_seconds: float) -> None:
-        super().__init__(message, next_step=f"try again in {retry_seconds:.0f} s")
+        # Rounded up: whoever returns a moment too early is only refused again.
+        super().__init__(message, next_step=f"try again in {max(1, ceil(retry_seconds))} s")
         self.retry_seconds = retry_seconds
 
 
