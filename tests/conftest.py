@@ -19,9 +19,11 @@ def server() -> Iterator[TestServer]:
 
 
 @pytest.fixture
-def conninfo(server: TestServer) -> str:
-    """The address of a fresh, migrated database."""
-    return server.copy()
+def conninfo(server: TestServer) -> Iterator[str]:
+    """The address of a fresh, migrated database, which goes when the test ends."""
+    made = server.copy()
+    yield made
+    server.drop(made)
 
 
 @pytest.fixture

@@ -49,7 +49,9 @@ async def migrate(router: Router) -> list[str]:
     async with router.write() as session:
         await session.value(QUERIES["lock_migrations"])
         await session.run(QUERIES["create_migration_table"])
-        applied = {line.name: line for line in await session.rows(QUERIES["applied_migrations"], _Applied)}
+        applied = {
+            line.name: line for line in await session.rows(QUERIES["applied_migrations"], _Applied)
+        }
         for name, line in applied.items():
             _check(ours.get(name), line)
         waiting = [step for name, step in sorted(ours.items()) if name not in applied]

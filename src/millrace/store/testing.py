@@ -1,14 +1,20 @@
 """A real server for tests: one per process, one migrated template, one copy per test."""
 
+import contextlib
+import fcntl
 import itertools
+import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from millrace.kernel.clock import SystemClock
+from millrace.kernel.errors import MillraceError
 from millrace.store.embedded import EmbeddedServer
 from millrace.store.migrate import migrate
 from millrace.store.pool import Pool
@@ -16,6 +22,9 @@ from millrace.store.router import Router
 from millrace.store.types import StoreConfig
 
 SECRET = b"a secret for tests, 32 bytes long"
+PREFIX = "millrace-test-"
+# A folder younger than this may be that of a run that is just starting.
+ABANDONED_SECONDS = 120
 _numbers = itertools.count()
 
 
@@ -25,16 +34,14 @@ class TestServer:
     __test__ = False
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="millrace-test-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
         Path(self._folder.name).chmod(0o755)  # the server's own user must be able to enter
-        self._server = EmbeddedServer(Path(self._folder.name))
+        self._server = EmbeddedServer(Path(self._folder.name), durable=False)
 
     async def start(self) -> None:
-        """Start the server and migrate the template. Durability is off: nothing here is kept."""
+        """Start the server and migrate the template. Nothing here survives a crash."""
+        await sweep()
         await self._server.start()
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            self._admin(sql.SQL("alter system set {} = off").format(sql.Identifier(setting)))
-        self._admin(sql.SQL("select pg_reload_conf()"))
         self._admin(sql.SQL("create database template_millrace"))
         async with opened(self.conninfo("template_millrace")) as router:
             await migrate(router)
@@ -52,17 +59,60 @@ class TestServer:
         """Return the connection string of a fresh migrated database."""
         name = f"copy_{next(_numbers)}"
         self._admin(
-            sql.SQL("create database {} template template_millrace strategy file_copy").format(sql.Identifier(name))
+            sql.SQL("create database {} template template_millrace strategy file_copy").format(
+                sql.Identifier(name)
+            )
         )
         return self.conninfo(name)
 
-    def _admin(self, statement: sql.Composable) -> None:
+    def empty(self) -> str:
+        """Return the connection string of a fresh database without any table."""
+        name = f"empty_{next(_numbers)}"
+        self._admin(sql.SQL("create database {}").format(sql.Identifier(name)))
+        return self.conninfo(name)
+
+    def drop(self, conninfo: str) -> None:
+        """Remove a database that `copy` or `empty` made, with whoever is still connected."""
+        name = conninfo.rpartition("dbname=")[2]
+        self._admin(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+    def _admin(self, statement: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(self._server.conninfo, autocommit=True) as connection:
             connection.execute(statement)
 
 
+async def sweep() -> None:
+    """Stop the servers that killed test runs left behind, and remove their folders."""
+    for folder in _abandoned():
+        with contextlib.suppress(MillraceError):  # a folder that was never finished has no server
+            async with EmbeddedServer(folder, durable=False):
+                pass  # adopted, and stopped at the end
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandoned() -> list[Path]:
+    folders = Path(tempfile.gettempdir()).glob(f"{PREFIX}*")
+    return [folder for folder in folders if _is_abandoned(folder / "owner.lock")]
+
+
+def _is_abandoned(lock: Path) -> bool:
+    """Say whether nobody holds a lock that is old enough to have been taken."""
+    try:
+        age = SystemClock().now().timestamp() - lock.stat().st_mtime
+        handle = os.open(lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return age > ABANDONED_SECONDS
+
+
 @asynccontextmanager
-async def opened(conninfo: str, config: StoreConfig | None = None) -> AsyncIterator[Router]:
+async def opened(conninfo: str, config: StoreConfig | None = None) -> AsyncGenerator[Router]:
     """Open a small pool on `conninfo` and lend its router."""
     pool = Pool(conninfo, config or StoreConfig(pool_size_min=1, pool_size_max=4))
     await pool.open()
