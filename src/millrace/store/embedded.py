@@ -50,6 +50,7 @@ SETTINGS_NOT_DURABLE = """\
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+max_wal_size = '128MB'
 """
 
 logger = logging.getLogger(__name__)
