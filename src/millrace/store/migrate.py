@@ -5,15 +5,17 @@ A file is `NNNN_name.pre.sql` (before the new code runs; old code keeps working)
 fingerprint of each is kept and compared.
 """
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import LiteralString, cast
 
 from msgspec import Struct
 
-from millrace.kernel.errors import SetupError
+from millrace.kernel.errors import MillraceError, SetupError, UnavailableError
 from millrace.kernel.hashing import fingerprint
 from millrace.store.queries import Query, load
 from millrace.store.router import Router
+from millrace.store.session import Session
 
 QUERIES = load("millrace.store")
 
@@ -39,14 +41,19 @@ def known() -> list[Migration]:
     return [Migration(name, fingerprint(text.encode()), text) for name, text in texts]
 
 
-async def migrate(router: Router) -> list[str]:
+async def migrate(router: Router, steps: Sequence[Migration] | None = None) -> list[str]:
     """Bring the database to this release in one transaction; return the names that ran.
 
     A database that a newer release migrated, and an applied file that has changed, are a
     SetupError; so is a migration that fails, and then nothing of it is kept.
+
+    Args:
+        router: writes to the database.
+        steps: other migrations than those of this release; for tests.
     """
-    ours = {step.name: step for step in known()}
+    ours = {step.name: step for step in (known() if steps is None else steps)}
     async with router.write() as session:
+        await session.run(QUERIES["patience"])
         await session.value(QUERIES["lock_migrations"])
         await session.run(QUERIES["create_migration_table"])
         applied = {
@@ -56,15 +63,36 @@ async def migrate(router: Router) -> list[str]:
             _check(ours.get(name), line)
         waiting = [step for name, step in sorted(ours.items()) if name not in applied]
         for step in waiting:
-            # The text is our own package data.
-            await session.run(Query(step.name, "", cast(LiteralString, step.text)))
-            await session.run(
-                QUERIES["record_migration"], name=step.name, fingerprint=step.fingerprint
-            )
+            await _apply(session, step)
     return [step.name for step in waiting]
 
 
+async def _apply(session: Session, step: Migration) -> None:
+    """Run one migration and remember it.
+
+    Raises:
+        SetupError: it does not run on this database; names it.
+        UnavailableError: the database went away; the next start tries again.
+    """
+    try:
+        # The text is our own package data.
+        await session.run(Query(step.name, "", cast(LiteralString, step.text)))
+    except UnavailableError:
+        raise
+    except MillraceError as exc:
+        raise SetupError(
+            f"migration {step.name!r} failed, and nothing of it was kept: {exc.message}",
+            next_step=exc.next_step,
+        ) from exc
+    await session.run(QUERIES["record_migration"], name=step.name, fingerprint=step.fingerprint)
+
+
 def _check(ours: Migration | None, applied: _Applied) -> None:
+    """Refuse a database that this release would misunderstand.
+
+    Raises:
+        SetupError: a newer release migrated it, or an applied file was changed.
+    """
     if ours is None:
         raise SetupError(
             f"the database has migration {applied.name!r}, which this release does not know",

@@ -18,9 +18,9 @@ select set_config('millrace.quiet', 'on', true)
 -- One notice by hand.
 select pg_notify('millrace_changes', %(payload)s)
 
--- name: table_exists
--- Whether the bookkeeping table of migrations is there.
-select to_regclass('migration') is not null
+-- name: patience
+-- A migration may run for longer than a request; it waits for another process at most ten minutes.
+select set_config('statement_timeout', '0', true), set_config('lock_timeout', '600000', true)
 
 -- name: create_migration_table
 -- The bookkeeping of migrations; the only table that no migration makes.
