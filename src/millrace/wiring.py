@@ -4,7 +4,6 @@ Rooms that need torch are imported inside the builder, so that a command that ne
 does not pay for it.
 """
 
-import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -79,7 +78,8 @@ async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Gr
         conninfo = settings.store.primary
         if not conninfo:
             say("starting PostgreSQL")
-            conninfo = await _started(EmbeddedServer(data_dir), stack)
+            server = await stack.enter_async_context(EmbeddedServer(data_dir))
+            conninfo = server.conninfo
         secret = secret_of(data_dir, settings.secret)
         pool = Pool(conninfo, settings.store)
         stack.push_async_callback(pool.close)
@@ -87,22 +87,6 @@ async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Gr
         yield Ground(
             data_dir=data_dir, secret=secret, conninfo=conninfo, router=Router(pool, secret)
         )
-
-
-async def _started(server: EmbeddedServer, stack: AsyncExitStack) -> str:
-    """Start the server whole, even if we are cancelled meanwhile: what started must be stopped.
-
-    Raises:
-        CancelledError: we were, and the server has finished starting.
-    """
-    stack.push_async_callback(server.stop)
-    start = asyncio.ensure_future(server.start())
-    try:
-        await asyncio.shield(start)
-    except asyncio.CancelledError:
-        await asyncio.wait({start})
-        raise
-    return server.conninfo
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ there are ignored, and the members read on.
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from millrace.kernel.errors import SetupError
@@ -43,9 +44,8 @@ def secret_of(data_dir: Path, given: str = "") -> bytes:
 def _create(file: Path) -> None:
     """Write a new secret beside its place and link it there: whoever comes second finds it whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{FILE_NAME}.{os.getpid()}")
-    part.unlink(missing_ok=True)
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle, name = tempfile.mkstemp(prefix=f"{FILE_NAME}.", dir=file.parent)  # for its owner only
+    part = Path(name)
     with os.fdopen(handle, "w", encoding="ascii") as out:
         out.write(secrets.token_hex(BYTES) + "\n")
     try:
