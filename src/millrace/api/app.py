@@ -1,0 +1,111 @@
+"""The HTTP application: every route, behind one gate."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TextIO, cast
+
+from litestar import Litestar, Response
+from litestar.config.response_cache import ResponseCacheConfig
+from litestar.datastructures import State
+from litestar.types import ControllerRouterHandler, HTTPScope
+
+from millrace.api import (
+    about,
+    activity,
+    bulk,
+    feed,
+    members,
+    openapi,
+    posts,
+    relations,
+    server,
+    threads,
+    tokens,
+)
+from millrace.api.asked import Asked
+from millrace.api.errors import MEDIA_TYPE, InternalError, answer_of, known
+from millrace.api.gate import Gate, Parts
+from millrace.api.idempotency import Keys
+from millrace.api.inventory import PAGES, ROUTES, Inventory, RateClass
+from millrace.api.limits import Limits
+from millrace.api.logs import make_log
+from millrace.api.metrics import Metrics
+from millrace.wiring import Program
+
+OWN_HANDLERS: list[ControllerRouterHandler] = [
+    *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS,
+    *relations.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
+]  # fmt: skip
+
+
+def create_app(
+    program: Program, *, inventory: Inventory | None = None, log_stream: TextIO | None = None
+) -> Litestar:
+    """Build the application of a program.
+
+    Args:
+        program: the built rooms.
+        inventory: the rows of the routes; the whole table by default.
+        log_stream: where the JSON log lines go; standard error by default.
+
+    A route without a row in the inventory, a row without a route, or a rate class without a rate
+    is a SetupError.
+    """
+    pages = web_handlers()
+    rules = inventory or Inventory(rule for rule in ROUTES if pages or rule not in PAGES)
+    log, metrics = make_log(log_stream), Metrics()
+    app = Litestar(
+        route_handlers=[*OWN_HANDLERS, *pages],
+        openapi_config=None,  # the framework's own pages load scripts from elsewhere
+        exception_handlers={Exception: _problem},
+        state=State({"program": program, "metrics": metrics, "log": log}),
+        logging_config=None,
+        request_max_body_size=None,  # the gate has read the body, within the route's own limit
+        response_cache_config=ResponseCacheConfig(),
+    )
+    rules.check(_routes(app))
+    app.state.openapi = openapi.document(OWN_HANDLERS, rules)
+    config = program.settings.door
+    parts = Parts(
+        program=program,
+        inventory=rules,
+        limits=Limits(program.clock, config.rates, [str(one) for one in RateClass]),
+        keys=Keys(program.router, program.clock),
+        metrics=metrics,
+        log=log,
+    )
+    app.asgi_handler = Gate(app, app.asgi_handler, parts)
+    return app
+
+
+def web_handlers() -> list[ControllerRouterHandler]:
+    """Return the handlers of the pages."""
+    if find_spec("millrace.web.pages") is None:
+        return []
+    return import_module("millrace.web.pages").handlers()
+
+
+def _routes(app: Litestar) -> Iterable[tuple[str, str]]:
+    """Return method and path of every route. OPTIONS is the gate's own."""
+    for route in app.routes:
+        methods = cast(Any, route).methods if hasattr(route, "methods") else {"ASGI"}
+        for method in methods:
+            if method != "OPTIONS":
+                yield method, route.path_format
+
+
+def _problem(request: Asked, error: Exception) -> Response[bytes]:
+    """Answer an error that a handler raised."""
+    scope = cast(HTTPScope, request.scope)
+    request_id: str = scope["state"]["request_id"]
+    told = known(error)
+    if isinstance(told, InternalError):
+        request.app.state.log.error("unforeseen", request_id=request_id, exc_info=error)
+    answer = answer_of(told, request_id)
+    return Response(
+        answer.body(),
+        status_code=answer.problem.status,
+        media_type=MEDIA_TYPE,
+        headers=answer.headers,
+    )

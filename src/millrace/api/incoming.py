@@ -1,0 +1,170 @@
+"""One request as the gate reads it, before any handler: names, limits, and the whole body."""
+
+import asyncio
+import re
+from typing import Any, NoReturn
+
+from litestar.types import HTTPScope, Message, Receive
+from msgspec import Struct
+
+from millrace.api.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    MalformedError,
+    MediaTypeError,
+    UrlTooLongError,
+)
+from millrace.api.inventory import Media, RouteRule
+
+URL_BYTES_MAX = 8192
+BODY_SECONDS_MAX = 30.0
+# PostgreSQL's text cannot hold NUL. In JSON it is written as an escape; an even number of
+# backslashes before it means that the escape itself is only text.
+JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its request was read; there is nobody to answer."""
+
+
+class Incoming(Struct, kw_only=True):
+    """What a request says of itself. `method` is GET for a HEAD; `head` remembers that."""
+
+    scope: HTTPScope
+    method: str
+    head: bool
+    path: str
+    query: bytes
+    headers: dict[str, str]
+    request_id: str
+    peer: str
+
+    @property
+    def media_type(self) -> str:
+        """Return the body's media type without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def target(self) -> bytes:
+        """Return path and query as one name of what is asked for."""
+        return self.path.encode() + b"?" + self.query
+
+
+def headers_of(scope: HTTPScope) -> dict[str, str]:
+    """Return the headers by lower-case name; repeated ones are joined as HTTP says."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        between = "; " if name == "cookie" else ", "
+        found[name] = f"{found[name]}{between}{value}" if name in found else value
+    return found
+
+
+def check_target(incoming: Incoming) -> None:
+    """Refuse addresses that no route could mean.
+
+    Raises:
+        UrlTooLongError: the address is too long.
+        MalformedError: it holds control characters.
+    """
+    raw: Any = incoming.scope.get("raw_path") or incoming.path.encode()
+    length = len(raw) + len(incoming.query)
+    if length > URL_BYTES_MAX:
+        raise UrlTooLongError(
+            f"the address has {length} bytes",
+            field="url",
+            value=length,
+            limit=URL_BYTES_MAX,
+            next_step="shorten the query",
+        )
+    if b"%00" in incoming.query or any(letter < " " for letter in incoming.path):
+        raise MalformedError(
+            "the address holds a control character",
+            field="url",
+            limit="printable characters",
+            next_step="remove it",
+        )
+
+
+async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> bytes:
+    """Read the whole body, within the route's limit in bytes and ours in time.
+
+    A body that is larger than the route takes, announced or not, is a BodyTooLargeError.
+
+    Raises:
+        BodyTimeoutError: the body did not arrive in time.
+        ClientGoneError: the client hung up.
+    """
+    announced = incoming.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > rule.body_bytes_max:
+        _refuse_size(rule)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                chunk, more = _chunk(message)
+                size += len(chunk)
+                if size > rule.body_bytes_max:
+                    _refuse_size(rule)
+                chunks.append(chunk)
+    except TimeoutError as exc:
+        raise BodyTimeoutError(
+            f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
+            limit=BODY_SECONDS_MAX,
+            next_step="send it again over a better connection, or in smaller batches",
+        ) from exc
+    return b"".join(chunks)
+
+
+def _chunk(message: Message) -> tuple[bytes, bool]:
+    held: Any = message
+    return held.get("body", b""), held.get("more_body", False)
+
+
+def _refuse_size(rule: RouteRule) -> NoReturn:
+    """Refuse the body.
+
+    Raises:
+        BodyTooLargeError: names the route and its limit.
+    """
+    step = "send less, or in several requests" if rule.body_bytes_max else "send no body"
+    raise BodyTooLargeError(
+        f"{rule.method} {rule.path} takes a body of at most {rule.body_bytes_max} bytes",
+        field="body",
+        limit=rule.body_bytes_max,
+        next_step=step,
+    )
+
+
+def check_media(incoming: Incoming, rule: RouteRule, body: bytes) -> None:
+    """Refuse a body of another type than the route reads.
+
+    Raises:
+        MediaTypeError: the type is another.
+        MalformedError: the body holds a NUL character, which no text may.
+    """
+    if rule.media is Media.NONE or (rule.media is Media.FORM and not body):
+        return
+    wanted = "application/json" if rule.media is Media.JSON else FORM_TYPE
+    if incoming.media_type != wanted:
+        raise MediaTypeError(
+            f"the body is {incoming.media_type or 'of no named type'}",
+            field="Content-Type",
+            value=incoming.media_type,
+            limit=wanted,
+            next_step=f"send Content-Type: {wanted}",
+        )
+    if b"%00" in body if rule.media is Media.FORM else JSON_NUL.search(body) is not None:
+        raise MalformedError(
+            "the body holds the character NUL",
+            field="body",
+            limit="text without NUL",
+            next_step="remove it",
+        )

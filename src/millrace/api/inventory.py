@@ -1,0 +1,288 @@
+"""Every route of the program, in one table: who may call it, how often, and with how much.
+
+`create_app` refuses to build when a route has no row here, or a row no route. The gate reads the
+row before any handler runs, so a handler cannot forget a rule; the authorisation test walks the
+same table.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+from msgspec import Struct
+
+from millrace.api import bodies
+from millrace.kernel.errors import SetupError
+
+
+class Scope(StrEnum):
+    """Who may call a route.
+
+    PUBLIC: anybody. KNOWN: anybody with a valid token, of whatever role.
+    MEMBER: a member, a moderator or an operator.
+    AUTHOR: a member or a moderator, since what they do is done as themself.
+    SELF: the member whom `{member_id}` in the path names, or an operator.
+    OWN: that member and nobody else: an operator does not follow or block for somebody.
+    MODERATOR: a moderator or an operator. OPERATOR: an operator.
+    RELEASE_MANAGER: a release manager or an operator.
+    LOCAL: an operator, or any program on the same machine that connects directly.
+    """
+
+    PUBLIC = "public"
+    KNOWN = "known"
+    MEMBER = "member"
+    AUTHOR = "author"
+    SELF = "self"
+    OWN = "own"
+    MODERATOR = "moderator"
+    OPERATOR = "operator"
+    RELEASE_MANAGER = "release_manager"
+    LOCAL = "local"
+
+
+class RateClass(StrEnum):
+    """What kind of work a route is; `door.rates` sets the requests per minute of each."""
+
+    PUBLIC = "public"
+    READ = "read"
+    WRITE = "write"
+    BULK = "bulk"
+    SIGN_IN = "sign_in"
+
+
+class Media(StrEnum):
+    """What kind of body a route reads."""
+
+    NONE = "none"
+    JSON = "json"
+    FORM = "form"
+
+
+class RouteRule(Struct, frozen=True, kw_only=True):
+    """What holds for one method of one path.
+
+    body: the Struct that the body is read as; only for JSON.
+    page: made for a browser: who is not signed in is sent to the sign-in page.
+    anonymous: nobody is asked who they are, so the route answers without the database.
+    versioned: answers an ETag and, for a write, takes If-Match.
+    status: the status of success.
+    """
+
+    method: str
+    path: str
+    scope: Scope
+    rate_class: RateClass
+    body_bytes_max: int = 0
+    media: Media = Media.NONE
+    body: type[Struct] | None = None
+    page: bool = False
+    anonymous: bool = False
+    versioned: bool = False
+    status: int = 200
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the route changes something."""
+        return self.method not in {"GET", "HEAD", "OPTIONS"}
+
+
+KIB = 1024
+SMALL_BYTES = 512 * KIB  # the longest text, 40,000 characters, with every character escaped
+BATCH_BYTES = 1024 * KIB
+BULK_BYTES = 32 * 1024 * KIB
+
+
+def _read(path: str, scope: Scope = Scope.MEMBER, *, versioned: bool = False) -> RouteRule:
+    return RouteRule(
+        method="GET", path=path, scope=scope, rate_class=RateClass.READ, versioned=versioned
+    )
+
+
+def _public(path: str) -> RouteRule:
+    return RouteRule(
+        method="GET",
+        path=path,
+        scope=Scope.PUBLIC,
+        rate_class=RateClass.PUBLIC,
+        anonymous=True,
+    )
+
+
+def _write(
+    method: str, path: str, scope: Scope = Scope.MEMBER, body: type[Struct] | None = None
+) -> RouteRule:
+    return RouteRule(
+        method=method,
+        path=path,
+        scope=scope,
+        rate_class=RateClass.WRITE,
+        body_bytes_max=0 if body is None else SMALL_BYTES,
+        media=Media.NONE if body is None else Media.JSON,
+        body=body,
+        versioned=method == "PATCH",
+        status={"POST": 201, "DELETE": 204, "PUT": 204}.get(method, 200),
+    )
+
+
+def _batch(
+    path: str, body: type[Struct], scope: Scope, bytes_max: int, rate_class: RateClass
+) -> RouteRule:
+    return RouteRule(
+        method="POST",
+        path=path,
+        scope=scope,
+        rate_class=rate_class,
+        body_bytes_max=bytes_max,
+        media=Media.JSON,
+        body=body,
+    )
+
+
+def _page(path: str, scope: Scope, rate_class: RateClass = RateClass.READ) -> RouteRule:
+    return RouteRule(method="GET", path=path, scope=scope, rate_class=rate_class, page=True)
+
+
+def _form(path: str, scope: Scope, rate_class: RateClass = RateClass.WRITE) -> RouteRule:
+    return RouteRule(
+        method="POST",
+        path=path,
+        scope=scope,
+        rate_class=rate_class,
+        body_bytes_max=SMALL_BYTES,
+        media=Media.FORM,
+        page=True,
+        status=303,
+    )
+
+
+MEMBER = "/v1/members/{member_id}"
+POST = "/v1/posts/{post_id}"
+
+ABOUT = [
+    _read("/v1/me", Scope.KNOWN),
+    _read("/v1/communities"),
+    _read("/v1/communities/{community_id}"),
+]
+
+MEMBERS = [
+    _read("/v1/members"),
+    _read(MEMBER, versioned=True),
+    _write("PATCH", MEMBER, Scope.SELF, bodies.ProfilePatch),
+    _write("DELETE", MEMBER),
+    _read(f"{MEMBER}/feed", Scope.SELF),
+    _read(f"{MEMBER}/why", Scope.SELF),
+    *(_read(f"{MEMBER}/{kind}", Scope.OWN) for kind in ("follows", "blocks", "mutes")),
+    *(
+        _write(method, f"{MEMBER}/{kind}/{{target_id}}", Scope.OWN)
+        for kind in ("follows", "blocks", "mutes")
+        for method in ("PUT", "DELETE")
+    ),
+]
+
+POSTS = [
+    _write("POST", "/v1/posts", Scope.AUTHOR, bodies.PostNew),
+    _read("/v1/posts"),
+    _read(POST, versioned=True),
+    _write("PATCH", POST, body=bodies.PostPatch),
+    _write("DELETE", POST),
+    _read(f"{POST}/comments"),
+    _write("POST", f"{POST}/comments", Scope.AUTHOR, bodies.CommentNew),
+    _write("DELETE", "/v1/comments/{comment_id}"),
+    _write("PUT", f"{POST}/reactions/like", Scope.AUTHOR),
+    _write("DELETE", f"{POST}/reactions/like", Scope.AUTHOR),
+]
+
+BATCHES = [
+    _batch(f"/v1/{kind}", body, Scope.MEMBER, BATCH_BYTES, RateClass.WRITE)
+    for kind, body in (
+        ("impressions", bodies.ImpressionBatch),
+        ("engagements", bodies.EngagementBatch),
+    )
+] + [
+    _batch(f"/v1/bulk/{kind}", body, Scope.OPERATOR, BULK_BYTES, RateClass.BULK)
+    for kind, body in bodies.BULK_BODIES.items()
+]
+
+TOKENS = [
+    RouteRule(
+        method="POST",
+        path="/v1/tokens",
+        scope=Scope.OPERATOR,
+        rate_class=RateClass.SIGN_IN,
+        body_bytes_max=SMALL_BYTES,
+        media=Media.JSON,
+        body=bodies.TokenNew,
+        status=201,
+    ),
+    _write("DELETE", "/v1/tokens/{token_id}", Scope.KNOWN),
+    _write("POST", "/v1/keys/rotate", Scope.OPERATOR),
+    _write("POST", "/v1/operators", Scope.OPERATOR, bodies.OperatorNew),
+    _public("/.well-known/jwks.json"),
+]
+
+ABOUT_THE_SERVER = [
+    _public("/health/live"),
+    _public("/health/ready"),
+    RouteRule(method="GET", path="/metrics", scope=Scope.LOCAL, rate_class=RateClass.PUBLIC),
+    _public("/openapi.json"),
+]
+
+PAGES = [
+    _page("/", Scope.MEMBER),
+    _page("/sign-in", Scope.PUBLIC, RateClass.PUBLIC),
+    _form("/sign-in", Scope.PUBLIC, RateClass.SIGN_IN),
+    _form("/sign-out", Scope.PUBLIC),
+    _form("/compose", Scope.AUTHOR),
+    _page("/posts/{post_id}", Scope.MEMBER),
+    _form("/posts/{post_id}/comments", Scope.AUTHOR),
+    _page("/why/{post_id}", Scope.MEMBER),
+    _page("/feed/more", Scope.MEMBER),
+    _public("/static/{path}"),
+]
+
+ROUTES: tuple[RouteRule, ...] = (
+    *ABOUT, *MEMBERS, *POSTS, *BATCHES, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
+)  # fmt: skip
+
+
+class Inventory:
+    """The table, by method and path."""
+
+    def __init__(self, rules: Iterable[RouteRule] = ROUTES) -> None:
+        self._rules: dict[tuple[str, str], RouteRule] = {}
+        for rule in rules:
+            place = (rule.method, rule.path)
+            if place in self._rules:
+                raise SetupError(
+                    f"{rule.method} {rule.path} has two rows in the inventory",
+                    next_step="remove one in api/inventory.py",
+                )
+            self._rules[place] = rule
+
+    def rule(self, method: str, path: str) -> RouteRule:
+        """Return the row of a route that the application has; `check` made sure of it."""
+        return self._rules[method, path]
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods that a path has, sorted."""
+        found = {method for method, held in self._rules if held == path}
+        return sorted(found | {"HEAD"} if "GET" in found else found)
+
+    def __iter__(self) -> Iterator[RouteRule]:
+        """Walk the rows."""
+        return iter(self._rules.values())
+
+    def check(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Compare the table with the routes that were built.
+
+        Raises:
+            SetupError: a route has no row, or a row has no route; names them all.
+        """
+        built, declared = set(routes), set(self._rules)
+        undeclared, unbuilt = sorted(built - declared), sorted(declared - built)
+        if undeclared or unbuilt:
+            raise SetupError(
+                f"routes and inventory disagree: without a row {undeclared}, "
+                f"without a route {unbuilt}",
+                limit="one row per route",
+                next_step="declare scope, rate class and body limit in api/inventory.py",
+            )

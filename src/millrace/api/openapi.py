@@ -1,0 +1,135 @@
+"""The OpenAPI document: what the framework knows of the handlers, and the inventory of the rest.
+
+The framework gives paths, parameters and answers. The inventory gives bodies, who may call, and
+with them every problem that a route can answer.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ControllerRouterHandler
+
+from millrace.api.errors import MEDIA_TYPE, Problem
+from millrace.api.inventory import Inventory, Media, RouteRule, Scope
+
+Node = dict[str, Any]
+REFERENCES = "#/components/schemas/{name}"
+HEADER_PARAMETERS: dict[str, tuple[str, str]] = {
+    "idempotency": ("Idempotency-Key", "Runs the write once, however often it is sent."),
+    "match": ("If-Match", "The ETag of the version that the change was made from."),
+    "none_match": ("If-None-Match", "The ETag of what the client has; 304 where it is current."),
+    "token": ("Millrace-Token", "The token of an earlier write: the read is not older."),
+}
+
+
+def document(handlers: Sequence[ControllerRouterHandler], inventory: Inventory) -> bytes:
+    """Return the document of these handlers as JSON. Pages are for people and stay out of it."""
+    described = Litestar(
+        handlers, logging_config=None, openapi_config=OpenAPIConfig(title="Millrace", version="1")
+    )
+    found: Node = described.openapi_schema.to_schema()
+    schemas: Node = found.setdefault("components", {}).setdefault("schemas", {})
+    rows = [rule for rule in inventory if not rule.page and rule.path in found["paths"]]
+    bodies = [rule.body for rule in rows if rule.body is not None]
+    _, components = msgspec.json.schema_components([*bodies, Problem], ref_template=REFERENCES)
+    schemas |= components
+    kept: Node = {}
+    for rule in rows:
+        operation = found["paths"][rule.path][rule.method.lower()]
+        kept.setdefault(rule.path, {})[rule.method.lower()] = _completed(operation, rule)
+    found["paths"] = kept
+    found["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    }
+    found["info"]["description"] = (
+        "Errors are RFC 9457 problems. Lists come in pages with a cursor. Every write takes an "
+        "Idempotency-Key."
+    )
+    return msgspec.json.encode(found)
+
+
+def _completed(operation: Node, rule: RouteRule) -> Node:
+    """Return an operation with its body, headers, security and problems."""
+    parameters: list[Node] = operation.setdefault("parameters", [])
+    parameters += [_header(name) for name in _headers(rule)]
+    if rule.body is not None:
+        reference = {"$ref": REFERENCES.format(name=rule.body.__name__)}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": reference}},
+        }
+    operation["security"] = [] if rule.scope is Scope.PUBLIC else [{"bearer": []}]
+    operation["x-millrace-scope"] = str(rule.scope)
+    operation["x-millrace-rate-class"] = str(rule.rate_class)
+    operation["x-millrace-body-bytes-max"] = rule.body_bytes_max
+    responses: Node = operation["responses"]
+    responses.pop("400", None)  # the framework's own form of an error
+    for status in _problems(rule, parameters):
+        responses[str(status)] = {
+            "description": PROBLEMS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": REFERENCES.format(name="Problem")}}},
+        }
+    if rule.versioned and rule.method == "GET":
+        responses["304"] = {"description": "The client has the current version."}
+    return operation
+
+
+PROBLEMS = {
+    400: "A parameter, a header or the body cannot be read.",
+    401: "No token, or one that does not hold.",
+    403: "The caller may not do this.",
+    404: "There is no such thing, or the caller may not know of it.",
+    408: "The body did not arrive in time.",
+    409: "The thing is not in the state that the request expects.",
+    412: "If-Match names another version.",
+    413: "The body is too large.",
+    414: "The address is too long.",
+    415: "The body is of another type.",
+    422: "A value is not allowed.",
+    429: "Too many requests.",
+    500: "A condition that was not foreseen.",
+    503: "A part that is needed does not answer now.",
+}
+
+
+def _headers(rule: RouteRule) -> list[str]:
+    found: list[str] = []
+    if rule.unsafe:
+        found.append("idempotency")
+    elif not rule.anonymous:
+        found.append("token")
+    if rule.versioned:
+        found.append("match" if rule.unsafe else "none_match")
+    return found
+
+
+def _header(name: str) -> Node:
+    title, about = HEADER_PARAMETERS[name]
+    return {
+        "name": title,
+        "in": "header",
+        "required": False,
+        "description": about,
+        "schema": {"type": "string"},
+    }
+
+
+def _problems(rule: RouteRule, parameters: list[Node]) -> list[int]:
+    """Return the statuses of the problems that a route can answer."""
+    found = [400, 413, 414, 429, 500, 503]
+    if not rule.anonymous:
+        found += [401, 403]
+    if "{" in rule.path or rule.unsafe:
+        found.append(404)
+    if rule.media is not Media.NONE:
+        found += [408, 415]
+    if rule.unsafe:
+        found += [409, 422]
+    elif parameters:
+        found.append(422)
+    if rule.unsafe and rule.versioned:
+        found.append(412)
+    return sorted(set(found))

@@ -1,0 +1,111 @@
+"""The HTTP server, in this process and on the running loop."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from litestar import Litestar
+
+from millrace.api.app import create_app
+from millrace.kernel.errors import SetupError
+from millrace.wiring import Program
+
+HEADER_MILLISECONDS_MAX = 10_000
+SHUTDOWN_SECONDS_MAX = 20
+BACKLOG = 256
+BACKPRESSURE = 256  # requests in the application at once; more wait in the socket
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def free_address(host: str, port: int) -> tuple[str, int]:
+    """Return the address that can be listened on; port 0 stands for any free one.
+
+    Raises:
+        SetupError: the host or the port cannot be used; names both and says why.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            bound: tuple[Any, ...] = probe.getsockname()
+    except (OSError, OverflowError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise SetupError(
+            f"cannot listen on {host} port {port}: {reason}",
+            field="door.port",
+            value=port,
+            limit="a free port of this machine that this user may open",
+            next_step="choose another with --port, or stop what uses it",
+        ) from exc
+    return str(bound[0]), int(bound[1])
+
+
+@asynccontextmanager
+async def serving(app: Litestar, host: str, port: int) -> AsyncIterator[str]:
+    """Serve an application until the block ends; lend the address as a URL.
+
+    At the end no new connection is taken, and requests that run are answered first.
+    """
+    address, number = free_address(host, port)
+    server = Server(
+        app,
+        address=address,
+        port=number,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.auto,
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=BACKPRESSURE,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS_MAX),
+        log_enabled=False,
+    )
+    running = asyncio.create_task(server.serve())
+    try:
+        await _listening(address, number, running)
+        yield f"http://{f'[{address}]' if ':' in address else address}:{number}"
+    finally:
+        server.stop()
+        await asyncio.wait_for(running, SHUTDOWN_SECONDS_MAX)
+
+
+async def _listening(address: str, port: int, running: "asyncio.Task[None]") -> None:
+    """Wait until a connection is taken, or the server has failed."""
+    while not running.done():
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return
+    await running
+
+
+async def serve(
+    program: Program, host: str, port: int, *, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve a program until SIGINT or SIGTERM; `ready` is called with the address.
+
+    Prints nothing itself. A port that cannot be used is a SetupError that names host and port.
+    """
+    app = create_app(program)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for one in SIGNALS:
+        loop.add_signal_handler(one, stop.set)
+    try:
+        async with serving(app, host, port) as address:
+            if ready is not None:
+                ready(address)
+            await stop.wait()
+    finally:
+        for one in SIGNALS:
+            loop.remove_signal_handler(one)

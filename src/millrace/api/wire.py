@@ -1,0 +1,349 @@
+"""What the API answers. Apart from the domain, so that an interface stays while the inside moves.
+
+Ids are text: `<community>-<id>`, since a 64-bit number does not survive JavaScript.
+"""
+
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import Meta, Struct
+
+from millrace.community import types as community
+from millrace.community.types import Audience, Key, PostKind, Role
+from millrace.feed import types as feed
+
+T = TypeVar("T")
+KeyText = Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$", examples=["7-4311810305"])]
+NumberText = Annotated[str, Meta(pattern=r"^[0-9]{1,19}$", examples=["7"])]
+
+
+class Page(Struct, Generic[T], frozen=True):
+    """One page of a list. `next_cursor` is empty at the end."""
+
+    items: list[T]
+    next_cursor: str
+
+
+# ------------------------------------------------------------------------------------- answers
+
+
+class Me(Struct, frozen=True, kw_only=True):
+    """Who the token says is asking."""
+
+    name: str
+    role: Role
+    member_id: KeyText | None
+
+
+class Community(Struct, frozen=True, kw_only=True):
+    """A community."""
+
+    id: NumberText
+    name: str
+    description: str
+    language: str
+    place: str
+    created_at: datetime
+    version: int
+
+
+class MemberCard(Struct, frozen=True, kw_only=True):
+    """A member in one line, as beside a post."""
+
+    id: KeyText
+    handle: str
+    display_name: str
+    headline: str
+
+
+class MemberCounts(Struct, frozen=True, kw_only=True):
+    """A member's numbers as an author."""
+
+    followers: int
+    posts: int
+    views: int
+    likes: int
+
+
+class Member(Struct, frozen=True, kw_only=True):
+    """A member's profile. `external_id` is shown to operators only."""
+
+    id: KeyText
+    community_id: NumberText
+    handle: str
+    display_name: str
+    headline: str
+    about: str
+    skills: list[str]
+    place: str
+    languages: list[str]
+    role: Role
+    joined_at: datetime
+    version: int
+    external_id: str | None = None
+    counts: MemberCounts | None = None
+
+
+class PostCounts(Struct, frozen=True, kw_only=True):
+    """A post's numbers."""
+
+    views: int
+    likes: int
+    comments: int
+    shares: int
+
+
+class Post(Struct, frozen=True, kw_only=True):
+    """A post as the caller may see it."""
+
+    id: KeyText
+    community_id: NumberText
+    community_name: str
+    author: MemberCard
+    kind: PostKind
+    title: str
+    text: str
+    link: str
+    topics: list[str]
+    language: str
+    audience: Audience
+    created_at: datetime
+    edited_at: datetime | None
+    version: int
+    counts: PostCounts
+    liked: bool
+    follows_author: bool
+
+
+class Comment(Struct, frozen=True, kw_only=True):
+    """A line of a thread. `parent_id` names the comment that it answers."""
+
+    id: KeyText
+    post_id: KeyText
+    parent_id: KeyText | None
+    author_id: KeyText
+    author: MemberCard | None
+    text: str
+    created_at: datetime
+    edited_at: datetime | None
+
+
+class FeedItem(Struct, frozen=True, kw_only=True):
+    """One post of a feed page, with one sentence that says why it is there."""
+
+    post: Post
+    position: int
+    score: float
+    reason: str
+    seen: bool
+
+
+class FeedPage(Struct, frozen=True, kw_only=True):
+    """One page of a served feed. `degraded` says in words what could not be done as intended."""
+
+    served_feed_id: NumberText
+    items: list[FeedItem]
+    next_cursor: str
+    caught_up: bool
+    degraded: list[str]
+
+
+class Trace(Struct, frozen=True, kw_only=True):
+    """Everything that is known of why a post was shown or not; for operators."""
+
+    sources: list[feed.SourceNote]
+    features: dict[str, float]
+    actions: list[feed.ActionNote]
+    adjustments: list[feed.Adjustment]
+    score: float | None
+    removed: feed.Removal | None
+    served_feed_id: NumberText | None
+    versions: dict[str, str]
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """Why a member was, or was not, shown a post."""
+
+    member_id: KeyText
+    post_id: KeyText
+    shown: bool
+    position: int | None
+    sentence: str
+    trace: Trace | None = None
+
+
+class Rejected(Struct, frozen=True):
+    """An item that was not taken: its place in the batch, the field, and why."""
+
+    index: int
+    field: str
+    reason: str
+
+
+class BatchResult(Struct, frozen=True, kw_only=True):
+    """What became of a batch. `ids` maps the external ids of everything that was taken."""
+
+    created: int
+    updated: int
+    unchanged: int
+    rejected: list[Rejected]
+    ids: dict[str, str]
+
+
+class Token(Struct, frozen=True, kw_only=True):
+    """A token, shown this once."""
+
+    token: str
+    token_id: str
+    expires_at: datetime
+
+
+class KeyRotated(Struct, frozen=True, kw_only=True):
+    """The name of the key that signs from now on."""
+
+    key_id: str
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """How the server is. `waiting` names what is not ready."""
+
+    status: str
+    waiting: list[str] = []
+
+
+# --------------------------------------------------------------------------------- conversions
+
+
+def member_card(member: community.Member) -> MemberCard:
+    """Return a member in one line."""
+    return MemberCard(
+        id=str(member.key),
+        handle=member.handle,
+        display_name=member.display_name,
+        headline=member.headline,
+    )
+
+
+def member(
+    found: community.Member, viewer: community.Viewer, counts: community.MemberCounts | None = None
+) -> Member:
+    """Return a profile as this viewer may see it."""
+    return Member(
+        id=str(found.key),
+        community_id=str(found.community_id),
+        handle=found.handle,
+        display_name=found.display_name,
+        headline=found.headline,
+        about=found.about,
+        skills=found.skills,
+        place=found.place,
+        languages=found.languages,
+        role=found.role,
+        joined_at=found.joined_at,
+        version=found.system_version,
+        external_id=found.external_id if viewer.oversees else None,
+        counts=counts
+        and MemberCounts(
+            followers=counts.followers, posts=counts.posts, views=counts.views, likes=counts.likes
+        ),
+    )
+
+
+def a_community(found: community.Community) -> Community:
+    """Return a community."""
+    return Community(
+        id=str(found.community_id),
+        name=found.name,
+        description=found.description,
+        language=found.language,
+        place=found.place,
+        created_at=found.created_at,
+        version=found.system_version,
+    )
+
+
+def post(view: community.PostView) -> Post:
+    """Return a post with what its card needs."""
+    found, counts = view.post, view.counts
+    return Post(
+        id=str(found.key),
+        community_id=str(found.community_id),
+        community_name=view.community_name,
+        author=member_card(view.author),
+        kind=found.kind,
+        title=found.title,
+        text=found.text,
+        link=found.link,
+        topics=found.topics,
+        language=found.language,
+        audience=found.audience,
+        created_at=found.created_at,
+        edited_at=found.edited_at,
+        version=found.system_version,
+        counts=PostCounts(
+            views=counts.views,
+            likes=counts.likes,
+            comments=counts.comments,
+            shares=counts.shares,
+        ),
+        liked=view.liked,
+        follows_author=view.follows_author,
+    )
+
+
+def comment(found: community.Comment, author: community.Member | None) -> Comment:
+    """Return a line of a thread."""
+    parent = found.parent_id
+    return Comment(
+        id=str(Key(found.community_id, found.comment_id)),
+        post_id=str(Key(found.post_community_id, found.post_id)),
+        parent_id=None if parent is None else str(Key(found.community_id, parent)),
+        author_id=str(Key(found.community_id, found.author_id)),
+        author=None if author is None else member_card(author),
+        text=found.text,
+        created_at=found.created_at,
+        edited_at=found.edited_at,
+    )
+
+
+def feed_page(page: feed.FeedPage) -> FeedPage:
+    """Return a page of a feed."""
+    items = [
+        FeedItem(
+            post=post(item.view),
+            position=item.position,
+            score=item.score,
+            reason=item.reason,
+            seen=item.seen,
+        )
+        for item in page.items
+    ]
+    return FeedPage(
+        served_feed_id=str(page.served_feed_id),
+        items=items,
+        next_cursor=page.next_cursor,
+        caught_up=page.caught_up,
+        degraded=page.degraded,
+    )
+
+
+def why(found: feed.Explanation, *, full: bool) -> Why:
+    """Return an explanation: a sentence, and for an operator the whole trace."""
+    trace = Trace(
+        sources=found.sources,
+        features=found.features,
+        actions=found.actions,
+        adjustments=found.adjustments,
+        score=found.score,
+        removed=found.removed,
+        served_feed_id=None if found.served_feed_id is None else str(found.served_feed_id),
+        versions=found.versions,
+    )
+    return Why(
+        member_id=str(found.member),
+        post_id=str(found.post),
+        shown=found.shown,
+        position=found.position,
+        sentence=found.sentence,
+        trace=trace if full else None,
+    )
