@@ -1,0 +1,220 @@
+"""One batch of activity: checked, logged once, with its effects and its counters."""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from millrace.community import validator
+from millrace.community.counts import COUNTER_OF, CounterMoves
+from millrace.community.intake import QUERIES, Intake, Line, members_named, posts_named
+from millrace.community.logs import LoggedRow, logged, shown
+from millrace.community.relations import blocked, muted
+from millrace.community.types import (
+    BIGINT_MAX,
+    EXTERNAL_ID_MAX,
+    WORD_MAX,
+    Action,
+    Engagement,
+    EngagementDraft,
+    Impression,
+    ImpressionDraft,
+    Key,
+    Viewer,
+)
+from millrace.community.visibility import asker
+from millrace.kernel.errors import InvalidError
+from millrace.store.session import Session, document
+
+D = TypeVar("D", ImpressionDraft, EngagementDraft)
+T = TypeVar("T", Impression, Engagement)
+
+AGAINST_AUTHOR = frozenset({Action.MUTE, Action.BLOCK})
+
+
+class AuthorRow(Struct, frozen=True):
+    """A post and who wrote it."""
+
+    community_id: int
+    post_id: int
+    author_id: int
+
+
+class MemberRow(Struct, frozen=True):
+    """The key of a member."""
+
+    community_id: int
+    member_id: int
+
+
+class ActivityBatch:
+    """Gathers entries, then writes them in one transaction."""
+
+    def __init__(self, now: datetime) -> None:
+        self.intake = Intake()
+        self._now = now
+        self._impressions: list[Line[Impression]] = []
+        self._engagements: list[Line[Engagement]] = []
+
+    def take_impressions(self, entries: Sequence[tuple[int, Impression]]) -> None:
+        """Take impressions with their places in the batch; wrong ones are rejected."""
+        self._impressions += self._checked(entries, self._clean_impression)
+
+    def take_engagements(self, entries: Sequence[tuple[int, Engagement]]) -> None:
+        """Take engagements with their places in the batch; wrong ones are rejected."""
+        self._engagements += self._checked(entries, self._clean_engagement)
+
+    async def named(
+        self,
+        session: Session,
+        community_id: int,
+        drafts: Sequence[D],
+        entry: Callable[[D, Key, Key], T],
+    ) -> list[tuple[int, T]]:
+        """Return the entries that drafts stand for; those with unknown names are rejected."""
+        lines = self.intake.cleaned(drafts, _with_clean_names)
+        members = await members_named(session, community_id, (line.clean.member for line in lines))
+        posts = await posts_named(session, community_id, (line.clean.post for line in lines))
+        entries: list[tuple[int, T]] = []
+        for line in lines:
+            member, post = members.get(line.clean.member), posts.get(line.clean.post)
+            if member is None:
+                reason = f"there is no member {line.clean.member!r}"
+                self.intake.reject(line.index, "member", reason)
+            elif post is None:
+                self.intake.reject(line.index, "post", f"there is no post {line.clean.post!r}")
+            else:
+                entries.append((line.index, entry(line.clean, member, post)))
+        return entries
+
+    async def write(self, session: Session, viewer: Viewer) -> None:
+        """Log what is new, with its effects and counters."""
+        everything = [line.clean for line in (*self._impressions, *self._engagements)]
+        authors = await _authors(session, viewer, {entry.post for entry in everything})
+        members = await _members(session, {entry.member for entry in everything})
+        impressions = self._known(self._impressions, authors, members)
+        engagements = [
+            line
+            for line in self._known(self._engagements, authors, members)
+            if self._sensible(line, authors)
+        ]
+        moves = CounterMoves()
+        new_views = await shown(session, [line.clean for line in impressions])
+        for row in new_views:
+            moves.shown(row.post, authors[row.post])
+        new = await logged(session, [line.clean for line in engagements])
+        await self._effects(session, new, authors, moves)
+        await moves.apply(session)
+        self.intake.created += len(new_views) + len(new)
+        self.intake.unchanged += len(impressions) + len(engagements) - len(new_views) - len(new)
+
+    async def _effects(
+        self,
+        session: Session,
+        new: list[LoggedRow],
+        authors: dict[Key, Key],
+        moves: CounterMoves,
+    ) -> None:
+        for row in new:
+            counter = COUNTER_OF.get(row.action)
+            if counter is not None:
+                moves.post(row.post, counter, 1)
+        likes = [row for row in new if row.action is Action.LIKE]
+        if likes:
+            for row in await session.rows(QUERIES["insert_likes"], LoggedRow, rows=document(likes)):
+                moves.liked(row.post, authors[row.post], 1)
+
+        def pairs(action: Action) -> list[tuple[Key, Key]]:
+            return [(row.member, authors[row.post]) for row in new if row.action is action]
+
+        await blocked(session, pairs(Action.BLOCK), self._now, moves)
+        await muted(session, pairs(Action.MUTE), self._now)
+
+    def _checked(self, entries: Sequence[tuple[int, T]], clean: Callable[[T], T]) -> list[Line[T]]:
+        lines: list[Line[T]] = []
+        for index, entry in entries:
+            try:
+                lines.append(Line(index, clean(entry)))
+            except InvalidError as exc:
+                self.intake.reject(index, exc.field or "entry", exc.message)
+        return lines
+
+    def _clean_impression(self, entry: Impression) -> Impression:
+        if entry.served_feed_id is not None:
+            validator.number("served_feed_id", entry.served_feed_id, BIGINT_MAX)
+        return replace(
+            entry,
+            shown_at=validator.moment("shown_at", entry.shown_at, self._now),
+            position=validator.number("position", entry.position),
+            surface=validator.name("surface", entry.surface, WORD_MAX),
+            app_version=validator.line("app_version", entry.app_version, WORD_MAX),
+        )
+
+    def _clean_engagement(self, entry: Engagement) -> Engagement:
+        if entry.position is not None:
+            validator.number("position", entry.position)
+        if entry.dwell_ms is not None:
+            validator.number("dwell_ms", entry.dwell_ms)
+        return replace(
+            entry,
+            kind=validator.choice("kind", entry.kind, Action),
+            happened_at=validator.moment("happened_at", entry.happened_at, self._now),
+            surface=validator.name("surface", entry.surface, WORD_MAX),
+            app_version=validator.line("app_version", entry.app_version, WORD_MAX),
+        )
+
+    def _known(
+        self, lines: list[Line[T]], authors: dict[Key, Key], members: Collection[Key]
+    ) -> list[Line[T]]:
+        """Return the lines whose member and post are there; one answer for unknown and unseen."""
+        kept: list[Line[T]] = []
+        for line in lines:
+            if line.clean.member not in members:
+                self.intake.reject(line.index, "member", f"there is no member {line.clean.member}")
+            elif line.clean.post not in authors:
+                self.intake.reject(line.index, "post", f"there is no post {line.clean.post}")
+            else:
+                kept.append(line)
+        return kept
+
+    def _sensible(self, line: Line[Engagement], authors: dict[Key, Key]) -> bool:
+        entry = line.clean
+        if entry.kind in AGAINST_AUTHOR and authors[entry.post] == entry.member:
+            self.intake.reject(line.index, "kind", f"a member cannot {entry.kind} themself")
+            return False
+        return True
+
+
+def _with_clean_names(draft: D) -> D:
+    return replace(
+        draft,
+        member=validator.name("member", draft.member, EXTERNAL_ID_MAX),
+        post=validator.name("post", draft.post, EXTERNAL_ID_MAX),
+    )
+
+
+async def _authors(session: Session, viewer: Viewer, posts: Collection[Key]) -> dict[Key, Key]:
+    """Return the authors of those posts that the viewer may see."""
+    rows = await session.rows(
+        QUERIES["authors_of_seen"],
+        AuthorRow,
+        **asker(viewer),
+        communities=[key.community_id for key in posts],
+        posts=[key.id for key in posts],
+    )
+    return {
+        Key(row.community_id, row.post_id): Key(row.community_id, row.author_id) for row in rows
+    }
+
+
+async def _members(session: Session, members: Collection[Key]) -> set[Key]:
+    """Return those of the members that exist."""
+    rows = await session.rows(
+        QUERIES["members_there"],
+        MemberRow,
+        communities=[key.community_id for key in members],
+        members=[key.id for key in members],
+    )
+    return {Key(row.community_id, row.member_id) for row in rows}

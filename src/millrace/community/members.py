@@ -1,0 +1,246 @@
+"""Members and their profiles."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import asdict
+
+from millrace.community import validator
+from millrace.community.intake import QUERIES, bounded, bulk, operators_only
+from millrace.community.member_batch import MemberBatch, profile
+from millrace.community.types import (
+    REASON_MAX,
+    BatchResult,
+    Key,
+    Member,
+    MemberCounts,
+    MemberDraft,
+    ProfileChanges,
+    Role,
+    Viewer,
+    parse_key,
+)
+from millrace.community.versions import expect
+from millrace.community.visibility import asker, unseen
+from millrace.kernel.clock import Clock
+from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
+from millrace.store.router import Router
+from millrace.store.session import Session
+
+
+class Members:
+    """Profiles may be read by every viewer whom no block keeps away."""
+
+    def __init__(self, *, router: Router, clock: Clock) -> None:
+        self._router = router
+        self._clock = clock
+
+    async def get(self, viewer: Viewer, key: Key) -> Member:
+        """Return one member.
+
+        Raises:
+            NotFoundError: there is none, or the viewer may not meet them.
+        """
+        async with self._router.read(viewer.token) as session:
+            return await _seen(session, viewer, key)
+
+    async def find(self, name: str) -> Member:
+        """Return the member with this key, handle or external id, in any community.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: several communities have one; names their keys.
+        """
+        text = validator.searchable(name)
+        try:
+            key = parse_key(text)
+        except InvalidError:
+            key = Key(0, 0)
+        async with self._router.read() as session:
+            found = await session.rows(
+                QUERIES["members_named"],
+                Member,
+                name=text,
+                community_id=key.community_id,
+                member_id=key.id,
+            )
+        if not found:
+            raise unseen("member", text)
+        exact = [one for one in found if one.key == key]
+        if not exact and len(found) > 1:
+            keys = ", ".join(str(one.key) for one in found[:10])
+            raise ConflictError(
+                f"several members are called {text!r}: {keys}",
+                field="member",
+                value=text,
+                limit="one member",
+                next_step="name the member by one of these ids",
+            )
+        return (exact or found)[0]
+
+    async def sample(self, limit: int = 12) -> list[Member]:
+        """Return some members who write much, of every community in turn: for a demo sign-in."""
+        async with self._router.read() as session:
+            return await session.rows(
+                QUERIES["member_sample"], Member, limit=validator.limit(limit)
+            )
+
+    async def counts(self, key: Key) -> MemberCounts:
+        """Return the numbers of a member as an author.
+
+        Raises:
+            NotFoundError: there is no such member.
+        """
+        async with self._router.read() as session:
+            found = await session.row(
+                QUERIES["member_counts"],
+                MemberCounts,
+                community_id=key.community_id,
+                member_id=key.id,
+            )
+        if found is None:
+            raise unseen("member", key)
+        return found
+
+    async def update(
+        self, viewer: Viewer, key: Key, changes: ProfileChanges, expected_version: int | None = None
+    ) -> Member:
+        """Change a profile; its member and operators may.
+
+        Raises:
+            NotFoundError: there is none, or the viewer may not meet them.
+            ForbiddenError: it is somebody else's.
+            ConflictError: the profile has another version than expected.
+            InvalidError: a value is wrong.
+        """
+        async with self._router.write() as session:
+            await session.run(
+                QUERIES["lock_member"], community_id=key.community_id, member_id=key.id
+            )
+            member = await _seen(session, viewer, key)
+            if viewer.member != key and not viewer.oversees:
+                raise _not_yours(viewer, key, "change")
+            expect(expected_version, member.system_version, f"member {key}")
+            changed = await session.row(
+                QUERIES["update_profile"],
+                Member,
+                community_id=key.community_id,
+                member_id=key.id,
+                **_merged(member, changes),
+            )
+        return changed or member
+
+    async def remove(self, viewer: Viewer, key: Key, reason: str) -> None:
+        """Remove a member: nobody sees them or their posts any more, and no token of theirs holds.
+
+        The member, a moderator of the community and operators may; only an operator removes a
+        moderator. Removing twice changes nothing.
+
+        Raises:
+            NotFoundError: there is none, or the viewer may not meet them.
+            ForbiddenError: the viewer may not remove them.
+            InvalidError: the reason is too long or cannot be stored.
+        """
+        why = validator.prose("reason", reason, REASON_MAX)
+        async with self._router.write() as session:
+            member = await _seen(session, viewer, key)
+            moderates = (
+                viewer.role is Role.MODERATOR
+                and viewer.member is not None
+                and viewer.member.community_id == key.community_id
+                and member.role is Role.MEMBER
+            )
+            if not (viewer.oversees or viewer.member == key or moderates):
+                raise _not_yours(viewer, key, "remove")
+            await session.run(
+                QUERIES["remove_member"],
+                community_id=key.community_id,
+                member_id=key.id,
+                now=self._clock.now(),
+                by=viewer.name,
+                reason=why,
+            )
+
+    async def upsert(
+        self, viewer: Viewer, community_id: int, drafts: Sequence[MemberDraft]
+    ) -> BatchResult:
+        """Create members or bring them up to date, by external id.
+
+        A member without a handle gets one made from the display name. A removed member stays
+        removed.
+
+        Raises:
+            ForbiddenError: the viewer is no operator.
+            NotFoundError: there is no such community.
+            TooLargeError: the batch is too long.
+        """
+        operators_only(viewer, "create or change members in bulk")
+        bounded("drafts", drafts)
+        batch = MemberBatch(community_id, self._clock.now())
+        lines = batch.cleaned(drafts)
+        async with bulk(self._router, community_id) as session:
+            await batch.write(session, lines)
+        return batch.intake.result()
+
+    # Last in the class: after it, `list` in an annotation would mean this method.
+    async def list(
+        self, viewer: Viewer, community_id: int, after: int = 0, limit: int = 50
+    ) -> list[Member]:
+        """Return members of a community whose id is larger than `after`, by id.
+
+        Raises:
+            ForbiddenError: the viewer is of another community.
+            InvalidError: the limit is outside its bounds.
+        """
+        at_home = viewer.member is not None and viewer.member.community_id == community_id
+        if not (at_home or viewer.oversees):
+            raise ForbiddenError(
+                f"{viewer.name} may not list the members of community {community_id}",
+                field="community_id",
+                value=community_id,
+                limit="the own community",
+                next_step="ask for your own community",
+            )
+        async with self._router.read(viewer.token) as session:
+            return await session.rows(
+                QUERIES["members_of_community"],
+                Member,
+                **asker(viewer),
+                community_id=community_id,
+                after=after,
+                limit=validator.limit(limit),
+            )
+
+
+async def _seen(session: Session, viewer: Viewer, key: Key) -> Member:
+    """Return a member whom the viewer may meet.
+
+    Raises:
+        NotFoundError: there is none, or the viewer may not meet them.
+    """
+    found = await session.row(
+        QUERIES["member_by_key"],
+        Member,
+        **asker(viewer),
+        community_id=key.community_id,
+        member_id=key.id,
+    )
+    if found is None:
+        raise unseen("member", key)
+    return found
+
+
+def _not_yours(viewer: Viewer, key: Key, verb: str) -> ForbiddenError:
+    return ForbiddenError(
+        f"{viewer.name} may not {verb} member {key}",
+        field="member_id",
+        value=str(key),
+        limit="the own profile",
+        next_step="ask a moderator of the community or an operator",
+    )
+
+
+def _merged(member: Member, changes: ProfileChanges) -> dict[str, object]:
+    """Return the profile with the changes in it, cleaned."""
+    new = {name: value for name, value in asdict(changes).items() if value is not None}
+    whole = ProfileChanges(**({name: getattr(member, name) for name in asdict(changes)} | new))
+    return profile(whole)

@@ -1,0 +1,112 @@
+"""Where a number stands among its community's, without scanning.
+
+A scale holds 99 rising cuts per metric; cut i is the value below which i per cent of the samples
+lie. Refreshing reads the tables; reading is a binary search in a scale that is kept in memory for
+SCALE_SECONDS. So a percentile may be that much, and the time since the last refresh, out of date.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+from millrace.community.intake import QUERIES
+from millrace.community.types import PostCounts
+from millrace.kernel.clock import Clock
+from millrace.kernel.errors import InvalidError
+from millrace.store.router import Router
+
+SCALE_SECONDS = 60.0
+SCALES_MAX = 10_000
+CUTS = 99
+MIDDLE = 50
+RATE_PRIOR_VIEWS = 10
+"""Views that every post is given, so that one like on one view is no record."""
+
+Metric = Literal[
+    "views",
+    "likes",
+    "comments",
+    "shares",
+    "engagement_rate",
+    "age_hours",
+    "author_followers",
+    "author_views",
+    "author_posts",
+]
+METRICS: tuple[str, ...] = get_args(Metric)
+
+
+def engagement_rate(counts: PostCounts) -> float:
+    """Return positive engagements per view, damped for posts with few views."""
+    engaged = counts.clicks + counts.long_dwells + counts.likes + counts.comments + counts.shares
+    return engaged / (counts.views + RATE_PRIOR_VIEWS)
+
+
+class Scales:
+    """The scales of one community at one moment."""
+
+    def __init__(self, cuts: Mapping[str, Sequence[float]]) -> None:
+        self._cuts = cuts
+
+    def of(self, metric: str, value: float) -> int:
+        """Return how many per cent of the community's samples lie below `value`: 0 to 99.
+
+        A metric without samples answers 50 for everything. Never falls as `value` rises.
+
+        Raises:
+            InvalidError: the metric is unknown.
+        """
+        if metric not in METRICS:
+            known = ", ".join(METRICS)
+            raise InvalidError(
+                f"metric {metric!r} is unknown",
+                field="metric",
+                value=metric,
+                limit=known,
+                next_step=f"ask for one of: {known}",
+            )
+        cuts = self._cuts.get(metric)
+        return MIDDLE if cuts is None else bisect_left(cuts, value)
+
+
+class ScaleRow(Struct, frozen=True):
+    """One stored scale."""
+
+    metric: str
+    cuts: list[float]
+
+
+class Percentiles:
+    """Scales of every community: read often from memory, refreshed now and then."""
+
+    def __init__(self, *, router: Router, clock: Clock) -> None:
+        self._router = router
+        self._clock = clock
+        self._kept: dict[int, tuple[float, Scales]] = {}
+
+    async def scales(self, community_id: int) -> Scales:
+        """Return the scales of a community, at most SCALE_SECONDS after they were stored."""
+        now = self._clock.monotonic()
+        read_at, kept = self._kept.get(community_id, (float("-inf"), None))
+        if kept is not None and now - read_at < SCALE_SECONDS:
+            return kept
+        async with self._router.read() as session:
+            rows = await session.rows(QUERIES["scales"], ScaleRow, community_id=community_id)
+        made = Scales({row.metric: tuple(row.cuts) for row in rows})
+        if len(self._kept) >= SCALES_MAX:
+            self._kept.clear()
+        self._kept[community_id] = (now, made)
+        return made
+
+    async def refresh(self, community_ids: Sequence[int] | None = None) -> None:
+        """Make the scales of these communities, or of all, from the tables."""
+        ids = None if community_ids is None else list(community_ids)
+        now = self._clock.now()
+        async with self._router.write() as session:
+            await session.value(QUERIES["lock_scales"])
+            for query in ("refresh_post_scales", "refresh_author_scales"):
+                await session.run(QUERIES[query], ids=ids, now=now, prior_views=RATE_PRIOR_VIEWS)
+        for community_id in list(self._kept) if ids is None else ids:
+            self._kept.pop(community_id, None)

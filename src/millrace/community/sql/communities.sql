@@ -1,0 +1,68 @@
+-- name: communities
+-- Every community, by name.
+select community_id, external_id, name, description, language, place, created_at, system_version
+  from community
+ order by name, community_id
+
+-- name: community_by_id
+-- One community.
+select community_id, external_id, name, description, language, place, created_at, system_version
+  from community
+ where community_id = %(community_id)s
+
+-- name: community_named
+-- One community by external id, or else by id.
+select community_id, external_id, name, description, language, place, created_at, system_version
+  from community
+ where external_id = %(name)s or community_id::text = %(name)s
+ order by external_id = %(name)s desc
+ limit 1
+
+-- name: community_ids
+-- The ids of all communities by external id.
+select external_id, community_id as id from community
+
+-- name: insert_communities
+-- Creates those communities that are new.
+insert into community (community_id, external_id, name, description, language, place, created_at)
+select line.community_id, line.external_id, line.name, line.description, line.language, line.place,
+       line.created_at
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       community_id bigint, external_id text, name text, description text, language text,
+       place text, created_at timestamptz)
+ where not exists (select from community old where old.community_id = line.community_id)
+ order by line.community_id
+
+-- name: update_communities
+-- Brings communities up to date; one that says nothing new is not touched.
+update community
+   set name = line.name, description = line.description, language = line.language,
+       place = line.place
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       community_id bigint, name text, description text, language text, place text)
+ where community.community_id = line.community_id
+   and (community.name, community.description, community.language, community.place)
+       is distinct from (line.name, line.description, line.language, line.place)
+returning community.community_id
+
+-- name: replace_nearby
+-- Makes the neighbours of these communities exactly those given; returns whose changed.
+with wanted as (
+    select *
+      from jsonb_to_recordset(%(rows)s::jsonb) as line (community_id bigint, neighbour_id bigint)
+), gone as (
+    delete from nearby
+     where community_id = any(%(ids)s::bigint[])
+       and not exists (
+           select from wanted
+            where wanted.community_id = nearby.community_id
+              and wanted.neighbour_id = nearby.neighbour_id)
+    returning community_id
+), come as (
+    insert into nearby (community_id, neighbour_id, created_at)
+    select community_id, neighbour_id, %(now)s from wanted
+     order by community_id, neighbour_id
+        on conflict do nothing
+    returning community_id
+)
+select community_id from gone union select community_id from come

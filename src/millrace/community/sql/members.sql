@@ -1,0 +1,117 @@
+-- name: member_by_key
+-- One member, if the viewer may meet them.
+select member.*
+  from member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
+       as member
+ where community_id = %(community_id)s and member_id = %(member_id)s
+
+-- name: members_named
+-- Members by key, handle or external id, in every community.
+select member.*
+  from community
+  join member using (community_id)
+ where member.handle = %(name)s or member.external_id = %(name)s
+    or (community_id = %(community_id)s and member.member_id = %(member_id)s)
+ order by community_id, member_id
+ limit 20
+
+-- name: members_of_community
+-- A stretch of a community's members, by id.
+select member.*
+  from member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
+       as member
+ where community_id = %(community_id)s and member_id > %(after)s
+ order by member_id
+ limit %(limit)s
+
+-- name: member_sample
+-- Members who write much, of every community in turn. Reads all counters: for a demo only.
+select member.*
+  from (select community_id, member_id,
+               row_number() over (partition by community_id
+                                      order by posts desc, followers desc, member_id) as place
+          from member_counter
+          join member using (community_id, member_id)
+         where removed_at is null) as ranked
+  join member using (community_id, member_id)
+ order by place, community_id
+ limit %(limit)s
+
+-- name: member_counts
+-- The numbers of a member as an author.
+select followers, posts, views, likes
+  from member_counter
+ where community_id = %(community_id)s and member_id = %(member_id)s
+
+-- name: lock_member
+-- Holds a member's row until the transaction ends, so that a change is made from what is there.
+select from member
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   for no key update
+
+-- name: update_profile
+-- Changes a profile; one that says nothing new is not touched.
+update member
+   set display_name = %(display_name)s, headline = %(headline)s, about = %(about)s,
+       skills = %(skills)s::text[], place = %(place)s, languages = %(languages)s::text[]
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and (display_name, headline, about, skills, place, languages) is distinct from
+       (%(display_name)s, %(headline)s, %(about)s, %(skills)s::text[], %(place)s,
+        %(languages)s::text[])
+returning member.*
+
+-- name: remove_member
+-- Removes a member, once.
+update member
+   set removed_at = %(now)s, removed_by = %(by)s, removed_reason = %(reason)s
+ where community_id = %(community_id)s and member_id = %(member_id)s and removed_at is null
+
+-- name: known_members
+-- Members that a batch names and that are there already.
+select external_id, member_id, joined_at
+  from member
+ where community_id = %(community_id)s and external_id = any(%(names)s::text[])
+
+-- name: handle_owners
+-- Who has these handles.
+select handle, member_id
+  from member
+ where community_id = %(community_id)s and handle = any(%(handles)s::text[])
+
+-- name: members_taken
+-- Which of these ids are in use.
+select member_id as id
+  from member
+ where community_id = %(community_id)s and member_id = any(%(ids)s::bigint[])
+
+-- name: insert_members
+-- Creates members and their counters.
+with made as (
+    insert into member (community_id, member_id, external_id, handle, display_name, headline,
+                        about, skills, place, languages, role, joined_at)
+    select %(community_id)s, line.*
+      from jsonb_to_recordset(%(rows)s::jsonb) as line (
+           member_id bigint, external_id text, handle text, display_name text, headline text,
+           about text, skills text[], place text, languages text[], role text,
+           joined_at timestamptz)
+     order by line.member_id
+    returning community_id, member_id
+)
+insert into member_counter (community_id, member_id)
+select community_id, member_id from made
+
+-- name: update_members
+-- Brings members up to date; one that says nothing new is not touched.
+update member
+   set handle = coalesce(nullif(line.handle, ''), member.handle),
+       display_name = line.display_name, headline = line.headline, about = line.about,
+       skills = line.skills, place = line.place, languages = line.languages, role = line.role
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       member_id bigint, handle text, display_name text, headline text, about text,
+       skills text[], place text, languages text[], role text)
+ where member.community_id = %(community_id)s and member.member_id = line.member_id
+   and (member.handle, member.display_name, member.headline, member.about, member.skills,
+        member.place, member.languages, member.role)
+       is distinct from
+       (coalesce(nullif(line.handle, ''), member.handle), line.display_name, line.headline,
+        line.about, line.skills, line.place, line.languages, line.role)

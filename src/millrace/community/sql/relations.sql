@@ -1,0 +1,172 @@
+-- name: relations
+-- All that stands between one member and others: five reads of key ranges in one round trip.
+select 'follow' as kind, target_community_id as community_id, target_id as id
+  from follow
+ where community_id = %(community_id)s and member_id = %(member_id)s
+ union all
+select 'block', target_community_id, target_id
+  from block
+ where community_id = %(community_id)s and member_id = %(member_id)s
+ union all
+select 'block', community_id, member_id
+  from block
+ where target_community_id = %(community_id)s and target_id = %(member_id)s
+ union all
+select 'mute', target_community_id, target_id
+  from mute
+ where community_id = %(community_id)s and member_id = %(member_id)s
+ union all
+select 'nearby', neighbour_id, 0
+  from nearby
+ where community_id = %(community_id)s
+
+-- name: insert_follow
+-- Adds a follow, if it is not there.
+insert into follow (community_id, member_id, target_community_id, target_id, created_at)
+values (%(community_id)s, %(member_id)s, %(target_community_id)s, %(target_id)s, %(now)s)
+    on conflict do nothing
+
+-- name: delete_follow
+-- Ends a follow, if it is there.
+delete from follow
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and target_community_id = %(target_community_id)s and target_id = %(target_id)s
+
+-- name: delete_block
+-- Takes a block back, if it is there.
+delete from block
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and target_community_id = %(target_community_id)s and target_id = %(target_id)s
+
+-- name: delete_mute
+-- Takes a mute back, if it is there.
+delete from mute
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and target_community_id = %(target_community_id)s and target_id = %(target_id)s
+
+-- name: member_stands
+-- Whether a member is there and not removed, whatever stands between them and the asker.
+select true from member
+ where community_id = %(community_id)s and member_id = %(member_id)s and removed_at is null
+
+-- name: insert_blocks
+-- Adds blocks that are not there, in the order of their keys.
+insert into block (community_id, member_id, target_community_id, target_id, created_at)
+select distinct community_id, member_id, target_community_id, target_id, %(now)s::timestamptz
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       community_id bigint, member_id bigint, target_community_id bigint, target_id bigint)
+ order by community_id, member_id, target_community_id, target_id
+    on conflict do nothing
+
+-- name: insert_mutes
+-- Adds mutes that are not there, in the order of their keys.
+insert into mute (community_id, member_id, target_community_id, target_id, created_at)
+select distinct community_id, member_id, target_community_id, target_id, %(now)s::timestamptz
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       community_id bigint, member_id bigint, target_community_id bigint, target_id bigint)
+ order by community_id, member_id, target_community_id, target_id
+    on conflict do nothing
+
+-- name: delete_follows_between
+-- Ends the follows between the two sides of each pair, in both directions, locked by key.
+with pair as (
+    select *
+      from jsonb_to_recordset(%(rows)s::jsonb) as line (
+           community_id bigint, member_id bigint, target_community_id bigint, target_id bigint)
+), doomed as (
+    select community_id, member_id, target_community_id, target_id from pair
+     union
+    select target_community_id, target_id, community_id, member_id from pair
+), locked as materialized (
+    select follow.community_id, follow.member_id, follow.target_community_id, follow.target_id
+      from follow
+      join doomed using (community_id, member_id, target_community_id, target_id)
+     order by 1, 2, 3, 4
+       for update of follow
+)
+delete from follow
+ using locked
+ where follow.community_id = locked.community_id and follow.member_id = locked.member_id
+   and follow.target_community_id = locked.target_community_id
+   and follow.target_id = locked.target_id
+returning follow.community_id, follow.member_id, follow.target_community_id, follow.target_id
+
+-- name: pairs_apart
+-- Which of these drafts name two members with a block between them.
+select line.index
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       index integer, community_id bigint, member_id bigint, target_community_id bigint,
+       target_id bigint)
+ where exists (
+       select from block
+        where (block.community_id, block.member_id, block.target_community_id, block.target_id)
+            = (line.community_id, line.member_id, line.target_community_id, line.target_id))
+    or exists (
+       select from block
+        where (block.community_id, block.member_id, block.target_community_id, block.target_id)
+            = (line.target_community_id, line.target_id, line.community_id, line.member_id))
+
+-- name: insert_follows
+-- Adds follows that are not there and that no block forbids, in the order of their keys.
+insert into follow (community_id, member_id, target_community_id, target_id, created_at)
+select line.community_id, line.member_id, line.target_community_id, line.target_id, line.created_at
+  from jsonb_to_recordset(%(rows)s::jsonb) as line (
+       community_id bigint, member_id bigint, target_community_id bigint, target_id bigint,
+       created_at timestamptz)
+ where not exists (
+       select from block
+        where (block.community_id, block.member_id, block.target_community_id, block.target_id)
+            = (line.community_id, line.member_id, line.target_community_id, line.target_id))
+   and not exists (
+       select from block
+        where (block.community_id, block.member_id, block.target_community_id, block.target_id)
+            = (line.target_community_id, line.target_id, line.community_id, line.member_id))
+ order by line.community_id, line.member_id, line.target_community_id, line.target_id
+    on conflict do nothing
+returning community_id, member_id, target_community_id, target_id
+
+-- name: list_follows
+-- Whom a member follows, as far as they may meet.
+select member.*
+  from follow
+  join member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
+       as member
+    on member.community_id = follow.target_community_id and member.member_id = follow.target_id
+ where follow.community_id = %(community_id)s and follow.member_id = %(member_id)s
+   and member.member_id > %(after)s
+ order by member.member_id
+ fetch first (%(limit)s) rows with ties
+
+-- name: list_followers
+-- Who follows a member, as far as they may meet.
+select member.*
+  from follow
+  join member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
+       as member
+    on member.community_id = follow.community_id and member.member_id = follow.member_id
+ where follow.target_community_id = %(community_id)s and follow.target_id = %(member_id)s
+   and member.member_id > %(after)s
+ order by member.member_id
+ fetch first (%(limit)s) rows with ties
+
+-- name: list_blocks
+-- Whom a member blocked: shown to the one who did it, so that it can be taken back.
+select member.*
+  from block
+  join member
+    on member.community_id = block.target_community_id and member.member_id = block.target_id
+ where block.community_id = %(community_id)s and block.member_id = %(member_id)s
+   and member.removed_at is null and member.member_id > %(after)s
+ order by member.member_id
+ fetch first (%(limit)s) rows with ties
+
+-- name: list_mutes
+-- Whom a member muted: shown to the one who did it, so that it can be taken back.
+select member.*
+  from mute
+  join member
+    on member.community_id = mute.target_community_id and member.member_id = mute.target_id
+ where mute.community_id = %(community_id)s and mute.member_id = %(member_id)s
+   and member.removed_at is null and member.member_id > %(after)s
+ order by member.member_id
+ fetch first (%(limit)s) rows with ties

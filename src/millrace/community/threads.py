@@ -1,0 +1,181 @@
+"""Threads: the comments under a post, in the order of writing."""
+
+from collections.abc import Sequence
+
+from millrace.community import validator
+from millrace.community.comment_batch import CommentBatch
+from millrace.community.counts import CounterMoves
+from millrace.community.intake import QUERIES, bounded, bulk, operators_only
+from millrace.community.lines import CommentLine
+from millrace.community.logs import logged
+from millrace.community.posts import seen_post, standing_post
+from millrace.community.rights import author_of, moderates
+from millrace.community.types import (
+    COMMENT_MAX,
+    REASON_MAX,
+    Action,
+    BatchResult,
+    Comment,
+    CommentDraft,
+    CommentView,
+    Engagement,
+    Key,
+    Viewer,
+)
+from millrace.community.visibility import asker, unseen
+from millrace.kernel.clock import Clock
+from millrace.kernel.errors import ForbiddenError
+from millrace.kernel.ids import IdMaker
+from millrace.store.router import Router
+from millrace.store.session import Session
+
+
+class Threads:
+    """A thread is read as its post is: whoever does not see the post sees no comment."""
+
+    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker) -> None:
+        self._router = router
+        self._clock = clock
+        self._ids = ids
+
+    async def comment(
+        self, viewer: Viewer, post: Key, text: str, parent: Key | None = None
+    ) -> Comment:
+        """Comment on a post, or answer another comment of it.
+
+        Raises:
+            ForbiddenError: the viewer is not a member.
+            NotFoundError: the post or the parent is not there, or the viewer may not see it.
+            ConflictError: the post is removed.
+            InvalidError: the text is empty, too long or cannot be stored.
+        """
+        author = author_of(viewer, "comment")
+        cleaned = validator.body("text", text, COMMENT_MAX)
+        identity, now = self._ids.next(), self._clock.now()
+        async with self._router.write() as session:
+            found = await standing_post(session, viewer, post)
+            if parent is not None:
+                answered = await _seen(session, viewer, parent)
+                if (answered.post_community_id, answered.post_id) != (post.community_id, post.id):
+                    raise unseen("comment", parent)
+            comment = await session.row(
+                QUERIES["write_comment"],
+                Comment,
+                community_id=author.community_id,
+                comment_id=identity,
+                external_id=f"comment-{identity}",
+                author_id=author.id,
+                post_community_id=post.community_id,
+                post_id=post.id,
+                parent_id=None if parent is None else parent.id,
+                text=cleaned,
+                created_at=now,
+            )
+            if comment is None:
+                raise unseen("member", author)
+            await logged(
+                session,
+                [Engagement(member=author, post=found.key, kind=Action.COMMENT, happened_at=now)],
+            )
+            moves = CounterMoves()
+            moves.post(post, "comments", 1)
+            await moves.apply(session)
+        return comment
+
+    async def thread(
+        self, viewer: Viewer, post: Key, after: int = 0, limit: int = 100
+    ) -> list[CommentView]:
+        """Return comments of a post whose id is larger than `after`, oldest first.
+
+        Comments that share an id are not split, so a list may be a little longer than `limit`.
+
+        Raises:
+            NotFoundError: the post is not there, or the viewer may not see it.
+            InvalidError: the limit is outside its bounds.
+        """
+        async with self._router.read(viewer.token) as session:
+            await seen_post(session, viewer, post)
+            lines = await session.rows(
+                QUERIES["thread"],
+                CommentLine,
+                **asker(viewer),
+                post_community_id=post.community_id,
+                post_id=post.id,
+                after=after,
+                limit=validator.limit(limit),
+            )
+        return [line.view() for line in lines]
+
+    async def remove(self, viewer: Viewer, key: Key, reason: str) -> None:
+        """Remove a comment.
+
+        Its author, a moderator of the post's community or of the author's, and operators may.
+        Removing twice changes nothing.
+
+        Raises:
+            NotFoundError: there is none, or the viewer may not see it.
+            ForbiddenError: the viewer may not remove it.
+            InvalidError: the reason is too long or cannot be stored.
+        """
+        why = validator.prose("reason", reason, REASON_MAX)
+        async with self._router.write() as session:
+            comment = await _seen(session, viewer, key)
+            author = Key(comment.community_id, comment.author_id)
+            places = (comment.post_community_id, comment.community_id)
+            if viewer.member != author and not any(moderates(viewer, one) for one in places):
+                raise ForbiddenError(
+                    f"{viewer.name} may not remove comment {key}",
+                    field="comment_id",
+                    value=str(key),
+                    limit="the own comments, or a moderator's community",
+                    next_step="ask its author or a moderator",
+                )
+            removed = await session.run(
+                QUERIES["remove_comment"],
+                community_id=key.community_id,
+                comment_id=key.id,
+                now=self._clock.now(),
+                by=viewer.name,
+                reason=why,
+            )
+            moves = CounterMoves()
+            moves.post(Key(comment.post_community_id, comment.post_id), "comments", -removed)
+            await moves.apply(session)
+
+    async def upsert(
+        self, viewer: Viewer, community_id: int, drafts: Sequence[CommentDraft]
+    ) -> BatchResult:
+        """Create comments or bring their text up to date, by external id.
+
+        A parent may come in the same batch. Author, post, parent, date and a removal stay.
+
+        Raises:
+            ForbiddenError: the viewer is no operator.
+            NotFoundError: there is no such community.
+            TooLargeError: the batch is too long.
+        """
+        operators_only(viewer, "create or change comments in bulk")
+        bounded("drafts", drafts)
+        batch = CommentBatch(community_id, self._clock.now())
+        lines = batch.cleaned(drafts)
+        async with bulk(self._router, community_id) as session:
+            await batch.write(session, lines)
+        return batch.intake.result()
+
+
+async def _seen(session: Session, viewer: Viewer, key: Key) -> Comment:
+    """Return a comment that the viewer may see.
+
+    Raises:
+        NotFoundError: there is none, or the viewer may not see it.
+    """
+    found = await session.row(
+        QUERIES["comment_by_key"],
+        Comment,
+        **asker(viewer),
+        community_id=key.community_id,
+        comment_id=key.id,
+    )
+    if found is None:
+        raise unseen("comment", key)
+    return found

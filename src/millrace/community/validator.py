@@ -1,0 +1,298 @@
+"""Every text, list, date and choice that comes in passes here, once.
+
+Each check returns the cleaned value: trimmed, a single line with single spaces where it is a line.
+Cleaning is stable, so that the same input twice changes nothing.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from millrace.community.types import (
+    FUTURE_SECONDS_MAX,
+    LINK_MAX,
+    LIST_MAX,
+    WORD_MAX,
+)
+from millrace.kernel.errors import InvalidError, TooLargeError
+
+E = TypeVar("E", bound=StrEnum)
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+INTEGER_MAX = (1 << 31) - 1
+COUNT_MAX = 10**15
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}")
+HANDLE = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
+
+
+def _encodable(field: str, value: str) -> str:
+    """Refuse what PostgreSQL and UTF-8 cannot hold."""
+    if "\x00" in value:
+        raise InvalidError(
+            f"{field} contains a NUL character",
+            field=field,
+            value=value[:60],
+            limit="text without U+0000",
+            next_step="remove the NUL character",
+        )
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InvalidError(
+            f"{field} contains half of a surrogate pair",
+            field=field,
+            value=ascii(value[:60]),
+            limit="valid Unicode",
+            next_step="send the text as valid UTF-8",
+        )
+    return value
+
+
+def _bounded(field: str, value: str, length_max: int) -> str:
+    if len(value) > length_max:
+        raise TooLargeError(
+            f"{field} has {len(value):,} characters, {length_max:,} are allowed",
+            field=field,
+            value=len(value),
+            limit=length_max,
+            next_step="shorten the text",
+        )
+    return value
+
+
+def _present(field: str, value: str) -> str:
+    if not value:
+        raise InvalidError(
+            f"{field} is empty",
+            field=field,
+            value="",
+            limit="at least one visible character",
+            next_step=f"fill in {field}",
+        )
+    return value
+
+
+def line(field: str, value: str, length_max: int) -> str:
+    """Clean a text of one line; it may be empty.
+
+    Raises:
+        InvalidError: NUL or a lone surrogate is in it, or it is too long.
+    """
+    return _bounded(field, " ".join(_encodable(field, value).split()), length_max)
+
+
+def name(field: str, value: str, length_max: int) -> str:
+    """Clean a text of one line that must not be empty.
+
+    Raises:
+        InvalidError: as for a line, or nothing is left.
+    """
+    return _present(field, line(field, value, length_max))
+
+
+def prose(field: str, value: str, length_max: int) -> str:
+    """Clean a text of many lines; it may be empty.
+
+    Raises:
+        InvalidError: NUL or a lone surrogate is in it, or it is too long.
+    """
+    text = _encodable(field, value).replace("\r\n", "\n").replace("\r", "\n")
+    return _bounded(field, text.strip(), length_max)
+
+
+def body(field: str, value: str, length_max: int) -> str:
+    """Clean a text of many lines that must not be empty.
+
+    Raises:
+        InvalidError: as for prose, or nothing is left.
+    """
+    return _present(field, prose(field, value, length_max))
+
+
+def words(
+    field: str, values: Sequence[str], count_max: int, length_max: int = WORD_MAX
+) -> list[str]:
+    """Clean a list of short texts: no empty one, none twice, the order kept.
+
+    Raises:
+        InvalidError: a word is wrong, or there are too many.
+    """
+    if len(values) > count_max:
+        raise TooLargeError(
+            f"{field} has {len(values):,} entries, {count_max:,} are allowed",
+            field=field,
+            value=len(values),
+            limit=count_max,
+            next_step="send fewer entries",
+        )
+    cleaned = (line(f"{field}[{place}]", value, length_max) for place, value in enumerate(values))
+    return list(dict.fromkeys(word for word in cleaned if word))
+
+
+def link(field: str, value: str) -> str:
+    """Clean an address of the web; it may be empty.
+
+    Raises:
+        InvalidError: it is no http or https address, carries a password, or is too long.
+    """
+    address = _bounded(field, _encodable(field, value).strip(), LINK_MAX)
+    if not address or _is_web(address):
+        return address
+    raise InvalidError(
+        f"{field} {address[:60]!r} is not an address of the web",
+        field=field,
+        value=address[:60],
+        limit="http:// or https:// with a host, without a user name or spaces",
+        next_step="send a whole address, for example https://example.org/page",
+    )
+
+
+def _is_web(address: str) -> bool:
+    if any(letter.isspace() or not letter.isprintable() for letter in address):
+        return False
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return False
+    named = bool(parts.hostname) and "@" not in parts.netloc and "\\" not in address
+    return parts.scheme in ("http", "https") and named and port != 0
+
+
+def language(field: str, value: str) -> str:
+    """Clean a language tag such as `en` or `pt-BR`.
+
+    Raises:
+        InvalidError: it has another form.
+    """
+    tag = line(field, value, WORD_MAX)
+    head, dash, rest = tag.partition("-")
+    tag = head.lower() + dash + rest
+    if LANGUAGE.fullmatch(tag):
+        return tag
+    raise InvalidError(
+        f"{field} {tag!r} is not a language tag",
+        field=field,
+        value=tag,
+        limit="two or three letters, then parts joined by '-'",
+        next_step="send a tag such as en, de or pt-BR",
+    )
+
+
+def languages(field: str, values: Sequence[str], count_max: int) -> list[str]:
+    """Clean a list of language tags.
+
+    Raises:
+        InvalidError: a tag is wrong, or there are too many.
+    """
+    tags = words(field, values, count_max)
+    return list(dict.fromkeys(language(f"{field}[{place}]", tag) for place, tag in enumerate(tags)))
+
+
+def handle(field: str, value: str, length_max: int) -> str:
+    """Clean a handle: small letters, digits, and `.`, `_` or `-` between them.
+
+    Raises:
+        InvalidError: it has another form or is too long.
+    """
+    text = name(field, value, length_max).lower()
+    if HANDLE.fullmatch(text):
+        return text
+    raise InvalidError(
+        f"{field} {text!r} is not a handle",
+        field=field,
+        value=text,
+        limit="a to z and 0 to 9, with '.', '_' or '-' between them",
+        next_step="leave the handle empty to get one made",
+    )
+
+
+def choice(field: str, value: str, among: type[E]) -> E:
+    """Return the member of `among` that `value` names.
+
+    Raises:
+        InvalidError: there is none; names those that exist.
+    """
+    try:
+        return among(value)
+    except ValueError as exc:
+        known = ", ".join(among)
+        raise InvalidError(
+            f"{field} {str(value)[:60]!r} is unknown",
+            field=field,
+            value=str(value)[:60],
+            limit=known,
+            next_step=f"send one of: {known}",
+        ) from exc
+
+
+def moment(field: str, value: datetime | None, now: datetime) -> datetime:
+    """Return a moment in UTC, `now` where there is none.
+
+    Raises:
+        InvalidError: it has no time zone, lies before 1970, or ahead of the clock.
+    """
+    if value is None:
+        return now
+    if value.tzinfo is None:
+        raise InvalidError(
+            f"{field} {value.isoformat()} has no time zone",
+            field=field,
+            value=value.isoformat(),
+            limit="a date with a time zone",
+            next_step="add Z or an offset such as +02:00",
+        )
+    latest = now + timedelta(seconds=FUTURE_SECONDS_MAX)
+    if EARLIEST <= value <= latest:
+        return value.astimezone(UTC)
+    raise InvalidError(
+        f"{field} {value.isoformat()} is not between 1970 and now",
+        field=field,
+        value=value.isoformat(),
+        limit=f"1970 to {FUTURE_SECONDS_MAX} s ahead of {now.isoformat(timespec='seconds')}",
+        next_step="check the date and the clock that made it",
+    )
+
+
+def number(field: str, value: int, largest: int = INTEGER_MAX) -> int:
+    """Return a whole number from 0 to `largest`.
+
+    Raises:
+        InvalidError: it lies outside.
+    """
+    if 0 <= value <= largest:
+        return value
+    raise InvalidError(
+        f"{field} {value} is outside 0 to {largest}",
+        field=field,
+        value=value,
+        limit=f"0 to {largest}",
+        next_step=f"send {field} within the limit",
+    )
+
+
+def searchable(value: str, length_max: int = 400) -> str:
+    """Return a text that PostgreSQL takes as a parameter, for looking something up.
+
+    What PostgreSQL cannot hold cannot be there either, so it is replaced by a mark that no stored
+    name contains.
+    """
+    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()[:length_max]
+
+
+def limit(value: int) -> int:
+    """Return the length of a list that is asked for.
+
+    Raises:
+        InvalidError: it lies outside 1 to LIST_MAX.
+    """
+    if 1 <= value <= LIST_MAX:
+        return value
+    raise InvalidError(
+        f"limit {value} is outside 1 to {LIST_MAX}",
+        field="limit",
+        value=value,
+        limit=f"1 to {LIST_MAX}",
+        next_step="ask for a shorter list and continue it with the cursor",
+    )
