@@ -11,7 +11,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
+from millrace.community.activity import Activity
+from millrace.community.communities import Communities
+from millrace.community.members import Members
+from millrace.community.percentiles import Percentiles
+from millrace.community.posts import Posts
+from millrace.community.reactions import Reactions
+from millrace.community.relations import RelationBook
+from millrace.community.threads import Threads
+from millrace.feed.ports import Encoder
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
@@ -29,8 +39,8 @@ def silent(_: str) -> None:
     """Say nothing: the default of a program that nobody watches."""
 
 
-class Program(Struct, kw_only=True):
-    """The built program: one object per room, with its ports fitted.
+class Domain(Struct, kw_only=True):
+    """The community and what it stands on: enough for commands that need no feed.
 
     secret: signs cursors and consistency tokens.
     conninfo: the address of the primary.
@@ -43,6 +53,18 @@ class Program(Struct, kw_only=True):
     secret: bytes
     conninfo: str
     router: Router
+    communities: Communities
+    members: Members
+    posts: Posts
+    threads: Threads
+    reactions: Reactions
+    relations: RelationBook
+    activity: Activity
+    percentiles: Percentiles
+
+
+class Program(Domain, kw_only=True):
+    """The whole program: one object per room, with its ports fitted."""
 
 
 def data_dir_of(settings: Settings) -> Path:
@@ -90,10 +112,10 @@ async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Gr
 
 
 @asynccontextmanager
-async def build(
+async def opened(
     settings: Settings, *, clock: Clock | None = None, say: Say = silent
-) -> AsyncGenerator[Program]:
-    """Build the program on an opened database and lend it until the block ends.
+) -> AsyncGenerator[Domain]:
+    """Migrate the database and lend the community on it until the block ends.
 
     Args:
         settings: as loaded.
@@ -105,13 +127,49 @@ async def build(
     async with reached(settings, say=say) as ground:
         for name in await migrate(ground.router):
             say(f"migrated the database: {name}")
-        moment = clock or SystemClock()
-        yield Program(
-            settings=settings,
-            clock=moment,
-            ids=IdMaker(moment, node_number()),
-            data_dir=ground.data_dir,
-            secret=ground.secret,
-            conninfo=ground.conninfo,
-            router=ground.router,
-        )
+        yield _domain(settings, clock or SystemClock(), ground)
+
+
+def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
+    """Build the rooms of the community; nothing starts here."""
+    ids = IdMaker(clock, node_number())
+    router = ground.router
+    return Domain(
+        settings=settings,
+        clock=clock,
+        ids=ids,
+        data_dir=ground.data_dir,
+        secret=ground.secret,
+        conninfo=ground.conninfo,
+        router=router,
+        communities=Communities(router=router, clock=clock),
+        members=Members(router=router, clock=clock),
+        posts=Posts(router=router, clock=clock, ids=ids),
+        threads=Threads(router=router, clock=clock, ids=ids),
+        reactions=Reactions(router=router, clock=clock),
+        relations=RelationBook(router=router, clock=clock),
+        activity=Activity(router=router, clock=clock),
+        percentiles=Percentiles(router=router, clock=clock),
+    )
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    encoder: Encoder | None = None,
+    say: Say = silent,
+) -> AsyncGenerator[Program]:
+    """Build the whole program and lend it until the block ends.
+
+    Args:
+        settings: as loaded.
+        clock: a fake in tests; the machine's own by default.
+        encoder: a fake in tests; the model of the settings by default.
+        say: told, in a few words, what is being waited for.
+
+    What does not allow it is a SetupError, as in `reached`.
+    """
+    async with opened(settings, clock=clock, say=say) as domain:
+        yield Program(**asdict(domain))

@@ -159,5 +159,5 @@ def test_a_table_where_a_value_belongs_is_a_wrong_type(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_no_toml_says_so(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be read"):
         load(tmp_path / "none.toml", {})
-    with pytest.raises(SetupError, match="is not TOML.*line 1"):
+    with pytest.raises(SetupError, match=r"is not TOML.*line 1"):
         load(file_with(tmp_path, "[door\n"), {})
