@@ -1,0 +1,164 @@
+"""An explanation as people read it: bars for a member, tables for an operator."""
+
+from msgspec import Struct
+
+from millrace.community.types import Action, PostView
+from millrace.feed.types import ActionNote, Explanation
+from millrace.web.cards import HEADING_CHARACTERS
+from millrace.web.text import excerpt
+
+SOURCE_LABELS = {
+    "network": "Your community and the people you follow",
+    "retrieval": "Close to your profile and to what you liked",
+    "exploration": "A new voice",
+}
+ACTION_LABELS = {
+    Action.CLICK.value: "You open it",
+    Action.LONG_DWELL.value: "You stay with it",
+    Action.LIKE.value: "You like it",
+    Action.COMMENT.value: "You comment",
+    Action.SHARE.value: "You share it",
+    Action.HIDE.value: "You hide it",
+    Action.MUTE.value: "You mute the author",
+    Action.BLOCK.value: "You block the author",
+    Action.REPORT.value: "You report it",
+}
+BARS_MAX = 6
+SHARE_MIN = 0.005  # less than this of the whole is not worth a bar
+
+
+class Bar(Struct, frozen=True):
+    """One line with a bar of `percent` of the width. `against`: it counted against the post."""
+
+    label: str
+    text: str
+    percent: int
+    against: bool = False
+
+
+class WhyView(Struct, frozen=True, kw_only=True):
+    """What a member reads."""
+
+    post: str
+    heading: str
+    author: str
+    shown: bool
+    sentence: str
+    sources: list[str]
+    chances: list[Bar]
+    notes: list[str]
+
+
+class Table(Struct, frozen=True):
+    """A table of the trace, as text."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class TraceView(Struct, frozen=True, kw_only=True):
+    """Everything that is known, for an operator."""
+
+    member: str
+    post: str
+    served: str
+    rank: str
+    score: str
+    removed_stage: str
+    removed_reason: str
+    tables: list[Table]
+
+
+def why_view(found: Explanation, view: PostView) -> WhyView:
+    """Return what a member reads about a post."""
+    return WhyView(
+        post=str(found.post),
+        heading=view.post.title or excerpt(view.post.text, HEADING_CHARACTERS),
+        author=view.author.display_name or view.author.handle,
+        shown=found.shown,
+        sentence=found.sentence,
+        sources=[SOURCE_LABELS.get(note.source, readable(note.source)) for note in found.sources],
+        chances=chances_of(found.actions),
+        notes=[readable(change.reason) for change in found.adjustments],
+    )
+
+
+def chances_of(actions: list[ActionNote]) -> list[Bar]:
+    """Return the actions that moved the post most, each with its share of the movement."""
+    moved = sum(abs(note.value) for note in actions)
+    if moved <= 0:
+        return []
+    ranked = sorted(actions, key=lambda note: -abs(note.value))[:BARS_MAX]
+    return [
+        Bar(
+            ACTION_LABELS.get(note.action, readable(note.action)),
+            chance(note.probability),
+            max(1, round(100 * abs(note.value) / moved)),
+            note.value < 0,
+        )
+        for note in ranked
+        if abs(note.value) / moved >= SHARE_MIN
+    ]
+
+
+def chance(probability: float) -> str:
+    """Return a probability in words that do not pretend to more precision than it has."""
+    percent = 100 * probability
+    if percent < 1:
+        return "less than 1 % likely"
+    if percent > 99:
+        return "more than 99 % likely"
+    return f"{percent:.0f} % likely"
+
+
+def trace_view(found: Explanation) -> TraceView:
+    """Return the full trace."""
+    return TraceView(
+        member=str(found.member),
+        post=str(found.post),
+        served="" if found.served_feed_id is None else str(found.served_feed_id),
+        rank="" if found.position is None else str(found.position + 1),
+        score="" if found.score is None else number(found.score),
+        removed_stage=found.removed.stage if found.removed else "",
+        removed_reason=found.removed.reason if found.removed else "",
+        tables=[
+            Table(
+                "Sources",
+                ["source", "rank", "score"],
+                [[n.source, str(n.rank + 1), number(n.score)] for n in found.sources],
+            ),
+            Table(
+                "Actions",
+                ["action", "probability", "weight", "value"],
+                [
+                    [n.action, number(n.probability), number(n.weight), number(n.value)]
+                    for n in found.actions
+                ],
+            ),
+            Table(
+                "Adjustments",
+                ["stage", "reason", "before", "after"],
+                [[n.stage, n.reason, number(n.before), number(n.after)] for n in found.adjustments],
+            ),
+            Table(
+                "Features",
+                ["feature", "value"],
+                [[name, number(value)] for name, value in sorted(found.features.items())],
+            ),
+            Table(
+                "Versions", ["part", "version"], [list(v) for v in sorted(found.versions.items())]
+            ),
+        ],
+    )
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits and no noise behind them."""
+    return f"{value:.4g}"
+
+
+def readable(name: str) -> str:
+    """Return the name of a part as words: `author_decay` is "Author decay"."""
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]

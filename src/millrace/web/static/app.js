@@ -1,0 +1,519 @@
+// The live part of the pages. Every page works without it; see ../README.md for what it adds.
+// Order: talking to the API, telling the member, actions, reading on, measuring, keys, forms.
+
+const UNDO_MS = 6000; // a hidden card may be taken back this long
+const IMPRESSION_MS = 1000; // half a card visible this long is an impression
+const DWELL_MS = 8000; // and this long is a long dwell
+const FLUSH_MS = 2000; // what was measured waits at most this long
+const BATCH_MAX = 200; // fewer than the API takes in one batch
+const BACKLOG_MAX = 1000; // while offline; the oldest are dropped first
+
+const body = document.body;
+const me = body.dataset.me ?? "";
+const version = body.dataset.version ?? "";
+const ahead = Date.parse(body.dataset.now) - Date.now() || 0; // of this machine's clock
+const now = () => new Date(Date.now() + ahead).toISOString();
+const $ = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const cardOf = (node) => node.closest("[data-post]");
+
+// ---------------------------------------------------------------- talking to the API
+
+class Problem extends Error {
+  constructor(status, said) {
+    super(said.detail || said.title || `the server answered ${status}`);
+    this.status = status;
+    this.next = said.next_step || "";
+  }
+}
+
+async function call(method, path, content, { keepalive = false } = {}) {
+  const headers = { accept: "application/json" };
+  if (content !== undefined) headers["content-type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers,
+      keepalive,
+      credentials: "same-origin",
+      body: content === undefined ? undefined : JSON.stringify(content),
+    });
+  } catch {
+    throw new Problem(0, { detail: "The server cannot be reached.", next_step: "Check the connection." });
+  }
+  if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => ({})));
+  return answer;
+}
+
+async function fragment(path) {
+  let answer;
+  try {
+    answer = await fetch(path, { headers: { "x-fragment": "1" }, credentials: "same-origin" });
+  } catch {
+    throw new Problem(0, { detail: "The server cannot be reached.", next_step: "Check the connection." });
+  }
+  if (answer.redirected) throw new Problem(401, {});
+  if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => ({})));
+  return answer.text();
+}
+
+// ---------------------------------------------------------------- telling the member
+
+function toast(text, { bad = false, link = null, stay = 5000 } = {}) {
+  const line = document.createElement("div");
+  line.className = bad ? "toast bad" : "toast";
+  const words = document.createElement("span");
+  words.textContent = text;
+  line.append(words);
+  if (link) {
+    const anchor = document.createElement("a");
+    anchor.href = link.href;
+    anchor.textContent = link.text;
+    line.append(anchor);
+  }
+  const tray = $("[data-toasts]");
+  while (tray.children.length >= 3) tray.firstChild.remove();
+  tray.append(line);
+  setTimeout(() => line.remove(), bad ? stay * 2 : stay);
+}
+
+function tell(problem, what) {
+  if (problem.status === 401) {
+    const next = encodeURIComponent(location.pathname + location.search);
+    const link = { href: `/sign-in?next=${next}`, text: "Sign in" };
+    toast("Your session has ended.", { bad: true, link, stay: 15000 });
+  } else {
+    toast(`${what}: ${problem.message} ${problem.next}`.trim(), { bad: true });
+  }
+}
+
+function short(number) {
+  if (number < 1000) return number ? String(number) : "";
+  const [size, letter] = number < 1e6 ? [1e3, "k"] : number < 1e9 ? [1e6, "M"] : [1e9, "B"];
+  const tenths = Math.floor((number * 10) / size);
+  return (tenths < 100 && tenths % 10 ? tenths / 10 : Math.floor(tenths / 10)) + letter;
+}
+
+function addTo(button, step) {
+  const count = $(".count", button);
+  const number = Math.max(0, Number(count.dataset.count) + step);
+  count.dataset.count = number;
+  count.textContent = short(number);
+}
+
+// ---------------------------------------------------------------- actions
+// Each shows its effect at once, asks the server, and takes the effect back when that fails.
+
+const pressed = (button) => button.getAttribute("aria-pressed") === "true";
+const press = (button, on) => button.setAttribute("aria-pressed", String(on));
+
+async function like(button, card) {
+  if (button.ariaBusy === "true") return; // one request at a time keeps the order of clicks
+  const on = !pressed(button);
+  const show = (state) => (press(button, state), addTo(button, state ? 1 : -1));
+  show(on);
+  button.ariaBusy = "true";
+  try {
+    await call(on ? "PUT" : "DELETE", `/v1/posts/${card.dataset.post}/reactions/like`);
+  } catch (problem) {
+    show(!on);
+    tell(problem, on ? "The like was not saved" : "The like was not taken back");
+  } finally {
+    button.ariaBusy = "false";
+  }
+}
+
+async function follow(button, card) {
+  if (button.ariaBusy === "true") return;
+  const on = !pressed(button);
+  const author = card.dataset.author;
+  const show = (state) => {
+    for (const other of all("[data-post]")) {
+      if (other.dataset.author !== author) continue;
+      const twin = $('[data-do="follow"]', other);
+      if (twin) press(twin, state);
+    }
+  };
+  show(on);
+  button.ariaBusy = "true";
+  try {
+    await call(on ? "PUT" : "DELETE", `/v1/members/${me}/follows/${author}`);
+  } catch (problem) {
+    show(!on);
+    tell(problem, on ? "Nobody was followed" : "The follow was not taken back");
+  } finally {
+    button.ariaBusy = "false";
+  }
+}
+
+async function share(button, card) {
+  const address = `${location.origin}/posts/${card.dataset.post}`;
+  try {
+    await navigator.clipboard.writeText(address);
+  } catch {
+    // No right to the clipboard: a sheet to share with, or the address itself.
+    if (!navigator.share) return toast(`Copy this address: ${address}`, { stay: 15000 });
+    try {
+      await navigator.share({ url: address });
+    } catch {
+      return; // the member changed their mind
+    }
+  }
+  toast("Link copied.");
+  addTo(button, 1);
+  try {
+    await call("POST", "/v1/engagements", { items: [engagement(card, "share")] });
+  } catch (problem) {
+    addTo(button, -1);
+    tell(problem, "The share was not counted");
+  }
+}
+
+// A hide is sent when the time for undo is over, or when the page is left.
+const hiding = new Map();
+
+function hide(button, card) {
+  const line = document.createElement("p");
+  line.className = "gone-note";
+  line.setAttribute("role", "status");
+  const words = document.createElement("span");
+  words.className = "grow";
+  words.textContent = "Hidden. You will see less like this.";
+  const undo = document.createElement("button");
+  undo.type = "button";
+  undo.className = "text-button";
+  undo.textContent = "Undo";
+  undo.addEventListener("click", () => restore(card, true));
+  line.append(words, undo);
+  card.prepend(line);
+  card.classList.add("gone");
+  unwatch(card);
+  undo.focus({ preventScroll: true });
+  hiding.set(card, setTimeout(() => commitHide(card), UNDO_MS));
+}
+
+function restore(card, focus) {
+  clearTimeout(hiding.get(card));
+  hiding.delete(card);
+  $(".gone-note", card)?.remove();
+  card.classList.remove("gone");
+  watch(card);
+  if (focus) $('[data-do="hide"]', card)?.focus({ preventScroll: true });
+}
+
+async function commitHide(card, keepalive = false) {
+  clearTimeout(hiding.get(card));
+  hiding.delete(card);
+  try {
+    await call("POST", "/v1/engagements", { items: [engagement(card, "hide")] }, { keepalive });
+    $(".gone-note .text-button", card)?.remove();
+  } catch (problem) {
+    restore(card, false);
+    tell(problem, "The post was not hidden");
+  }
+}
+
+const whySheet = $("#why");
+
+async function why(link) {
+  const place = $("[data-why]", whySheet);
+  place.innerHTML = '<h2 id="why-title">Why this post?</h2><div class="bone"></div>';
+  whySheet.showModal();
+  try {
+    // Our own server rendered and escaped this fragment.
+    place.innerHTML = await fragment(link.getAttribute("href"));
+  } catch (problem) {
+    whySheet.close();
+    tell(problem, "The explanation did not load");
+  }
+}
+
+function unfold(link, card) {
+  const prose = $("[data-prose]", card);
+  prose.classList.remove("folded");
+  prose.tabIndex = -1;
+  prose.focus({ preventScroll: true });
+  link.remove();
+  queueEngagement(card, "click");
+}
+
+function theme() {
+  const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
+    || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  const next = dark ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  document.cookie = `millrace_theme=${next}; path=/; max-age=31536000; samesite=lax`;
+}
+
+const actions = {
+  like, follow, share, hide, unfold, theme,
+  why: (link) => why(link),
+  help: () => $("#help").showModal(),
+  compose: () => $("#compose-text")?.focus(),
+};
+
+document.addEventListener("click", (event) => {
+  const node = event.target.closest("[data-do], [data-click], dialog");
+  if (!node) return;
+  if (node.matches("dialog") && event.target === node) return node.close(); // the ground behind it
+  const card = cardOf(node);
+  if (node.matches("[data-click]") && card) queueEngagement(card, "click");
+  const act = actions[node.dataset.do];
+  const elsewhere = event.metaKey || event.ctrlKey || event.shiftKey || event.button;
+  if (!act || (node.matches("a") && elsewhere)) return;
+  event.preventDefault();
+  act(node, card);
+});
+
+// ---------------------------------------------------------------- reading on
+
+async function more(place) {
+  if (place.ariaBusy === "true") return;
+  const link = $("a", place);
+  const feed = $("[data-feed]");
+  place.ariaBusy = feed.ariaBusy = "true";
+  const bone = document.createElement("div");
+  bone.className = "bone";
+  place.before(bone);
+  try {
+    const holder = document.createElement("template");
+    holder.innerHTML = await fragment(link.dataset.fragment);
+    const shown = new Set(all("[data-post]").map((card) => card.dataset.post));
+    const fresh = all("[data-post]", holder.content);
+    for (const card of fresh) if (shown.has(card.dataset.post)) card.remove();
+    const cards = all("[data-post]", holder.content);
+    const hadFocus = place.contains(document.activeElement);
+    place.replaceWith(holder.content);
+    cards.forEach(watch);
+    all("[data-more]").forEach((next) => nearEnd.observe(next));
+    if (hadFocus) cards[0]?.focus();
+    toastQuietly(`${cards.length} more posts`);
+  } catch (problem) {
+    place.ariaBusy = "false";
+    nearEnd.unobserve(place); // trying again is the member's choice now
+    link.lastChild.textContent = "Try again";
+    tell(problem, "More posts did not load");
+  } finally {
+    bone.remove();
+    feed.ariaBusy = "false";
+  }
+}
+
+function toastQuietly(text) {
+  const line = document.createElement("span");
+  line.className = "unseen";
+  line.textContent = text;
+  $("[data-toasts]").append(line);
+  setTimeout(() => line.remove(), 3000);
+}
+
+const nearEnd = new IntersectionObserver(
+  (seen) => seen.filter((entry) => entry.isIntersecting).forEach((entry) => more(entry.target)),
+  { rootMargin: "600px" },
+);
+document.addEventListener("click", (event) => {
+  const place = event.target.closest("[data-more]");
+  if (!place || event.metaKey || event.ctrlKey) return;
+  event.preventDefault();
+  more(place);
+});
+
+// ---------------------------------------------------------------- measuring
+// What was shown and for how long. Nothing about a member's own posts.
+
+const waiting = { impressions: [], engagements: [] };
+const timers = new Map();
+let flushing = 0;
+
+const surfaceOf = (card) => (card.dataset.position === undefined ? "post" : "feed");
+
+function engagement(card, kind, more = {}) {
+  const item = { member_id: me, post_id: card.dataset.post, kind, happened_at: now(), surface: surfaceOf(card), app_version: version, ...more };
+  if (card.dataset.position !== undefined) item.position = Number(card.dataset.position);
+  return item;
+}
+
+function queueEngagement(card, kind, more) {
+  if (!me || "own" in card.dataset) return;
+  waiting.engagements.push(engagement(card, kind, more));
+  flushSoon();
+}
+
+function queueImpression(card) {
+  waiting.impressions.push({
+    member_id: me,
+    post_id: card.dataset.post,
+    shown_at: now(),
+    position: Number(card.dataset.position),
+    surface: "feed",
+    served_feed_id: card.dataset.served,
+    app_version: version,
+  });
+  flushSoon();
+}
+
+function flushSoon() {
+  flushing ||= setTimeout(flush, FLUSH_MS);
+}
+
+async function flush({ leaving = false } = {}) {
+  clearTimeout(flushing);
+  flushing = 0;
+  for (const kind of ["impressions", "engagements"]) {
+    while (waiting[kind].length) {
+      const items = waiting[kind].splice(0, BATCH_MAX);
+      try {
+        await call("POST", `/v1/${kind}`, { items }, { keepalive: leaving });
+      } catch (problem) {
+        if (problem.status === 401) return tell(problem, "");
+        // A refused batch would be refused again; anything else is kept until there is an answer.
+        const again = problem.status === 0 || problem.status === 429 || problem.status >= 500;
+        if (!again) return console.warn(`${kind} were not taken: ${problem.message}`);
+        waiting[kind] = [...items, ...waiting[kind]].slice(-BACKLOG_MAX);
+        return void setTimeout(flush, 10 * FLUSH_MS);
+      }
+    }
+  }
+}
+
+const sight = new IntersectionObserver(
+  (entries) => {
+    for (const { target, intersectionRatio, intersectionRect, rootBounds } of entries) {
+      // A card taller than the screen never is half visible: half a screen of it is as good.
+      const tall = rootBounds && intersectionRect.height >= rootBounds.height / 2;
+      if (intersectionRatio >= 0.5 || tall) appear(target);
+      else vanish(target);
+    }
+  },
+  { threshold: [0, 0.25, 0.5, 0.75] },
+);
+
+function appear(card) {
+  if (timers.has(card) || document.hidden) return;
+  const found = [];
+  if (card.dataset.position !== undefined && card.dataset.served && !card.dataset.shown) {
+    found.push(setTimeout(() => ((card.dataset.shown = "1"), queueImpression(card)), IMPRESSION_MS));
+  }
+  if (!card.dataset.dwelled) {
+    const dwell = () => ((card.dataset.dwelled = "1"), queueEngagement(card, "long_dwell", { dwell_ms: DWELL_MS }));
+    found.push(setTimeout(dwell, DWELL_MS));
+  }
+  timers.set(card, found);
+}
+
+function vanish(card) {
+  timers.get(card)?.forEach(clearTimeout);
+  timers.delete(card);
+}
+
+function watch(card) {
+  if (me && !("own" in card.dataset)) sight.observe(card);
+}
+
+function unwatch(card) {
+  sight.unobserve(card);
+  vanish(card);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    [...timers.keys()].forEach(vanish);
+    flush({ leaving: true });
+  } else {
+    for (const card of all("[data-post]:not(.gone)")) (sight.unobserve(card), watch(card));
+  }
+});
+addEventListener("pagehide", () => {
+  for (const card of [...hiding.keys()]) commitHide(card, true);
+  flush({ leaving: true });
+});
+
+// ---------------------------------------------------------------- keys
+
+function step(by) {
+  const cards = all("article.card:not(.gone)");
+  if (!cards.length) return;
+  const here = cards.indexOf(cardOf(document.activeElement) ?? $(".current"));
+  const next = cards[Math.min(Math.max(here + by, 0), cards.length - 1)];
+  $(".current")?.classList.remove("current");
+  next.classList.add("current");
+  next.focus({ preventScroll: true });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  next.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+}
+
+const onCard = (selector) => () => {
+  const card = cardOf(document.activeElement) ?? $(".current") ?? $("article.card.whole");
+  if (card) $(selector, card)?.click();
+};
+const keys = {
+  j: () => step(1),
+  k: () => step(-1),
+  l: onCard('[data-do="like"]'),
+  c: () => ($("#comment-text") ? $("#comment-text").focus() : onCard('[data-do="comment"]')()),
+  o: onCard("h2 a"),
+  w: onCard('[data-do="why"]'),
+  x: onCard('[data-do="hide"]'),
+  n: actions.compose,
+  "?": actions.help,
+};
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  const busy = event.target.closest("dialog") || $("dialog[open]");
+  if (typing || busy || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  const act = keys[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+document.addEventListener("focusin", (event) => {
+  const current = $(".current");
+  if (current && !current.contains(event.target)) current.classList.remove("current");
+});
+
+// ---------------------------------------------------------------- forms
+
+for (const form of all("[data-compose]")) {
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  form.addEventListener("submit", () => {
+    const button = $('button[type="submit"]', form);
+    setTimeout(() => (button.disabled = true)); // after the browser has read the form
+  });
+}
+addEventListener("pageshow", () => all("[data-compose] button").forEach((button) => (button.disabled = false)));
+
+// A half-written text outlives a lost session; it is dropped once the server has taken it.
+for (const area of all("[data-draft]")) {
+  const name = `draft:${area.dataset.draft}`;
+  if ($(`[data-posted="${area.dataset.draft}"]`)) sessionStorage.removeItem(name);
+  if (!area.value) area.value = sessionStorage.getItem(name) ?? "";
+  area.addEventListener("input", () => sessionStorage.setItem(name, area.value));
+}
+
+for (const field of all("[data-filter]")) {
+  const list = document.getElementById(field.dataset.filter);
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let left = 0;
+    for (const line of list.children) {
+      line.hidden = !words.every((word) => line.dataset.words.includes(word));
+      left += line.hidden ? 0 : 1;
+    }
+    $("[data-none]").hidden = left > 0;
+  });
+}
+
+// ---------------------------------------------------------------- begin
+
+const offline = () => ($("[data-offline]").hidden = navigator.onLine);
+addEventListener("offline", offline);
+addEventListener("online", () => (offline(), flush()));
+offline();
+all("[data-post]").forEach(watch);
+all("[data-more]").forEach((place) => nearEnd.observe(place));
+const wrong = $("form[data-open]");
+if (wrong) ($("[aria-invalid]", wrong) ?? $("textarea", wrong)).focus();
