@@ -45,10 +45,9 @@ max_connections = 100
 timezone = 'UTC'
 log_timezone = 'UTC'
 """
-# For tests only: a crash of the machine loses the folder.
+# For tests only: a crash of the machine loses the folder. A commit still survives `kill -9`.
 SETTINGS_NOT_DURABLE = """\
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 max_wal_size = '128MB'
 """

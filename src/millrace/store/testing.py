@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,11 +37,8 @@ class TestServer:
     __test__ = False
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix=PREFIX, dir=_place(), ignore_cleanup_errors=True
-        )
-        Path(self._folder.name).chmod(0o755)  # the server's own user must be able to enter
-        self._server = EmbeddedServer(Path(self._folder.name), durable=False)
+        self._stack = contextlib.ExitStack()
+        self._server = EmbeddedServer(self._stack.enter_context(fresh_folder()), durable=False)
 
     async def start(self) -> None:
         """Start the server and migrate the template. Nothing here survives a crash."""
@@ -54,7 +51,7 @@ class TestServer:
     async def stop(self) -> None:
         """Stop the server and remove its folder."""
         await self._server.stop()
-        self._folder.cleanup()
+        self._stack.close()
 
     def conninfo(self, database: str) -> str:
         """Return the connection string of one database."""
@@ -84,6 +81,17 @@ class TestServer:
     def _admin(self, statement: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(self._server.conninfo, autocommit=True) as connection:
             connection.execute(statement)
+
+
+@contextlib.contextmanager
+def fresh_folder() -> Generator[Path]:
+    """Lend a fresh folder that the server's own user may enter, and remove it."""
+    with tempfile.TemporaryDirectory(
+        prefix=PREFIX, dir=_place(), ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def _place() -> Path:
