@@ -1,14 +1,12 @@
 """The HTTP application: every route, behind one gate."""
 
 from collections.abc import Iterable
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, TextIO, cast
 
 from litestar import Litestar, Response
 from litestar.config.response_cache import ResponseCacheConfig
 from litestar.datastructures import State
-from litestar.types import ControllerRouterHandler, HTTPScope
+from litestar.types import ControllerRouterHandler
 
 from millrace.api import (
     about,
@@ -24,13 +22,15 @@ from millrace.api import (
     tokens,
 )
 from millrace.api.asked import Asked
-from millrace.api.errors import MEDIA_TYPE, InternalError, answer_of, known
+from millrace.api.errors import InternalError, known
 from millrace.api.gate import Gate, Parts
 from millrace.api.idempotency import Keys
-from millrace.api.inventory import PAGES, ROUTES, Inventory, RateClass
+from millrace.api.inventory import Inventory, RateClass
 from millrace.api.limits import Limits
 from millrace.api.logs import make_log
 from millrace.api.metrics import Metrics
+from millrace.api.refusals import refusal
+from millrace.web import pages
 from millrace.wiring import Program
 
 OWN_HANDLERS: list[ControllerRouterHandler] = [
@@ -52,11 +52,10 @@ def create_app(
     A route without a row in the inventory, a row without a route, or a rate class without a rate
     is a SetupError.
     """
-    pages = web_handlers()
-    rules = inventory or Inventory(rule for rule in ROUTES if pages or rule not in PAGES)
+    rules = inventory or Inventory()
     log, metrics = make_log(log_stream), Metrics()
     app = Litestar(
-        route_handlers=[*OWN_HANDLERS, *pages],
+        route_handlers=[*OWN_HANDLERS, *pages.handlers()],
         openapi_config=None,  # the framework's own pages load scripts from elsewhere
         exception_handlers={Exception: _problem},
         state=State({"program": program, "metrics": metrics, "log": log}),
@@ -79,13 +78,6 @@ def create_app(
     return app
 
 
-def web_handlers() -> list[ControllerRouterHandler]:
-    """Return the handlers of the pages."""
-    if find_spec("millrace.web.pages") is None:
-        return []
-    return import_module("millrace.web.pages").handlers()
-
-
 def _routes(app: Litestar) -> Iterable[tuple[str, str]]:
     """Return method and path of every route. OPTIONS is the gate's own."""
     for route in app.routes:
@@ -97,15 +89,11 @@ def _routes(app: Litestar) -> Iterable[tuple[str, str]]:
 
 def _problem(request: Asked, error: Exception) -> Response[bytes]:
     """Answer an error that a handler raised."""
-    scope = cast(HTTPScope, request.scope)
-    request_id: str = scope["state"]["request_id"]
+    state = request.scope["state"]
     told = known(error)
     if isinstance(told, InternalError):
-        request.app.state.log.error("unforeseen", request_id=request_id, exc_info=error)
-    answer = answer_of(told, request_id)
-    return Response(
-        answer.body(),
-        status_code=answer.problem.status,
-        media_type=MEDIA_TYPE,
-        headers=answer.headers,
-    )
+        request.app.state.log.error("unforeseen", request_id=state["request_id"], exc_info=error)
+    reply = refusal(told, request, state["rule"])
+    kept = {name: value for name, value in reply.headers.items() if name != "content-type"}
+    media_type = reply.headers.get("content-type")
+    return Response(reply.body, status_code=reply.status, media_type=media_type, headers=kept)

@@ -223,6 +223,8 @@ def known(error: Exception) -> MillraceError:
 
     What nobody foresaw becomes an `InternalError` without any detail: the log has that.
     """
+    if type(error) is ConflictError and error.field == "system_version":
+        return _other_version(error)
     if isinstance(error, MillraceError):
         return error
     if isinstance(error, ValidationException):
@@ -232,6 +234,17 @@ def known(error: Exception) -> MillraceError:
     return InternalError(
         "the server met a condition that it did not foresee",
         next_step="send the request_id to the operator; the log has the cause",
+    )
+
+
+def _other_version(error: ConflictError) -> PreconditionError:
+    """Tell about an edit of an old version in the words of HTTP, where If-Match names it."""
+    return PreconditionError(
+        error.message,
+        field="If-Match",
+        value=error.value,
+        limit=error.limit,
+        next_step=error.next_step,
     )
 
 

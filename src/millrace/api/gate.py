@@ -6,18 +6,16 @@
 The handlers know nothing of it: they find the viewer in `request.state`.
 """
 
-from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import quote
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.exceptions import MethodNotAllowedException, NotFoundException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from litestar.utils import normalize_path
 from msgspec import Struct
 
 from millrace.api import auth, headers, limits
-from millrace.api.errors import MEDIA_TYPE, Answer, MethodError, answer_of, known
+from millrace.api.errors import MethodError, known
 from millrace.api.idempotency import KEPT_HEADERS, Claim, KeptAnswer, Keys, key_of, request_hash
 from millrace.api.incoming import (
     METHODS,
@@ -30,6 +28,7 @@ from millrace.api.incoming import (
 )
 from millrace.api.inventory import Inventory, RateClass, RouteRule
 from millrace.api.metrics import Metrics
+from millrace.api.refusals import refusal
 from millrace.api.visit import Capture, RawHeaders, Visit
 from millrace.kernel.errors import (
     MillraceError,
@@ -42,11 +41,10 @@ from millrace.wiring import Program
 
 NO_ROUTE = "(none)"
 CLIENT_GONE = 499  # nginx's word for it; nobody reads the answer, only the log
-SIGN_IN = "/sign-in"
 
 
 class Parts(Struct, frozen=True, kw_only=True):
-    """What the gate works with. `page_of` draws a problem for people, where a browser asks."""
+    """What the gate works with."""
 
     program: Program
     inventory: Inventory
@@ -54,7 +52,6 @@ class Parts(Struct, frozen=True, kw_only=True):
     keys: Keys
     metrics: Metrics
     log: Any
-    page_of: Callable[[Answer], bytes] | None = None
 
 
 class Gate:
@@ -259,20 +256,10 @@ class Gate:
     # ---------------------------------------------------------------------------- the way back
 
     async def _refuse(self, visit: Visit, error: MillraceError) -> None:
-        """Answer with a problem; a browser that is not signed in is led to the sign-in page."""
-        incoming, rule = visit.incoming, visit.rule
-        answer = answer_of(error, incoming.request_id)
-        for_people = rule is not None and rule.page and "x-fragment" not in incoming.headers
-        if for_people and answer.problem.status == 401:
-            target = incoming.path if incoming.method == "GET" else "/"
-            where = {"location": f"{SIGN_IN}?next={quote(target, safe='/')}"}
-            await visit.answer(303, where, b"", self._sender(visit))
-            return
-        body, media = answer.body(), MEDIA_TYPE
-        if for_people and self._parts.page_of and "text/html" in incoming.headers.get("accept", ""):
-            body, media = self._parts.page_of(answer), "text/html; charset=utf-8"
-        found = answer.headers | {"content-type": media}
-        await visit.answer(answer.problem.status, found, body, self._sender(visit))
+        """Answer what stopped the request."""
+        request: Any = Request(cast(Any, visit.incoming.scope))
+        reply = refusal(error, request, visit.rule)
+        await visit.answer(reply.status, reply.headers, reply.body, self._sender(visit))
 
     def _sender(self, visit: Visit) -> Send:
         """Return what sends an answer with the headers that every answer has."""

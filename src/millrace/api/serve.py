@@ -5,7 +5,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -20,15 +20,17 @@ HEADER_MILLISECONDS_MAX = 10_000
 SHUTDOWN_SECONDS_MAX = 20
 BACKLOG = 256
 BACKPRESSURE = 256  # requests in the application at once; more wait in the socket
+PORT_MAX = 65535
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def free_address(host: str, port: int) -> tuple[str, int]:
     """Return the address that can be listened on; port 0 stands for any free one.
 
-    Raises:
-        SetupError: the host or the port cannot be used; names both and says why.
+    A host or a port that cannot be used is a SetupError that names both and says why.
     """
+    if not 0 <= port <= PORT_MAX:
+        _refuse(host, port, f"a port is a number from 0 to {PORT_MAX}", None)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -36,16 +38,24 @@ def free_address(host: str, port: int) -> tuple[str, int]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             bound: tuple[Any, ...] = probe.getsockname()
-    except (OSError, OverflowError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise SetupError(
-            f"cannot listen on {host} port {port}: {reason}",
-            field="door.port",
-            value=port,
-            limit="a free port of this machine that this user may open",
-            next_step="choose another with --port, or stop what uses it",
-        ) from exc
+    except (OSError, UnicodeError) as exc:
+        _refuse(host, port, getattr(exc, "strerror", None) or str(exc), exc)
     return str(bound[0]), int(bound[1])
+
+
+def _refuse(host: str, port: int, reason: str, cause: Exception | None) -> NoReturn:
+    """Tell why an address cannot be used.
+
+    Raises:
+        SetupError: names host, port and the next step.
+    """
+    raise SetupError(
+        f"cannot listen on {host} port {port}: {reason}",
+        field="door.port",
+        value=port,
+        limit="a free port of this machine that this user may open",
+        next_step="choose another with --port, or stop what uses it",
+    ) from cause
 
 
 @asynccontextmanager
