@@ -1,1 +1,1 @@
-"""One file per data set: source, licence, column map."""
+"""Readers of what others wrote: one file per kind of source, and the list of kinds."""
