@@ -49,7 +49,7 @@ class Activity:
         repeated batch changes nothing. In the result, impressions are counted first: the index of
         an engagement is its place plus the number of impressions.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no member, or an entry is somebody else's.
             TooLargeError: the batch is too long.
         """
@@ -73,7 +73,7 @@ class Activity:
     ) -> BatchResult:
         """Take impressions of a community's posts by its members, by external ids.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             NotFoundError: there is no such community.
             TooLargeError: the batch is too long.
@@ -92,7 +92,7 @@ class Activity:
     ) -> BatchResult:
         """Take engagements of a community's members with its posts, by external ids.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             NotFoundError: there is no such community.
             TooLargeError: the batch is too long.
@@ -111,7 +111,7 @@ class Activity:
     ) -> list[Engagement]:
         """Return what a member liked to do, newest first; a like that was taken back is left out.
 
-        Raises:
+        Passes on:
             InvalidError: the limit is outside its bounds.
         """
         async with self._router.read() as session:

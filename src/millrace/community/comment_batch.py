@@ -86,7 +86,7 @@ class CommentBatch:
     async def write(self, session: Session, lines: list[Line[CleanComment]]) -> None:
         """Write the lines inside a bulk transaction.
 
-        Raises:
+        Passes on:
             NotFoundError: there is no such community.
         """
         await home_of(session, self._community_id)
@@ -186,9 +186,15 @@ class CommentBatch:
         for line, identity, (created, _) in zip(lines, ids, dated, strict=True):
             clean, place = line.clean, places[line.index]
             rows.append(
-                {"comment_id": identity, "external_id": clean.external_id, "text": clean.text}
-                | {"author_id": place.author.id, "post_id": place.post.id, "created_at": created}
-                | {"parent_id": named[clean.parent] if clean.parent else None}
+                {
+                    "comment_id": identity,
+                    "external_id": clean.external_id,
+                    "author_id": place.author.id,
+                    "post_id": place.post.id,
+                    "parent_id": named[clean.parent] if clean.parent else None,
+                    "text": clean.text,
+                    "created_at": created,
+                }
             )
             engagements.append(
                 Engagement(

@@ -57,7 +57,7 @@ class Communities:
     async def get(self, viewer: Viewer, community_id: int) -> Community:
         """Return one community.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none with this id.
         """
         async with self._router.read(viewer.token) as session:
@@ -65,13 +65,13 @@ class Communities:
                 QUERIES["community_by_id"], Community, community_id=community_id
             )
         if found is None:
-            raise unseen("community", community_id)
+            unseen("community", community_id)
         return found
 
     async def find(self, name: str) -> Community:
         """Return the community with this external id, or with this id.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none.
         """
         async with self._router.read() as session:
@@ -79,7 +79,7 @@ class Communities:
                 QUERIES["community_named"], Community, name=validator.searchable(name)
             )
         if found is None:
-            raise unseen("community", name[:EXTERNAL_ID_MAX])
+            unseen("community", name[:EXTERNAL_ID_MAX])
         return found
 
     async def upsert(self, viewer: Viewer, drafts: Sequence[CommunityDraft]) -> BatchResult:
@@ -88,7 +88,7 @@ class Communities:
         `nearby` is the whole list: neighbours that are not in it are taken away. A neighbour may
         come in the same batch.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             TooLargeError: the batch is too long.
         """

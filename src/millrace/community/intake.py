@@ -5,7 +5,7 @@ with its place, field and reason; the rest is taken. One bulk transaction at a t
 it may then look up, decide and write without another one in between.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -130,7 +130,7 @@ def bounded(field: str, batch: Collection[object], largest: int = BATCH_MAX) -> 
 
 
 @asynccontextmanager
-async def bulk(router: Router, community_id: int) -> AsyncIterator[Session]:
+async def bulk(router: Router, community_id: int) -> AsyncGenerator[Session]:
     """Lend the session of one bulk transaction: alone in its community, one notice at the end."""
     async with router.write() as session:
         await session.value(STORE["quiet"])
@@ -183,11 +183,11 @@ def fixed(intake: Intake, index: int, field: str, given: datetime | None, known:
 async def home_of(session: Session, community_id: int) -> None:
     """Make sure that the community of a batch exists.
 
-    Raises:
+    Passes on:
         NotFoundError: there is none with this id.
     """
     if await session.value(QUERIES["community_exists"], community_id=community_id) is None:
-        raise unseen("community", community_id)
+        unseen("community", community_id)
 
 
 async def members_named(

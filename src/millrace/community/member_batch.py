@@ -62,7 +62,7 @@ class Written(Struct, frozen=True):
 def profile(raw: ProfileChanges | MemberDraft) -> dict[str, object]:
     """Return the six texts of a profile, cleaned.
 
-    Raises:
+    Passes on:
         InvalidError: one of them is wrong; names it.
     """
     return {
@@ -126,7 +126,7 @@ class MemberBatch:
     async def write(self, session: Session, lines: list[Line[CleanMember]]) -> None:
         """Write the lines inside a bulk transaction.
 
-        Raises:
+        Passes on:
             NotFoundError: there is no such community.
         """
         await home_of(session, self._community_id)

@@ -1,6 +1,7 @@
 """Members and their profiles."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from msgspec.structs import asdict
 
@@ -37,7 +38,7 @@ class Members:
     async def get(self, viewer: Viewer, key: Key) -> Member:
         """Return one member.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none, or the viewer may not meet them.
         """
         async with self._router.read(viewer.token) as session:
@@ -47,8 +48,10 @@ class Members:
         """Return the member with this key, handle or external id, in any community.
 
         Raises:
-            NotFoundError: there is none.
             ConflictError: several communities have one; names their keys.
+
+        Passes on:
+            NotFoundError: there is none.
         """
         text = validator.searchable(name)
         try:
@@ -64,7 +67,7 @@ class Members:
                 member_id=key.id,
             )
         if not found:
-            raise unseen("member", text)
+            unseen("member", text)
         exact = [one for one in found if one.key == key]
         if not exact and len(found) > 1:
             keys = ", ".join(str(one.key) for one in found[:10])
@@ -87,7 +90,7 @@ class Members:
     async def counts(self, key: Key) -> MemberCounts:
         """Return the numbers of a member as an author.
 
-        Raises:
+        Passes on:
             NotFoundError: there is no such member.
         """
         async with self._router.read() as session:
@@ -98,7 +101,7 @@ class Members:
                 member_id=key.id,
             )
         if found is None:
-            raise unseen("member", key)
+            unseen("member", key)
         return found
 
     async def update(
@@ -106,7 +109,7 @@ class Members:
     ) -> Member:
         """Change a profile; its member and operators may.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none, or the viewer may not meet them.
             ForbiddenError: it is somebody else's.
             ConflictError: the profile has another version than expected.
@@ -118,7 +121,7 @@ class Members:
             )
             member = await _seen(session, viewer, key)
             if viewer.member != key and not viewer.oversees:
-                raise _not_yours(viewer, key, "change")
+                _not_yours(viewer, key, "change")
             expect(expected_version, member.system_version, f"member {key}")
             changed = await session.row(
                 QUERIES["update_profile"],
@@ -135,7 +138,7 @@ class Members:
         The member, a moderator of the community and operators may; only an operator removes a
         moderator. Removing twice changes nothing.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none, or the viewer may not meet them.
             ForbiddenError: the viewer may not remove them.
             InvalidError: the reason is too long or cannot be stored.
@@ -150,7 +153,7 @@ class Members:
                 and member.role is Role.MEMBER
             )
             if not (viewer.oversees or viewer.member == key or moderates):
-                raise _not_yours(viewer, key, "remove")
+                _not_yours(viewer, key, "remove")
             await session.run(
                 QUERIES["remove_member"],
                 community_id=key.community_id,
@@ -168,7 +171,7 @@ class Members:
         A member without a handle gets one made from the display name. A removed member stays
         removed.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             NotFoundError: there is no such community.
             TooLargeError: the batch is too long.
@@ -189,6 +192,8 @@ class Members:
 
         Raises:
             ForbiddenError: the viewer is of another community.
+
+        Passes on:
             InvalidError: the limit is outside its bounds.
         """
         at_home = viewer.member is not None and viewer.member.community_id == community_id
@@ -214,7 +219,7 @@ class Members:
 async def _seen(session: Session, viewer: Viewer, key: Key) -> Member:
     """Return a member whom the viewer may meet.
 
-    Raises:
+    Passes on:
         NotFoundError: there is none, or the viewer may not meet them.
     """
     found = await session.row(
@@ -225,12 +230,17 @@ async def _seen(session: Session, viewer: Viewer, key: Key) -> Member:
         member_id=key.id,
     )
     if found is None:
-        raise unseen("member", key)
+        unseen("member", key)
     return found
 
 
-def _not_yours(viewer: Viewer, key: Key, verb: str) -> ForbiddenError:
-    return ForbiddenError(
+def _not_yours(viewer: Viewer, key: Key, verb: str) -> NoReturn:
+    """Refuse to touch what belongs to somebody else.
+
+    Raises:
+        ForbiddenError: always.
+    """
+    raise ForbiddenError(
         f"{viewer.name} may not {verb} member {key}",
         field="member_id",
         value=str(key),

@@ -65,7 +65,7 @@ class ChangedPost(Struct, frozen=True):
 def content(raw: NewPost | PostDraft) -> dict[str, object]:
     """Return what a post says, cleaned.
 
-    Raises:
+    Passes on:
         InvalidError: a value is wrong; names it.
     """
     return {
@@ -105,7 +105,7 @@ class PostBatch:
     async def write(self, session: Session, lines: list[Line[CleanPost]]) -> None:
         """Write the lines inside a bulk transaction.
 
-        Raises:
+        Passes on:
             NotFoundError: there is no such community.
         """
         await home_of(session, self._community_id)

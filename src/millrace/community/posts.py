@@ -1,6 +1,7 @@
 """Posts: written, read by whom they are for, changed, removed, brought in in bulk."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -44,7 +45,7 @@ class Posts:
     async def write(self, viewer: Viewer, new: NewPost) -> Post:
         """Write a post in the viewer's own community.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             InvalidError: a value is wrong.
         """
@@ -63,7 +64,7 @@ class Posts:
                 created_at=self._clock.now(),
             )
             if post is None:
-                raise unseen("member", author)
+                unseen("member", author)
             await session.run(
                 QUERIES["insert_post_counter"],
                 community_id=author.community_id,
@@ -77,18 +78,18 @@ class Posts:
     async def get(self, viewer: Viewer, key: Key) -> PostView:
         """Return one post.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none, or the viewer may not see it.
         """
         found = await self.views(viewer, [key])
         if not found:
-            raise unseen("post", key)
+            unseen("post", key)
         return found[0]
 
     async def views(self, viewer: Viewer, keys: Sequence[Key]) -> list[PostView]:
         """Return those of the posts that the viewer may see now, in the order asked for.
 
-        Raises:
+        Passes on:
             TooLargeError: there are too many keys.
         """
         bounded("keys", keys, KEYS_MAX)
@@ -108,7 +109,7 @@ class Posts:
         Removed posts are in no list, not even an operator's. Posts of two communities that share
         an id are not split, so a list may be a little longer than `limit`.
 
-        Raises:
+        Passes on:
             InvalidError: the limit is outside its bounds.
         """
         async with self._router.read(viewer.token) as session:
@@ -128,7 +129,7 @@ class Posts:
     ) -> Post:
         """Change a post; its author and operators may.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none, or the viewer may not see it.
             ForbiddenError: it is somebody else's.
             ConflictError: the post has another version than expected.
@@ -137,7 +138,7 @@ class Posts:
         async with self._router.write() as session:
             post = await _locked(session, viewer, key)
             if viewer.member != post.author and not viewer.oversees:
-                raise _not_yours(viewer, key, "change", "the own posts")
+                _not_yours(viewer, key, "change", "the own posts")
             expect(expected_version, post.system_version, f"post {key}")
             changed = await session.row(
                 QUERIES["edit_post"],
@@ -154,7 +155,7 @@ class Posts:
 
         Removing twice changes nothing.
 
-        Raises:
+        Passes on:
             NotFoundError: there is none, or the viewer may not see it.
             ForbiddenError: the viewer may not remove it.
             InvalidError: the reason is too long or cannot be stored.
@@ -163,7 +164,7 @@ class Posts:
         async with self._router.write() as session:
             post = await _locked(session, viewer, key)
             if not (viewer.member == post.author or moderates(viewer, key.community_id)):
-                raise _not_yours(viewer, key, "remove", "the own posts, or a moderator's community")
+                _not_yours(viewer, key, "remove", "the own posts, or a moderator's community")
             removed = await session.run(
                 QUERIES["remove_post"],
                 community_id=key.community_id,
@@ -184,7 +185,7 @@ class Posts:
         The author, the date and a removal stay as they are. `views` is where the counter starts;
         a later import only raises it.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             NotFoundError: there is no such community.
             TooLargeError: the batch is too long.
@@ -208,7 +209,7 @@ class PostKey(Struct, frozen=True):
 async def seen_post(session: Session, viewer: Viewer, key: Key) -> Post:
     """Return a post that the viewer may see.
 
-    Raises:
+    Passes on:
         NotFoundError: there is none, or the viewer may not see it.
     """
     found = await session.row(
@@ -219,7 +220,7 @@ async def seen_post(session: Session, viewer: Viewer, key: Key) -> Post:
         post_id=key.id,
     )
     if found is None:
-        raise unseen("post", key)
+        unseen("post", key)
     return found
 
 
@@ -227,8 +228,10 @@ async def standing_post(session: Session, viewer: Viewer, key: Key) -> Post:
     """Return a post that the viewer may see and act on.
 
     Raises:
-        NotFoundError: there is none, or the viewer may not see it.
         ConflictError: a moderator sees it, but it is removed.
+
+    Passes on:
+        NotFoundError: there is none, or the viewer may not see it.
     """
     post = await seen_post(session, viewer, key)
     if post.removed_at is None:
@@ -260,8 +263,13 @@ async def _views(session: Session, viewer: Viewer, keys: Sequence[Key]) -> list[
     return [line.view() for line in lines]
 
 
-def _not_yours(viewer: Viewer, key: Key, verb: str, limit: str) -> ForbiddenError:
-    return ForbiddenError(
+def _not_yours(viewer: Viewer, key: Key, verb: str, limit: str) -> NoReturn:
+    """Refuse to touch what belongs to somebody else.
+
+    Raises:
+        ForbiddenError: always.
+    """
+    raise ForbiddenError(
         f"{viewer.name} may not {verb} post {key}",
         field="post_id",
         value=str(key),

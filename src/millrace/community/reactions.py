@@ -21,7 +21,7 @@ class Reactions:
     async def like(self, viewer: Viewer, post: Key) -> bool:
         """Like a post; return whether that is new.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             NotFoundError: there is no such post, or the viewer may not see it.
             ConflictError: the post is removed.
@@ -32,7 +32,7 @@ class Reactions:
     async def unlike(self, viewer: Viewer, post: Key) -> bool:
         """Take a like back; return whether there was one.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             NotFoundError: there is no such post, or the viewer may not see it.
         """

@@ -53,7 +53,7 @@ class RelationBook:
     async def follow(self, viewer: Viewer, target: Key) -> bool:
         """Follow a member; return whether that is new.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             NotFoundError: there is no such member, or the viewer may not meet them.
             InvalidError: the target is the viewer.
@@ -64,7 +64,7 @@ class RelationBook:
     async def unfollow(self, viewer: Viewer, target: Key) -> bool:
         """Stop following a member; return whether the viewer did.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
         """
         member = author_of(viewer, "unfollow")
@@ -75,7 +75,7 @@ class RelationBook:
 
         A member who blocked the viewer first can be blocked too.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             NotFoundError: there is no such member.
             InvalidError: the target is the viewer.
@@ -86,7 +86,7 @@ class RelationBook:
     async def unblock(self, viewer: Viewer, target: Key) -> bool:
         """Take a block back; return whether there was one.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
         """
         member = author_of(viewer, "unblock")
@@ -95,7 +95,7 @@ class RelationBook:
     async def mute(self, viewer: Viewer, target: Key) -> bool:
         """Keep a member's posts out of the viewer's feed; return whether that is new.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             NotFoundError: there is no such member, or the viewer may not meet them.
             InvalidError: the target is the viewer.
@@ -106,7 +106,7 @@ class RelationBook:
     async def unmute(self, viewer: Viewer, target: Key) -> bool:
         """Take a mute back; return whether there was one.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
         """
         member = author_of(viewer, "unmute")
@@ -140,7 +140,7 @@ class RelationBook:
     ) -> BatchResult:
         """Add follows between members of one community, by external ids.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             NotFoundError: there is no such community.
             TooLargeError: the batch is too long.
@@ -179,7 +179,7 @@ class RelationBook:
                 QUERIES["member_stands"], community_id=target.community_id, member_id=target.id
             )
             if standing is None:
-                raise unseen("member", target)
+                unseen("member", target)
             moves = CounterMoves()
             new = await blocked(session, [(member, target)], self._clock.now(), moves)
             await moves.apply(session)
@@ -204,8 +204,10 @@ class RelationBook:
         share an id are not split, so a list may be a little longer than `limit`.
 
         Raises:
-            ForbiddenError: the viewer is not a member.
             InvalidError: the kind is unknown or the limit outside its bounds.
+
+        Passes on:
+            ForbiddenError: the viewer is not a member.
         """
         member = author_of(viewer, "have relations")
         if kind not in KINDS:
@@ -289,8 +291,10 @@ def _other(viewer: Viewer, target: Key, verb: str) -> Key:
     """Return the member who acts on somebody else.
 
     Raises:
-        ForbiddenError: the viewer is not a member.
         InvalidError: the target is the viewer.
+
+    Passes on:
+        ForbiddenError: the viewer is not a member.
     """
     member = author_of(viewer, verb)
     if member == target:
@@ -307,7 +311,7 @@ def _other(viewer: Viewer, target: Key, verb: str) -> Key:
 async def _met(session: Session, viewer: Viewer, target: Key) -> None:
     """Make sure that the viewer may meet the target.
 
-    Raises:
+    Passes on:
         NotFoundError: there is no such member, or a block or a removal stands between.
     """
     found = await session.row(
@@ -318,7 +322,7 @@ async def _met(session: Session, viewer: Viewer, target: Key) -> None:
         member_id=target.id,
     )
     if found is None or found.removed_at is not None:
-        raise unseen("member", target)
+        unseen("member", target)
 
 
 def _clean(draft: FollowDraft, now: datetime) -> CleanFollow:

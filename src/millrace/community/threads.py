@@ -43,7 +43,7 @@ class Threads:
     ) -> Comment:
         """Comment on a post, or answer another comment of it.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is not a member.
             NotFoundError: the post or the parent is not there, or the viewer may not see it.
             ConflictError: the post is removed.
@@ -57,7 +57,7 @@ class Threads:
             if parent is not None:
                 answered = await _seen(session, viewer, parent)
                 if (answered.post_community_id, answered.post_id) != (post.community_id, post.id):
-                    raise unseen("comment", parent)
+                    unseen("comment", parent)
             comment = await session.row(
                 QUERIES["write_comment"],
                 Comment,
@@ -72,7 +72,7 @@ class Threads:
                 created_at=now,
             )
             if comment is None:
-                raise unseen("member", author)
+                unseen("member", author)
             await logged(
                 session,
                 [Engagement(member=author, post=found.key, kind=Action.COMMENT, happened_at=now)],
@@ -89,7 +89,7 @@ class Threads:
 
         Comments that share an id are not split, so a list may be a little longer than `limit`.
 
-        Raises:
+        Passes on:
             NotFoundError: the post is not there, or the viewer may not see it.
             InvalidError: the limit is outside its bounds.
         """
@@ -113,8 +113,10 @@ class Threads:
         Removing twice changes nothing.
 
         Raises:
-            NotFoundError: there is none, or the viewer may not see it.
             ForbiddenError: the viewer may not remove it.
+
+        Passes on:
+            NotFoundError: there is none, or the viewer may not see it.
             InvalidError: the reason is too long or cannot be stored.
         """
         why = validator.prose("reason", reason, REASON_MAX)
@@ -149,7 +151,7 @@ class Threads:
 
         A parent may come in the same batch. Author, post, parent, date and a removal stay.
 
-        Raises:
+        Passes on:
             ForbiddenError: the viewer is no operator.
             NotFoundError: there is no such community.
             TooLargeError: the batch is too long.
@@ -166,7 +168,7 @@ class Threads:
 async def _seen(session: Session, viewer: Viewer, key: Key) -> Comment:
     """Return a comment that the viewer may see.
 
-    Raises:
+    Passes on:
         NotFoundError: there is none, or the viewer may not see it.
     """
     found = await session.row(
@@ -177,5 +179,5 @@ async def _seen(session: Session, viewer: Viewer, key: Key) -> Comment:
         comment_id=key.id,
     )
     if found is None:
-        raise unseen("comment", key)
+        unseen("comment", key)
     return found

@@ -29,7 +29,11 @@ HANDLE = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 
 
 def _encodable(field: str, value: str) -> str:
-    """Refuse what PostgreSQL and UTF-8 cannot hold."""
+    """Refuse what PostgreSQL and UTF-8 cannot hold.
+
+    Raises:
+        InvalidError: NUL or a lone surrogate is in it.
+    """
     if "\x00" in value:
         raise InvalidError(
             f"{field} contains a NUL character",
@@ -50,6 +54,11 @@ def _encodable(field: str, value: str) -> str:
 
 
 def _bounded(field: str, value: str, length_max: int) -> str:
+    """Refuse what is too long.
+
+    Raises:
+        TooLargeError: names the length and the limit.
+    """
     if len(value) > length_max:
         raise TooLargeError(
             f"{field} has {len(value):,} characters, {length_max:,} are allowed",
@@ -62,6 +71,11 @@ def _bounded(field: str, value: str, length_max: int) -> str:
 
 
 def _present(field: str, value: str) -> str:
+    """Refuse what is empty.
+
+    Raises:
+        InvalidError: there is nothing in it.
+    """
     if not value:
         raise InvalidError(
             f"{field} is empty",
@@ -76,7 +90,7 @@ def _present(field: str, value: str) -> str:
 def line(field: str, value: str, length_max: int) -> str:
     """Clean a text of one line; it may be empty.
 
-    Raises:
+    Passes on:
         InvalidError: NUL or a lone surrogate is in it, or it is too long.
     """
     return _bounded(field, " ".join(_encodable(field, value).split()), length_max)
@@ -85,7 +99,7 @@ def line(field: str, value: str, length_max: int) -> str:
 def name(field: str, value: str, length_max: int) -> str:
     """Clean a text of one line that must not be empty.
 
-    Raises:
+    Passes on:
         InvalidError: as for a line, or nothing is left.
     """
     return _present(field, line(field, value, length_max))
@@ -94,7 +108,7 @@ def name(field: str, value: str, length_max: int) -> str:
 def prose(field: str, value: str, length_max: int) -> str:
     """Clean a text of many lines; it may be empty.
 
-    Raises:
+    Passes on:
         InvalidError: NUL or a lone surrogate is in it, or it is too long.
     """
     text = _encodable(field, value).replace("\r\n", "\n").replace("\r", "\n")
@@ -104,7 +118,7 @@ def prose(field: str, value: str, length_max: int) -> str:
 def body(field: str, value: str, length_max: int) -> str:
     """Clean a text of many lines that must not be empty.
 
-    Raises:
+    Passes on:
         InvalidError: as for prose, or nothing is left.
     """
     return _present(field, prose(field, value, length_max))
@@ -116,7 +130,10 @@ def words(
     """Clean a list of short texts: no empty one, none twice, the order kept.
 
     Raises:
-        InvalidError: a word is wrong, or there are too many.
+        TooLargeError: there are too many.
+
+    Passes on:
+        InvalidError: a word is wrong.
     """
     if len(values) > count_max:
         raise TooLargeError(
@@ -183,7 +200,7 @@ def language(field: str, value: str) -> str:
 def languages(field: str, values: Sequence[str], count_max: int) -> list[str]:
     """Clean a list of language tags.
 
-    Raises:
+    Passes on:
         InvalidError: a tag is wrong, or there are too many.
     """
     tags = words(field, values, count_max)

@@ -17,6 +17,7 @@ Muting hides nothing from a direct link: it is a filter of the feed.
 """
 
 from collections.abc import Collection
+from typing import NoReturn
 
 from millrace.community.types import Audience, Comment, Key, Member, Post, Role, Viewer
 from millrace.kernel.errors import NotFoundError
@@ -85,9 +86,13 @@ def asker(viewer: Viewer) -> dict[str, object]:
     }
 
 
-def unseen(noun: str, key: object) -> NotFoundError:
-    """Return the one answer for a thing that is not there and for one that is not to be seen."""
-    return NotFoundError(
+def unseen(noun: str, key: object) -> NoReturn:
+    """Give the one answer for a thing that is not there and for one that is not to be seen.
+
+    Raises:
+        NotFoundError: always.
+    """
+    raise NotFoundError(
         f"there is no {noun} {key}",
         field=f"{noun}_id",
         value=str(key),
