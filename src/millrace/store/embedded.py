@@ -50,6 +50,7 @@ SETTINGS_NOT_DURABLE = """\
 fsync = off
 full_page_writes = off
 max_wal_size = '128MB'
+deadlock_timeout = '50ms'
 """
 
 logger = logging.getLogger(__name__)

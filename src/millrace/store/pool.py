@@ -1,6 +1,7 @@
 """Connections to one PostgreSQL, with limits in count and time."""
 
 import asyncio
+import select
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.faults import spoken
@@ -75,9 +76,9 @@ class Pool:
         while True:
             try:
                 connection = await self._pool.getconn(timeout=deadline - loop.time())
-            except (PoolTimeout, TooManyRequests) as exc:
+            except (PoolTimeout, TooManyRequests, PoolClosed) as exc:
                 raise self._refused(exc) from exc
-            if _is_alive(connection):
+            if await _is_alive(connection):
                 return connection
             await connection.close()
             await self._pool.putconn(connection)  # which replaces it
@@ -91,6 +92,8 @@ class Pool:
                 next_step="try again later; if it persists, raise store.pool_size_max",
             )
         assert self._pool is not None, "only an open pool refuses"
+        if isinstance(exc, PoolClosed):
+            return UnavailableError("the program is ending", next_step="start it again")
         if self._pool.get_stats().get("pool_size", 0) < self._config.pool_size_min:
             return UnavailableError(
                 f"the database has not answered for {waited:g} s", next_step="try again later"
@@ -139,13 +142,21 @@ async def _configured(connection: AsyncConnection[DictRow]) -> None:
     await connection.set_read_only(False)
 
 
-def _is_alive(connection: AsyncConnection[DictRow]) -> bool:
-    """Say whether the server still holds the other end: a look at the socket, no round trip."""
+async def _is_alive(connection: AsyncConnection[DictRow]) -> bool:
+    """Say whether the server still holds the other end, mostly by a look at the socket.
+
+    A server has nothing to say on an idle connection unless it leaves (or reloads its settings):
+    only then is it asked, which costs a round trip.
+    """
+    heard = select.poll()
+    heard.register(connection.fileno(), select.POLLIN)
+    if not heard.poll(0):
+        return True
     try:
-        connection.pgconn.consume_input()
-    except psycopg.OperationalError:
+        await connection.execute("")
+    except psycopg.Error:
         return False
-    return not connection.closed
+    return True
 
 
 def _refuse_failed(connection: AsyncConnection[DictRow]) -> None:
