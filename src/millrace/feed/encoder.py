@@ -19,7 +19,7 @@ from millrace.feed.vocabulary import Vocabulary
 from millrace.kernel.errors import SetupError
 
 TOKENS_MAX = 256  # with the model's frame; the length that the packaged MiniLM was trained at
-TOKENS_PER_BATCH = 4_096  # padding included
+TOKENS_PER_BATCH = 1_024  # padding included; larger is no faster on a processor, and others wait
 FINGERPRINTED = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
 UNUSED_WEIGHTS = ("pooler.",)  # a mean needs no pooler, so a model may come without
 Vectors = NDArray[np.float32]

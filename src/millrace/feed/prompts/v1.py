@@ -22,7 +22,7 @@ LIST_MAX = 200
 TITLE_MAX = 300
 TEXT_MAX = 8_000
 HISTORY_TITLE_MAX = 160
-HISTORY_TEXT_MAX = 240
+HISTORY_TEXT_MAX = 160  # four posts in 256 tokens; fewer and longer, or titles alone, found less
 
 PROFILE_SHARE = 0.5  # of the budget, when there is a history to show beside the profile
 HISTORY_POST_TOKENS_MIN = 12  # a cut post of fewer tokens says nothing
@@ -110,7 +110,10 @@ def _history(posts: list[PostFacts], room: int, count: Count) -> Prompt:
     room -= 1  # the marker before them
     kept: list[Prompt] = []
     for facts in reversed(posts):
-        part = _history_post(facts, room, count)
+        whole = _history_post(facts)
+        if len(whole) == 1:  # a post of no words
+            continue
+        part = _shortened(whole, room, count)
         if not part:
             break
         kept.append(part)
@@ -120,22 +123,24 @@ def _history(posts: list[PostFacts], room: int, count: Count) -> Prompt:
     return (Marker("history"), *(part for prompt in reversed(kept) for part in prompt))
 
 
-def _history_post(facts: PostFacts, room: int, count: Count) -> Prompt:
-    """Return one engaged post, its text cut to `room` tokens; empty when it cannot be shown."""
-    head: Prompt = (
+def _history_post(facts: PostFacts) -> Prompt:
+    """Return how a history shows a post: topics, title and how the text begins."""
+    return (
         Marker("history_post"),
         *_field("topics", _cut(", ".join(facts.topics), LIST_MAX)),
         *_field("title", _cut(facts.title, HISTORY_TITLE_MAX)),
+        *_field("text", _cut(facts.text, HISTORY_TEXT_MAX)),
     )
-    text = _cut(facts.text, HISTORY_TEXT_MAX)
-    left = room - cost(head, count)
-    if left < 0:
-        return ()
-    shown = _fit(text, left - 1, count)
-    if len(shown) < len(text) and room < HISTORY_POST_TOKENS_MIN:
-        return ()
-    whole = (*head, *_field("text", shown))
-    return whole if len(whole) > 1 else ()
+
+
+def _shortened(whole: Prompt, room: int, count: Count) -> Prompt:
+    """Return a prompt with its last text cut to `room` tokens; empty when too little is left."""
+    if cost(whole, count) <= room:
+        return whole
+    head, last = whole[:-1], whole[-1]
+    assert isinstance(last, str), "a post ends with text"
+    shown = _fit(last, room - cost(head, count), count)
+    return (*head, shown) if shown and room >= HISTORY_POST_TOKENS_MIN else ()
 
 
 def _field(name: str, text: str) -> Prompt:
