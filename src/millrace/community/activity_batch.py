@@ -1,8 +1,8 @@
 """One batch of activity: checked, logged once, with its effects and its counters."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from millrace.community import validator
 from millrace.community.counts import COUNTER_OF, CounterMoves
 from millrace.community.intake import QUERIES, Intake, Line, members_named, posts_named
-from millrace.community.logs import LoggedRow, logged, shown
+from millrace.community.logs import LoggedRow, already_logged, already_shown, logged, shown
 from millrace.community.relations import blocked, muted
 from millrace.community.types import (
     BIGINT_MAX,
@@ -94,12 +94,12 @@ class ActivityBatch:
         everything = [line.clean for line in (*self._impressions, *self._engagements)]
         authors = await _authors(session, viewer, {entry.post for entry in everything})
         members = await _members(session, {entry.member for entry in everything})
-        impressions = self._known(self._impressions, authors, members)
-        engagements = [
-            line
-            for line in self._known(self._engagements, authors, members)
-            if self._sensible(line, authors)
-        ]
+        impressions = self._to_log(
+            self._impressions, authors, members, await self._repeated(session, authors, "shown")
+        )
+        engagements = self._to_log(
+            self._engagements, authors, members, await self._repeated(session, authors, "done")
+        )
         moves = CounterMoves()
         new_views = await shown(session, [line.clean for line in impressions])
         for row in new_views:
@@ -165,26 +165,46 @@ class ActivityBatch:
             app_version=validator.line("app_version", entry.app_version, WORD_MAX),
         )
 
-    def _known(
-        self, lines: list[Line[T]], authors: dict[Key, Key], members: Collection[Key]
+    async def _repeated(
+        self, session: Session, authors: Mapping[Key, Key], what: Literal["shown", "done"]
+    ) -> frozenset[int]:
+        """Return the places of entries that are logged already though their post is unseen now.
+
+        A member who blocks an author and sends the batch again must get the same answer.
+        """
+        if what == "shown":
+            shown_again = [x for x in self._impressions if x.clean.post not in authors]
+            return await already_shown(session, {x.index: x.clean for x in shown_again})
+        done_again = [x for x in self._engagements if x.clean.post not in authors]
+        return await already_logged(session, {x.index: x.clean for x in done_again})
+
+    def _to_log(
+        self,
+        lines: list[Line[T]],
+        authors: Mapping[Key, Key],
+        members: Collection[Key],
+        repeated: Collection[int],
     ) -> list[Line[T]]:
         """Return the lines whose member and post are there; one answer for unknown and unseen."""
         kept: list[Line[T]] = []
         for line in lines:
-            if line.clean.member not in members:
-                self.intake.reject(line.index, "member", f"there is no member {line.clean.member}")
-            elif line.clean.post not in authors:
-                self.intake.reject(line.index, "post", f"there is no post {line.clean.post}")
+            entry = line.clean
+            author = authors.get(entry.post)
+            if entry.member not in members:
+                self.intake.reject(line.index, "member", f"there is no member {entry.member}")
+            elif line.index in repeated:
+                self.intake.unchanged += 1
+            elif author is None:
+                self.intake.reject(line.index, "post", f"there is no post {entry.post}")
+            elif author == entry.member and _against_author(entry):
+                self.intake.reject(line.index, "kind", "a member cannot mute or block themself")
             else:
                 kept.append(line)
         return kept
 
-    def _sensible(self, line: Line[Engagement], authors: dict[Key, Key]) -> bool:
-        entry = line.clean
-        if entry.kind in AGAINST_AUTHOR and authors[entry.post] == entry.member:
-            self.intake.reject(line.index, "kind", f"a member cannot {entry.kind} themself")
-            return False
-        return True
+
+def _against_author(entry: Impression | Engagement) -> bool:
+    return isinstance(entry, Engagement) and entry.kind in AGAINST_AUTHOR
 
 
 def _with_clean_names(draft: D) -> D:

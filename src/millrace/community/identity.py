@@ -40,6 +40,20 @@ OPERATOR_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,58}[a-z0-9])?")
 TOKEN_ID_MAX = 64
 
 
+class Standing(Struct, frozen=True):
+    """What a subject may do now, and since when they may do nothing."""
+
+    role: Role
+    ended_at: datetime | None
+
+
+class ProviderMember(Struct, frozen=True):
+    """The member whom a provider named."""
+
+    community_id: int
+    member_id: int
+
+
 class Identity:
     """Issues and checks tokens. Own ones, and those of one identity provider if there is one."""
 
@@ -249,25 +263,6 @@ class Identity:
     async def _standing(self, subject: str) -> Standing | None:
         async with self._router.read() as session:
             return await _standing(session, subject)
-
-
-async def _standing(self, subject: str) -> Standing | None:
-    async with self._router.read() as session:
-        return await _standing(session, subject)
-
-
-class Standing(Struct, frozen=True):
-    """What a subject may do now, and since when they may do nothing."""
-
-    role: Role
-    ended_at: datetime | None
-
-
-class ProviderMember(Struct, frozen=True):
-    """The member whom a provider named."""
-
-    community_id: int
-    member_id: int
 
 
 async def _standing(session: Session, subject: str) -> Standing | None:

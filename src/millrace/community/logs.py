@@ -5,7 +5,7 @@ so it is not counted and has no effect a second time. Rows go in in the order of
 that two equal batches at the same time wait for one another instead of deadlocking.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -50,38 +50,62 @@ def _place(member: Key, post: Key) -> dict[str, object]:
     }
 
 
+def _engagement_row(one: Engagement) -> dict[str, object]:
+    return _place(one.member, one.post) | {
+        "happened_at": one.happened_at,
+        "kind": one.kind.value,
+        "surface": one.surface,
+        "position": one.position,
+        "dwell_ms": one.dwell_ms,
+        "app_version": one.app_version,
+    }
+
+
+def _impression_row(one: Impression) -> dict[str, object]:
+    return _place(one.member, one.post) | {
+        "shown_at": one.shown_at,
+        "surface": one.surface,
+        "position": one.position,
+        "served_feed_id": one.served_feed_id,
+        "app_version": one.app_version,
+    }
+
+
 async def logged(session: Session, engagements: Iterable[Engagement]) -> list[LoggedRow]:
     """Insert engagements; return those that are new."""
-    rows = [
-        _place(one.member, one.post)
-        | {
-            "happened_at": one.happened_at,
-            "kind": one.kind.value,
-            "surface": one.surface,
-            "position": one.position,
-            "dwell_ms": one.dwell_ms,
-            "app_version": one.app_version,
-        }
-        for one in engagements
-    ]
+    rows = [_engagement_row(one) for one in engagements]
     if not rows:
         return []
     return await session.rows(QUERIES["insert_engagements"], LoggedRow, rows=document(rows))
 
 
-async def shown(session: Session, impressions: Sequence[Impression]) -> list[LoggedRow]:
+async def shown(session: Session, impressions: Iterable[Impression]) -> list[LoggedRow]:
     """Insert impressions; return those that are new."""
-    rows = [
-        _place(one.member, one.post)
-        | {
-            "shown_at": one.shown_at,
-            "surface": one.surface,
-            "position": one.position,
-            "served_feed_id": one.served_feed_id,
-            "app_version": one.app_version,
-        }
-        for one in impressions
-    ]
+    rows = [_impression_row(one) for one in impressions]
     if not rows:
         return []
     return await session.rows(QUERIES["insert_impressions"], LoggedRow, rows=document(rows))
+
+
+class PlaceRow(Struct, frozen=True):
+    """The place of an entry in its batch."""
+
+    index: int
+
+
+async def already_logged(session: Session, entries: Mapping[int, Engagement]) -> frozenset[int]:
+    """Return the places of those engagements that are in the log."""
+    rows = [_engagement_row(one) | {"index": index} for index, one in entries.items()]
+    if not rows:
+        return frozenset()
+    found = await session.rows(QUERIES["logged_engagements"], PlaceRow, rows=document(rows))
+    return frozenset(row.index for row in found)
+
+
+async def already_shown(session: Session, entries: Mapping[int, Impression]) -> frozenset[int]:
+    """Return the places of those impressions that are in the log."""
+    rows = [_impression_row(one) | {"index": index} for index, one in entries.items()]
+    if not rows:
+        return frozenset()
+    found = await session.rows(QUERIES["logged_impressions"], PlaceRow, rows=document(rows))
+    return frozenset(row.index for row in found)

@@ -33,6 +33,8 @@ from millrace.kernel.ids import IdMaker
 from millrace.store.router import Router
 from millrace.store.session import Session
 
+ID_TRIES_MAX = 3
+
 
 class Posts:
     """Every read asks the one rule of visibility; a post that is not seen is not there."""
@@ -51,8 +53,22 @@ class Posts:
         """
         author = author_of(viewer, "write posts")
         cleaned = content(new)
-        identity = self._ids.next()
         async with self._router.write() as session:
+            post = await self._written(session, author, cleaned)
+            await session.run(
+                QUERIES["insert_post_counter"],
+                community_id=author.community_id,
+                post_id=post.post_id,
+            )
+            moves = CounterMoves()
+            moves.member(author, "posts", 1)
+            await moves.apply(session)
+        return post
+
+    async def _written(self, session: Session, author: Key, cleaned: dict[str, object]) -> Post:
+        """Insert a post under a new id; another process may, very rarely, have just used it."""
+        for _ in range(ID_TRIES_MAX):
+            identity = self._ids.next()
             post = await session.row(
                 QUERIES["write_post"],
                 Post,
@@ -63,17 +79,9 @@ class Posts:
                 external_id=f"post-{identity}",
                 created_at=self._clock.now(),
             )
-            if post is None:
-                unseen("member", author)
-            await session.run(
-                QUERIES["insert_post_counter"],
-                community_id=author.community_id,
-                post_id=identity,
-            )
-            moves = CounterMoves()
-            moves.member(author, "posts", 1)
-            await moves.apply(session)
-        return post
+            if post is not None:
+                return post
+        unseen("member", author)
 
     async def get(self, viewer: Viewer, key: Key) -> PostView:
         """Return one post.

@@ -8,7 +8,7 @@ from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, bulk, operators_only
 from millrace.community.lines import CommentLine
 from millrace.community.logs import logged
-from millrace.community.posts import seen_post, standing_post
+from millrace.community.posts import ID_TRIES_MAX, seen_post, standing_post
 from millrace.community.rights import author_of, moderates
 from millrace.community.types import (
     COMMENT_MAX,
@@ -51,13 +51,29 @@ class Threads:
         """
         author = author_of(viewer, "comment")
         cleaned = validator.body("text", text, COMMENT_MAX)
-        identity, now = self._ids.next(), self._clock.now()
+        now = self._clock.now()
         async with self._router.write() as session:
             found = await standing_post(session, viewer, post)
             if parent is not None:
                 answered = await _seen(session, viewer, parent)
                 if (answered.post_community_id, answered.post_id) != (post.community_id, post.id):
                     unseen("comment", parent)
+            comment = await self._written(session, author, post, parent, cleaned)
+            await logged(
+                session,
+                [Engagement(member=author, post=found.key, kind=Action.COMMENT, happened_at=now)],
+            )
+            moves = CounterMoves()
+            moves.post(post, "comments", 1)
+            await moves.apply(session)
+        return comment
+
+    async def _written(
+        self, session: Session, author: Key, post: Key, parent: Key | None, text: str
+    ) -> Comment:
+        """Insert a comment under a new id; another process may, very rarely, have just used it."""
+        for _ in range(ID_TRIES_MAX):
+            identity = self._ids.next()
             comment = await session.row(
                 QUERIES["write_comment"],
                 Comment,
@@ -68,19 +84,12 @@ class Threads:
                 post_community_id=post.community_id,
                 post_id=post.id,
                 parent_id=None if parent is None else parent.id,
-                text=cleaned,
-                created_at=now,
+                text=text,
+                created_at=self._clock.now(),
             )
-            if comment is None:
-                unseen("member", author)
-            await logged(
-                session,
-                [Engagement(member=author, post=found.key, kind=Action.COMMENT, happened_at=now)],
-            )
-            moves = CounterMoves()
-            moves.post(post, "comments", 1)
-            await moves.apply(session)
-        return comment
+            if comment is not None:
+                return comment
+        unseen("member", author)
 
     async def thread(
         self, viewer: Viewer, post: Key, after: int = 0, limit: int = 100

@@ -7,6 +7,7 @@ select %(community_id)s::bigint, %(post_id)s::bigint, %(external_id)s, member_id
        %(created_at)s::timestamptz
   from member
  where community_id = %(community_id)s and member_id = %(author_id)s and removed_at is null
+    on conflict do nothing
 returning post.*
 
 -- name: insert_post_counter
