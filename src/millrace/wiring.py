@@ -15,9 +15,11 @@ from msgspec.structs import asdict
 
 from millrace.community.activity import Activity
 from millrace.community.communities import Communities
+from millrace.community.identity import Identity
 from millrace.community.members import Members
 from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
+from millrace.community.provider import IdentityProvider
 from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
 from millrace.community.threads import Threads
@@ -25,7 +27,7 @@ from millrace.feed.ports import Encoder
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
-from millrace.settings import Settings
+from millrace.settings import DoorConfig, Settings
 from millrace.store.embedded import EmbeddedServer, default_data_dir
 from millrace.store.migrate import migrate
 from millrace.store.pool import Pool
@@ -61,6 +63,7 @@ class Domain(Struct, kw_only=True):
     relations: RelationBook
     activity: Activity
     percentiles: Percentiles
+    identity: Identity
 
 
 class Program(Domain, kw_only=True):
@@ -150,6 +153,19 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
         relations=RelationBook(router=router, clock=clock),
         activity=Activity(router=router, clock=clock),
         percentiles=Percentiles(router=router, clock=clock),
+        identity=Identity(router=router, clock=clock, provider=_provider(settings.door, clock)),
+    )
+
+
+def _provider(door: DoorConfig, clock: Clock) -> IdentityProvider | None:
+    """Return the identity provider of the settings, if they name one."""
+    if not door.jwks_url:
+        return None
+    return IdentityProvider(
+        jwks_url=door.jwks_url,
+        issuer=door.issuer,
+        community=door.identity_community,
+        clock=clock,
     )
 
 

@@ -1,0 +1,41 @@
+"""`millrace bench`: measure, always beside a peer in the same run."""
+
+from typing import cast
+
+import click
+from rich.table import Table
+
+from millrace.cli.frame import console, hushed, json_option, print_json
+
+
+@click.group(epilog="\b\nExamples:\n  millrace bench index --quick\n")
+def bench() -> None:
+    """Measure a part beside a peer."""
+
+
+@bench.command(
+    "index", epilog="\b\nExamples:\n  millrace bench index --quick\n  millrace bench index --json\n"
+)
+@click.option("--quick", is_flag=True, help="Fewer queries: under 50 seconds on two cores.")
+@click.option("--seed", default=1, show_default=True, help="Of the vectors, queries and filters.")
+@json_option
+def index(quick: bool, seed: int, as_json: bool) -> None:
+    """Search 100,000 posts exactly, with and without filters, beside faiss flat.
+
+    Both run on one thread. The keys are those of BENCH.md and do not change.
+    """
+    hushed(as_json=as_json)("measuring the index and faiss in turn; nothing else should run")
+    from millrace.lab import bench_index  # numpy and faiss are loaded only here
+
+    found = bench_index.run(quick, seed)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("key", "value", box=None, header_style="bold")
+    for name, value in found.items():
+        if not isinstance(value, dict):
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            continue
+        for inner, one in cast("dict[str, object]", value).items():
+            table.add_row(f"{name}: {inner}", str(one))
+    console().print(table)

@@ -1,0 +1,52 @@
+"""`millrace doctor`: is this installation all right, and if not, what next?"""
+
+import click
+from rich.table import Table
+
+from millrace.cli import checks, failures
+from millrace.cli.checks import Check, State
+from millrace.cli.frame import (
+    Frame,
+    console,
+    data_dir_option,
+    json_option,
+    pass_frame,
+    print_json,
+    run,
+)
+from millrace.kernel.clock import SystemClock
+from millrace.settings import Settings
+
+STYLES = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}
+
+
+@click.command(epilog="\b\nExamples:\n  millrace doctor\n  millrace doctor --json\n")
+@data_dir_option
+@json_option
+@pass_frame
+def doctor(frame: Frame, data_dir: str | None, as_json: bool) -> int:
+    """Check the installation.
+
+    Each line says ok, warn or fail, and the next step.
+    The status is 0 where nothing fails and 1 where something does; a warning is no failure.
+    It changes nothing, but starts the embedded server for a moment where none is up.
+    """
+    found = run(_checks(frame.settings(store__data_dir=data_dir)))
+    failed = any(check.state is State.FAIL for check in found)
+    if as_json:
+        print_json({"ok": not failed, "checks": found})
+    else:
+        _print(found)
+    return failures.NOT_ALL_WELL if failed else failures.DONE
+
+
+async def _checks(settings: Settings) -> list[Check]:
+    return [*checks.of_machine(settings), *await checks.of_database(settings, SystemClock())]
+
+
+def _print(found: list[Check]) -> None:
+    table = Table("", "check", "found", "next step", box=None, header_style="bold")
+    for check in found:
+        state = f"[{STYLES[check.state]}]{check.state}[/]"
+        table.add_row(state, check.name, check.detail, check.next_step)
+    console().print(table)

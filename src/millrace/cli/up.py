@@ -1,0 +1,113 @@
+"""`millrace up` and `millrace serve`: the whole program in one process."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+from msgspec import Struct
+
+from millrace.cli import lock, serving
+from millrace.cli.frame import Frame, data_dir_option, pass_frame, say
+from millrace.settings import Settings
+from millrace.wiring import Program, build, data_dir_of
+
+# The first page waits this long for its vectors; a larger community is embedded behind it.
+WARM_SECONDS_MAX = 20.0
+PROGRESS_SECONDS = 5.0
+
+host_option = click.option("--host", help="Where to listen. Default: door.host, this machine only.")
+port_option = click.option("--port", type=int, help="Default: door.port, 8321; 0 takes a free one.")
+
+
+class Import(Struct, frozen=True):
+    """What to bring in first: a kind that `millrace import` knows, and its folder."""
+
+    kind: str
+    folder: Path
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  millrace up --demo\n"
+    "  millrace up --port 9000 --data-dir ~/feed\n"
+    "  millrace up --import stackexchange ../shared/data/stackexchange_quantum\n"
+)
+@click.option(
+    "--import",
+    "brought",
+    type=(str, click.Path(path_type=Path)),
+    metavar="KIND DIR",
+    help="Import a community first, as `millrace import KIND DIR` does.",
+)
+@click.option(
+    "--demo/--no-demo",
+    default=True,
+    show_default=True,
+    help="Anybody on this machine may sign in as a member; an empty database gets a small community.",
+)
+@host_option
+@port_option
+@data_dir_option
+@pass_frame
+def up(
+    frame: Frame,
+    brought: tuple[str, Path] | None,
+    demo: bool,
+    host: str | None,
+    port: int | None,
+    data_dir: str | None,
+) -> None:
+    """Bring up database, feed, API and page.
+
+    One line with the address is printed on standard output when the page is ready. Ctrl-C or
+    SIGTERM ends it cleanly; what was written is kept and the next start is quick.
+    """
+    settings = frame.settings(
+        store__data_dir=data_dir, door__host=host, door__port=port, door__demo=demo
+    )
+    bring = None if brought is None else Import(*brought)
+    serving.run_until_signal(_up(frame, settings, bring))
+
+
+@click.command(epilog="\b\nExamples:\n  millrace serve\n  millrace serve --host 0.0.0.0\n")
+@host_option
+@port_option
+@data_dir_option
+@pass_frame
+def serve(frame: Frame, host: str | None, port: int | None, data_dir: str | None) -> None:
+    """Serve what is there, for a supervisor.
+
+    No demo unless the settings say so, and no import; otherwise the same as `up`.
+    """
+    settings = frame.settings(store__data_dir=data_dir, door__host=host, door__port=port)
+    serving.run_until_signal(_up(frame, settings, None))
+
+
+async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
+    """Come up and stay until cancelled."""
+    host = settings.door.host
+    folder = data_dir_of(settings)
+    async with AsyncExitStack() as stack:
+        lock.refuse_if_held(folder)  # says who is up, which says more than "the port is in use"
+        port = serving.claim(host, settings.door.port)
+        address = settings.door.public_url or serving.address_of(host, port)
+        stack.enter_context(lock.held(folder, address))
+        program = await stack.enter_async_context(build(settings, say=say))
+        await stack.enter_async_context(
+            serving.served(frame.doors.application(program), host, port)
+        )
+        await _fill(program, bring)
+        warm = asyncio.create_task(_warm(program))
+        stack.callback(warm.cancel)
+        await asyncio.wait({warm}, timeout=WARM_SECONDS_MAX)
+        click.echo(f"Millrace is ready at {address}")
+        await asyncio.Event().wait()
+
+
+async def _fill(program: Program, bring: Import | None) -> None:
+    """Bring in what was asked for, or the small community where there is none."""
+
+
+async def _warm(program: Program) -> None:
+    """Say how far the vectors are until all posts have one."""

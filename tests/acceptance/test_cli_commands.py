@@ -1,0 +1,262 @@
+"""Commands beside a database: what they print, and how they fail."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from millrace.cli import checks, main
+from millrace.cli.checks import Applied, ContentState, ServerState, State
+from millrace.cli.ports import Doors
+from millrace.store.migrate import Migration
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+SERVER = ServerState(version="18.4", wal_level="logical", size_bytes=9 << 20, migrated=True)
+
+
+DOORS = Doors(lambda _program: None)  # no command here opens them
+
+
+class Ran(Struct, frozen=True):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, object]:
+        """Return the one object on standard output."""
+        return json.loads(self.out)
+
+
+Millrace = Callable[..., Ran]
+
+
+@pytest.fixture
+def millrace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Millrace:
+    """Run commands in this process: away from any settings of this machine."""
+    for name in [name for name in os.environ if name.startswith("MILLRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MILLRACE_STORE_DATA_DIR", str(tmp_path / "data"))
+
+    def ran(*arguments: str) -> Ran:
+        capsys.readouterr()
+        status = main.run(DOORS, list(arguments))
+        said = capsys.readouterr()
+        return Ran(status, said.out, said.err)
+
+    return ran
+
+
+@pytest.fixture
+def beside(millrace: Millrace, conninfo: str, monkeypatch: pytest.MonkeyPatch) -> Millrace:
+    """The same, beside a fresh migrated database."""
+    monkeypatch.setenv("MILLRACE_STORE_PRIMARY", conninfo)
+    return millrace
+
+
+# ------------------------------------------------------------------------------ help and failure
+
+
+def test_help_names_every_command(millrace: Millrace) -> None:
+    ran = millrace("--help")
+
+    assert ran.status == 0
+    for name in ("up", "serve", "import", "feed", "why", "operator", "doctor", "bench"):
+        assert re.search(rf"^  {name} ", ran.out, re.MULTILINE), f"{name} is missing"
+
+
+def test_version(millrace: Millrace) -> None:
+    assert re.fullmatch(r"millrace \d+\.\d+\.\d+\n", millrace("--version").out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["feed"], 2, "Missing argument 'MEMBER'"),
+        (["why", "ada", "twelve"], 2, "POST 'twelve' is not an id"),
+        (["feed", "ada", "--limit", "0"], 2, "--limit"),
+        (["--settings", "none.toml", "settings"], 3, "none.toml cannot be read"),
+        (["up", "--port", "70000"], 3, "cannot listen on 127.0.0.1 port 70000"),
+        (["up", "--host", "203.0.113.1", "--port", "0"], 3, "cannot listen on 203.0.113.1"),
+    ],
+)
+def test_a_mistake_is_told_in_words(
+    millrace: Millrace, arguments: list[str], status: int, said: str
+) -> None:
+    ran = millrace(*arguments)
+
+    assert ran.status == status
+    assert said in ran.err
+    assert ran.out == ""
+    assert "Traceback" not in ran.err
+
+
+def test_an_unreachable_database_is_told_with_the_next_step(
+    millrace: Millrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_STORE_PRIMARY", "host=127.0.0.1 port=1 password=hunter2")
+
+    ran = millrace("feed", "ada")
+
+    assert ran.status == 3
+    assert ran.err.startswith("error: ")
+    assert "  next: " in ran.err
+    assert "hunter2" not in ran.err
+
+
+# ------------------------------------------------------------------------------ settings, migrate
+
+
+def test_settings_show_value_and_origin(
+    millrace: Millrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("millrace.toml").write_text("[door]\nport = 9000\n", encoding="utf-8")
+    monkeypatch.setenv("MILLRACE_SECRET", "ab" * 32)
+
+    ran = millrace("settings", "--json")
+
+    assert ran.json["door.port"] == {"value": 9000, "origin": "millrace.toml"}
+    assert ran.json["secret"] == {"value": "(set)", "origin": "MILLRACE_SECRET"}
+    assert "abab" not in ran.out
+
+
+def test_settings_can_show_only_what_was_changed(millrace: Millrace) -> None:
+    ran = millrace("settings", "--changed")
+
+    assert "store.data_dir" in ran.out
+    assert "door.port" not in ran.out
+
+
+@pytest.mark.services
+def test_migrate_twice_changes_nothing(beside: Millrace) -> None:
+    assert beside("migrate", "--json").json == {"applied": []}
+    assert "nothing to do" in beside("migrate").out
+
+
+# ------------------------------------------------------------------------------ operators
+
+
+@pytest.mark.services
+def test_the_life_of_an_operator(beside: Millrace) -> None:
+    made = beside("operator", "create", "grace", "--json")
+    assert made.status == 0
+    assert str(made.json["token"]).count(".") == 2
+
+    again = beside("operator", "create", "grace")
+    assert again.status == 5
+    assert again.out == ""
+    assert "grace" in again.err
+
+    beside("operator", "create", "linus", "--role", "release_manager")
+    token = beside("operator", "token", "linus", "--days", "2")
+    assert token.out.count(".") == 2
+    assert "the token of linus, valid until" in token.err
+
+    ended = beside("operator", "disable", "grace", "--reason", "left the team")
+    assert ended.out == "disabled grace: left the team\n"
+    assert beside("operator", "token", "grace").status != 0
+
+    listed = beside("operator", "list", "--json").json["operators"]
+    assert [(one["name"], one["role"]) for one in listed] == [  # type: ignore[attr-defined]
+        ("linus", "release_manager"),
+        ("grace", "operator"),
+    ]
+    assert "left the team" in beside("operator", "list").out
+
+
+@pytest.mark.services
+def test_an_unknown_operator_is_not_found(beside: Millrace) -> None:
+    assert beside("operator", "disable", "nobody", "--reason", "none").status == 4
+
+
+# ------------------------------------------------------------------------------ doctor
+
+
+def found(ran: Ran) -> dict[str, str]:
+    """Return each check's state by its name."""
+    return {one["name"]: one["state"] for one in ran.json["checks"]}  # type: ignore[attr-defined]
+
+
+@pytest.mark.services
+def test_the_doctor_finds_a_fresh_database_well(beside: Millrace) -> None:
+    ran = beside("doctor", "--json")
+
+    assert ran.status == 0
+    assert found(ran)["migrations"] == "ok"
+    assert found(ran)["torch"] == "ok"
+    assert "ok" in beside("doctor").out
+
+
+def test_the_doctor_says_what_to_do_before_the_first_start(millrace: Millrace) -> None:
+    ran = millrace("doctor", "--json")
+
+    assert ran.status == 0
+    assert found(ran)["database"] == "warn"
+    assert not Path("data").exists(), "the doctor changed something"
+
+
+def test_the_doctor_fails_where_something_does(
+    millrace: Millrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_STORE_PRIMARY", "host=127.0.0.1 port=1")
+
+    ran = millrace("doctor", "--json")
+
+    assert ran.status == 1
+    assert ran.json["ok"] is False
+    assert found(ran)["database"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("wal_level", "state"),
+    [("logical", State.OK), ("replica", State.WARN), ("minimal", State.WARN)],
+)
+def test_the_log_must_feed_the_river(wal_level: str, state: State) -> None:
+    server = ServerState(version="15.18", wal_level=wal_level, size_bytes=0, migrated=True)
+
+    assert checks.database(server).state is state
+
+
+@pytest.mark.parametrize(
+    ("applied", "state", "said"),
+    [
+        (["a1", "b2"], State.OK, "all 2"),
+        (["a1"], State.WARN, "waiting: b"),
+        (["a1", "b3"], State.FAIL, "not of this release: b"),
+        (["a1", "b2", "c1"], State.FAIL, "not of this release: c"),
+    ],
+)
+def test_migrations_are_compared_by_name_and_content(
+    applied: list[str], state: State, said: str
+) -> None:
+    known = [Migration("a", "1", ""), Migration("b", "2", "")]
+
+    check = checks.migrations(known, [Applied(name[0], name[1]) for name in applied])
+
+    assert check.state is state
+    assert said in check.detail
+
+
+@pytest.mark.parametrize(
+    ("content", "index", "scale"),
+    [
+        (ContentState(0, 0, 0, 0, None), State.OK, State.OK),
+        (ContentState(1, 9, 50, 20, None), State.WARN, State.WARN),
+        (ContentState(1, 9, 50, 50, NOON - timedelta(hours=1)), State.OK, State.OK),
+        (ContentState(1, 9, 50, 50, NOON - timedelta(days=3)), State.OK, State.WARN),
+    ],
+)
+def test_contents_are_judged(content: ContentState, index: State, scale: State) -> None:
+    assert checks.index(content).state is index
+    assert checks.percentiles(content, NOON).state is scale
