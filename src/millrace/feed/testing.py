@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from millrace.feed.prompts.types import Marker, Prompt
 from millrace.kernel.hashing import hash64
+
+if TYPE_CHECKING:
+    from millrace.feed.encoder import TextEncoder
 
 WORD = re.compile(r"\w+")
 
@@ -57,3 +64,52 @@ class FakeEncoder:
         for word in words or ["nothing"]:
             total += np.random.default_rng(hash64(word)).standard_normal(self._dims)
         return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+@cache
+def packaged_encoder() -> "TextEncoder":
+    """Return the packaged MiniLM, loaded once per process: loading takes seconds."""
+    from millrace.feed.encoder import TextEncoder  # late: it brings torch
+
+    return TextEncoder.load(None, threads=1)
+
+
+def save_tiny_llama(folder: Path, dims: int = 32) -> Path:
+    """Write a causal model with random weights and a byte-level tokenizer; return the folder.
+
+    It proves that the encoder reads models of another kind, without a download.
+    """
+    tokenizers: Any = import_module("tokenizers")
+    torch: Any = import_module("torch")
+    transformers: Any = import_module("transformers")
+    text = "a member of a community reads posts about quantum gates, trains and gardens "
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        show_progress=False,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    made.train_from_iterator([text], trainer)
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, model_max_length=256, **names
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=made.get_vocab_size(),
+        hidden_size=dims,
+        intermediate_size=2 * dims,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
