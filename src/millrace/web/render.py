@@ -1,5 +1,7 @@
 """Templates to text. Every value is escaped; an unknown name in a template is an error."""
 
+from typing import Any, cast
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from millrace.web.assets import Assets
@@ -18,7 +20,8 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals["asset"] = assets.address
+        known = cast("dict[str, Any]", self._templates.globals)
+        known["asset"] = assets.address
         self._templates.filters["short"] = short_count
 
     def text(self, name: str, **values: object) -> str:

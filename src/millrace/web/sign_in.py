@@ -18,9 +18,11 @@ from millrace.web.asked import Asked, Form, form_of, go, known_viewer, page, pro
 from millrace.web.forms import said
 from millrace.web.local import local_path
 from millrace.web.people import people_of
-from millrace.web.session import DEMO_COOKIE, SESSION_COOKIE, token_id_of
 from millrace.web.shell import renderer, shell_of
 
+SESSION_COOKIE = "millrace_session"
+DEMO_COOKIE = "millrace_demo"
+"""Says that the sign-in page made the session's token, so that signing out revokes it."""
 DEMO_MEMBERS = 60
 COOKIE_BYTES_MAX = 3_800  # browsers drop a cookie of more than 4,096 bytes, and say nothing
 VISITOR = program("sign-in")
@@ -132,9 +134,12 @@ async def sign_out(request: Asked) -> Response[None]:
 
 
 async def _revoke(request: Asked, viewer: Viewer) -> None:
-    token_id = token_id_of(request.cookies.get(SESSION_COOKIE, ""))
-    if token_id:
-        await program_of(request).identity.revoke(token_id, viewer, "signed out")
+    identity = program_of(request).identity
+    try:
+        token_id = await identity.token_id(request.cookies.get(SESSION_COOKIE, ""))
+    except UnauthenticatedError:  # it ended between the gate and here: nothing is left to end
+        return
+    await identity.revoke(token_id, viewer.name, "signed out", subject=viewer.name)
 
 
 def _cookie(request: Asked, name: str, value: str) -> Cookie:

@@ -75,6 +75,8 @@ def link_of(address: str) -> str:
         return ""
     if parts.scheme.lower() not in {"http", "https"} or not parts.netloc:
         return ""
+    if re.search(r"[\s\x00-\x1f]", address):  # urlsplit drops what a browser may read otherwise
+        return ""
     return address
 
 

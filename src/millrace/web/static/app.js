@@ -78,13 +78,15 @@ function toast(text, { bad = false, link = null, stay = 5000 } = {}) {
   setTimeout(() => line.remove(), bad ? stay * 2 : stay);
 }
 
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 function tell(problem, what) {
   if (problem.status === 401) {
     const next = encodeURIComponent(location.pathname + location.search);
     const link = { href: `/sign-in?next=${next}`, text: "Sign in" };
     toast("Your session has ended.", { bad: true, link, stay: 15000 });
   } else {
-    toast(`${what}: ${problem.message} ${problem.next}`.trim(), { bad: true });
+    toast([what, problem.message, problem.next].filter(Boolean).map(sentence).join(" "), { bad: true });
   }
 }
 
