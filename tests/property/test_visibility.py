@@ -1,0 +1,264 @@
+"""Goal: the rule of visibility in Python and the one in SQL agree, and every read obeys it."""
+
+import itertools
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from millrace.community.testing import Rooms
+from millrace.community.types import Audience, Comment, Key, Member, Post, PostKind, Role, Viewer
+from millrace.community.visibility import sees_comment, sees_member, sees_post
+from millrace.kernel.errors import NotFoundError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+pytestmark = pytest.mark.services
+
+_next = itertools.count(1_000)
+pairs_of = lambda n: st.sets(
+    st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda p: p[0] != p[1]),
+    max_size=4,
+)  # noqa: E731, E501
+
+
+@st.composite
+def worlds(draw):
+    """Up to three communities with members, blocks, posts and comments, as plain numbers."""
+    homes = draw(st.lists(st.integers(0, 2), min_size=2, max_size=5))
+    members = [
+        (
+            home,
+            draw(st.booleans() if n else st.just(False)),
+            draw(st.sampled_from(["member", "moderator"])),
+        )
+        for n, home in enumerate(homes)
+    ]
+    posts = draw(
+        st.lists(
+            st.tuples(st.integers(0, len(homes) - 1), st.sampled_from(Audience), st.booleans()),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    comments = draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, len(homes) - 1), st.integers(0, len(posts) - 1), st.booleans()
+            ),
+            max_size=4,
+        )
+    )
+    return members, draw(pairs_of(len(homes))), draw(pairs_of(3)), posts, comments
+
+
+class World:
+    """One drawn world as rows, with ids that no other world has."""
+
+    def __init__(self, drawn, conninfo):
+        members, blocks, nearby, posts, comments = drawn
+        self.homes = [next(_next) for _ in range(3)]
+        self.members = [
+            self._member(self.homes[home], removed, Role(role)) for home, removed, role in members
+        ]
+        self.blocks = {(self.members[a].key, self.members[b].key) for a, b in blocks}
+        self.nearby = {(self.homes[a], self.homes[b]) for a, b in nearby}
+        self.posts = [
+            self._post(self.members[author], audience, gone) for author, audience, gone in posts
+        ]
+        self.comments = [
+            self._comment(self.members[a], self.posts[p], gone) for a, p, gone in comments
+        ]
+        self._write(conninfo)
+
+    def author(self, key):
+        return next(member for member in self.members if member.key == key)
+
+    def _member(self, home, removed, role):
+        number = next(_next)
+        return Member(
+            community_id=home,
+            member_id=number,
+            external_id=str(number),
+            handle=f"m{number}",
+            display_name="M",
+            headline="",
+            about="",
+            skills=[],
+            place="",
+            languages=[],
+            role=role,
+            joined_at=NOW,
+            removed_at=NOW if removed else None,
+            system_version=1,
+        )
+
+    def _post(self, author, audience, removed):
+        number = next(_next)
+        return Post(
+            community_id=author.community_id,
+            post_id=number,
+            external_id=str(number),
+            author_id=author.member_id,
+            kind=PostKind.NOTE,
+            title="",
+            text="t",
+            link="",
+            topics=[],
+            language="en",
+            audience=audience,
+            created_at=NOW,
+            edited_at=None,
+            removed_at=NOW if removed else None,
+            system_version=1,
+        )
+
+    def _comment(self, author, post, removed):
+        number = next(_next)
+        return Comment(
+            community_id=author.community_id,
+            comment_id=number,
+            external_id=str(number),
+            author_id=author.member_id,
+            post_community_id=post.community_id,
+            post_id=post.post_id,
+            parent_id=None,
+            text="c",
+            created_at=NOW,
+            edited_at=None,
+            removed_at=NOW if removed else None,
+            system_version=1,
+        )
+
+    def _write(self, conninfo):
+        by = {None: None, NOW: "test"}
+        with psycopg.connect(conninfo) as db:
+            cursor = db.cursor()
+            cursor.executemany(
+                "insert into community (community_id, external_id, name, created_at) values (%s, %s, 'C', now())",
+                [(home, str(home)) for home in self.homes],
+            )
+            cursor.executemany(
+                "insert into nearby (community_id, neighbour_id) values (%s, %s)",
+                sorted(self.nearby),
+            )
+            cursor.executemany(
+                "insert into member (community_id, member_id, external_id, handle, display_name, role, joined_at, removed_at, removed_by)"
+                " values (%s, %s, %s, %s, 'M', %s, now(), %s, %s)",
+                [
+                    (
+                        m.community_id,
+                        m.member_id,
+                        m.external_id,
+                        m.handle,
+                        m.role,
+                        m.removed_at,
+                        by[m.removed_at],
+                    )
+                    for m in self.members
+                ],
+            )
+            cursor.executemany(
+                "insert into block (community_id, member_id, target_community_id, target_id, created_at) values (%s, %s, %s, %s, now())",
+                [(a.community_id, a.id, b.community_id, b.id) for a, b in sorted(self.blocks)],
+            )
+            cursor.executemany(
+                "insert into post (community_id, post_id, external_id, author_id, text, audience, created_at, removed_at, removed_by)"
+                " values (%s, %s, %s, %s, 't', %s, %s, %s, %s)",
+                [
+                    (
+                        p.community_id,
+                        p.post_id,
+                        p.external_id,
+                        p.author_id,
+                        p.audience,
+                        NOW,
+                        p.removed_at,
+                        by[p.removed_at],
+                    )
+                    for p in self.posts
+                ],
+            )
+            cursor.executemany(
+                "insert into post_counter (community_id, post_id) values (%s, %s)",
+                [(p.community_id, p.post_id) for p in self.posts],
+            )
+            cursor.executemany(
+                "insert into comment (community_id, comment_id, external_id, author_id, post_community_id, post_id, text, created_at, removed_at, removed_by)"
+                " values (%s, %s, %s, %s, %s, %s, 'c', %s, %s, %s)",
+                [
+                    (
+                        c.community_id,
+                        c.comment_id,
+                        c.external_id,
+                        c.author_id,
+                        c.post_community_id,
+                        c.post_id,
+                        NOW,
+                        c.removed_at,
+                        by[c.removed_at],
+                    )
+                    for c in self.comments
+                ],
+            )
+
+
+def viewers(world):
+    """Everybody who might ask: each member in each role, and those who are no members."""
+    for member in world.members:
+        for role in (Role.MEMBER, Role.MODERATOR):
+            yield Viewer(role, member.key, "test")
+    yield Viewer(Role.OPERATOR, None, "test")
+    yield Viewer(Role.RELEASE_MANAGER, None, "test")
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(drawn=worlds())
+async def test_sql_and_python_agree(router, conninfo, drawn):
+    """Whatever the world, every viewer gets from the database what the pure rule says."""
+    rooms, world = Rooms(router), World(drawn, conninfo)
+    for viewer in viewers(world):
+        seen = [
+            p
+            for p in world.posts
+            if sees_post(viewer, p, world.author(p.author), world.blocks, world.nearby)
+        ]
+        met = {m.key for m in world.members if sees_member(viewer, m, world.blocks)}
+
+        got = [view.post for view in await rooms.posts.views(viewer, [p.key for p in world.posts])]
+        assert [p.key for p in got] == [p.key for p in seen]
+        listed = [
+            v.post.key for home in world.homes for v in await rooms.posts.newest(viewer, home)
+        ]
+        assert sorted(listed) == sorted(p.key for p in seen if p.removed_at is None)
+        for member in world.members:
+            assert await _finds(rooms.members.get(viewer, member.key)) == (member.key in met)
+        for post in world.posts:
+            expected = [
+                c.comment_id
+                for c in world.comments
+                if (c.post_community_id, c.post_id) == (post.community_id, post.post_id)
+                and sees_comment(
+                    viewer,
+                    c,
+                    world.author(Key(c.community_id, c.author_id)),
+                    world.blocks,
+                    sees_its_post=post in seen,
+                )
+            ]
+            if post in seen:
+                thread = await rooms.threads.thread(viewer, post.key)
+                assert [line.comment.comment_id for line in thread] == expected
+            else:
+                assert not await _finds(rooms.threads.thread(viewer, post.key))
+
+
+async def _finds(asked):
+    try:
+        await asked
+    except NotFoundError:
+        return False
+    return True
