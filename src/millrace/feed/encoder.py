@@ -83,6 +83,11 @@ class TextEncoder:
         """Return how many tokens of a prompt are read, markers included."""
         return self._tokens_max
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Return how prompts become token numbers."""
+        return self._vocabulary
+
     def count(self, text: str) -> int:
         """Return how many tokens a piece of text takes."""
         return len(self._vocabulary.numbers_of(text))

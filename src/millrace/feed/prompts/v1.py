@@ -24,7 +24,7 @@ TEXT_MAX = 8_000
 HISTORY_TITLE_MAX = 160
 HISTORY_TEXT_MAX = 160  # four posts in 256 tokens; fewer and longer, or titles alone, found less
 
-PROFILE_SHARE = 0.5  # of the budget, when there is a history to show beside the profile
+PROFILE_SHARE = 0.5  # of the budget; more only where the history leaves it
 HISTORY_POST_TOKENS_MIN = 12  # a cut post of fewer tokens says nothing
 
 FIELDS = (
@@ -75,9 +75,10 @@ def member_prompt(facts: MemberFacts, tokens_max: int, count: Count) -> Prompt:
     Returns:
         Instruction, profile, then history, oldest first. The newest posts are kept.
     """
-    room = int(tokens_max * PROFILE_SHARE) if facts.history else tokens_max
-    profile = _profile(facts, room, count)
-    history = _history(facts.history, tokens_max - cost(profile, count), count)
+    share = int(tokens_max * PROFILE_SHARE)
+    reserved = cost(_profile(facts, share, count), count)
+    history = _history(facts.history, tokens_max - reserved, count)
+    profile = _profile(facts, tokens_max - cost(history, count), count)
     return (*profile, *history)
 
 
