@@ -54,7 +54,7 @@ async def inspect(conninfo: str, seconds_max: float) -> None:
             autocommit=True,
             connect_timeout=max(2, round(seconds_max)),
         )
-    except psycopg.OperationalError as exc:
+    except psycopg.Error as exc:
         raise SetupError(
             f"PostgreSQL at {place} cannot be used: {str(exc).strip()}",
             field="store.primary",
