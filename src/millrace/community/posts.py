@@ -81,7 +81,7 @@ class Posts:
             )
             if post is not None:
                 return post
-        unseen("member", author)
+        await no_id_left(session, author)
 
     async def get(self, viewer: Viewer, key: Key) -> PostView:
         """Return one post.
@@ -212,6 +212,26 @@ class PostKey(Struct, frozen=True):
 
     community_id: int
     post_id: int
+
+
+async def no_id_left(session: Session, author: Key) -> NoReturn:
+    """Say why nothing was inserted.
+
+    Raises:
+        ConflictError: the author stands, so every id was just used by another process.
+    """
+    stands = await session.value(
+        QUERIES["member_stands"], community_id=author.community_id, member_id=author.id
+    )
+    if stands is None:
+        unseen("member", author)
+    raise ConflictError(
+        f"{ID_TRIES_MAX} new ids in a row were in use",
+        field="id",
+        value=ID_TRIES_MAX,
+        limit="one process per node number",
+        next_step="try again; if it persists, two processes make the same ids",
+    )
 
 
 async def seen_post(session: Session, viewer: Viewer, key: Key) -> Post:

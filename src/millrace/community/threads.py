@@ -8,7 +8,7 @@ from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, bulk, operators_only
 from millrace.community.lines import CommentLine
 from millrace.community.logs import logged
-from millrace.community.posts import ID_TRIES_MAX, seen_post, standing_post
+from millrace.community.posts import ID_TRIES_MAX, no_id_left, seen_post, standing_post
 from millrace.community.rights import author_of, moderates
 from millrace.community.types import (
     COMMENT_MAX,
@@ -89,7 +89,7 @@ class Threads:
             )
             if comment is not None:
                 return comment
-        unseen("member", author)
+        await no_id_left(session, author)
 
     async def thread(
         self, viewer: Viewer, post: Key, after: int = 0, limit: int = 100
