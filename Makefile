@@ -11,7 +11,7 @@ WORKERS ?= 2
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet --no-input
 # The stamps carry the contents of pyproject.toml and the place of the checkout: a moved or changed
 # checkout is set up again, a merely touched file is not.
 MADE := $(VENV)/.made

@@ -3,23 +3,32 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
 
+from millrace.api.serve import free_address
 from millrace.cli import checks, main
 from millrace.cli.checks import Applied, ContentState, ServerState, State
 from millrace.cli.ports import Doors
 from millrace.store.migrate import Migration
+from millrace.wiring import Program
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SERVER = ServerState(version="18.4", wal_level="logical", size_bytes=9 << 20, migrated=True)
 
 
-DOORS = Doors(lambda _program: None)  # no command here opens them
+@asynccontextmanager
+async def closed(_program: Program, host: str, port: int) -> AsyncGenerator[str]:
+    """Serve nothing: no command here opens the doors."""
+    yield f"http://{host}:{port}"
+
+
+DOORS = Doors(free_address, closed)
 
 
 class Ran(Struct, frozen=True):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from millrace.cli import lock, serving
+from millrace.cli import lock
+from millrace.cli.ports import Doors
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError, SetupError
 from millrace.settings import Settings
@@ -72,13 +73,13 @@ class ContentState(Struct, frozen=True):
     oldest_scale_at: datetime | None
 
 
-def of_machine(settings: Settings) -> Iterator[Check]:
+def of_machine(settings: Settings, doors: Doors) -> Iterator[Check]:
     """Check what needs no database: Python, PyTorch, the model, the folder, the port."""
     yield _python(sys.version_info[:3])
     yield _torch()
     yield _encoder(settings.feed.model_dir)
     yield _data_dir(data_dir_of(settings))
-    yield _port(settings)
+    yield _port(settings, doors)
 
 
 async def of_database(settings: Settings, clock: Clock) -> list[Check]:
@@ -160,12 +161,12 @@ def _data_dir(folder: Path) -> Check:
     return Check("data directory", State.OK, detail)
 
 
-def _port(settings: Settings) -> Check:
+def _port(settings: Settings, doors: Doors) -> Check:
     up = lock.holder(data_dir_of(settings))
     if up is not None:
         return Check("port", State.OK, f"Millrace is up at {up.address}, process {up.pid}")
     try:
-        port = serving.claim(settings.door.host, settings.door.port)
+        _, port = doors.free_address(settings.door.host, settings.door.port)
     except SetupError as exc:
         return Check("port", State.FAIL, exc.message, exc.next_step or "")
     return Check("port", State.OK, f"{settings.door.host} port {port} is free")

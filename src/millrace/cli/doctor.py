@@ -31,7 +31,7 @@ def doctor(frame: Frame, data_dir: str | None, as_json: bool) -> int:
     The status is 0 where nothing fails and 1 where something does; a warning is no failure.
     It changes nothing, but starts the embedded server for a moment where none is up.
     """
-    found = run(_checks(frame.settings(store__data_dir=data_dir)))
+    found = run(_checks(frame, frame.settings(store__data_dir=data_dir)))
     failed = any(check.state is State.FAIL for check in found)
     if as_json:
         print_json({"ok": not failed, "checks": found})
@@ -40,8 +40,11 @@ def doctor(frame: Frame, data_dir: str | None, as_json: bool) -> int:
     return failures.NOT_ALL_WELL if failed else failures.DONE
 
 
-async def _checks(settings: Settings) -> list[Check]:
-    return [*checks.of_machine(settings), *await checks.of_database(settings, SystemClock())]
+async def _checks(frame: Frame, settings: Settings) -> list[Check]:
+    return [
+        *checks.of_machine(settings, frame.doors),
+        *await checks.of_database(settings, SystemClock()),
+    ]
 
 
 def _print(found: list[Check]) -> None:

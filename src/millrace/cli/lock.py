@@ -6,7 +6,7 @@ written in the file only serves the message.
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -27,7 +27,7 @@ class Holder(Struct, frozen=True):
 
 
 @contextmanager
-def held(data_dir: Path, address: str) -> Iterator[None]:
+def held(data_dir: Path, address: str) -> Generator[None]:
     """Hold the data directory for this process until the block ends.
 
     Another process that is up on it is a ConflictError that names its number and address.
@@ -49,7 +49,6 @@ def held(data_dir: Path, address: str) -> Iterator[None]:
         os.truncate(handle, 0)
         os.pwrite(handle, msgspec.json.encode(Holder(os.getpid(), address)), 0)
         yield
-        os.truncate(handle, 0)
     finally:
         os.close(handle)
 

@@ -1,17 +1,20 @@
 """What the command line needs of rooms that it may not import."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import AbstractAsyncContextManager
 
 from msgspec import Struct
 
 from millrace.wiring import Program
 
-# An ASGI application. It is handed to the server as it stands, so its type is of no concern here.
-Application: TypeAlias = Any
-
 
 class Doors(Struct, frozen=True):
-    """How to make the HTTP application of a program."""
+    """How to open the HTTP doors.
 
-    application: Callable[[Program], Application]
+    free_address: the address that can be listened on for a host and a port, 0 for any free one;
+        asked before any work is done. One that cannot be used is a SetupError.
+    serving: serves a program at a host and a port until the block ends; lends its URL.
+    """
+
+    free_address: Callable[[str, int], tuple[str, int]]
+    serving: Callable[[Program, str, int], AbstractAsyncContextManager[str]]

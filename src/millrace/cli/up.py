@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 from msgspec import Struct
 
-from millrace.cli import lock, serving
+from millrace.cli import lock
 from millrace.cli.frame import Frame, data_dir_option, pass_frame, say
+from millrace.cli.signals import run_until_signal
 from millrace.settings import Settings
 from millrace.wiring import Program, build, data_dir_of
 
@@ -67,7 +68,7 @@ def up(
         store__data_dir=data_dir, door__host=host, door__port=port, door__demo=demo
     )
     bring = None if brought is None else Import(*brought)
-    serving.run_until_signal(_up(frame, settings, bring))
+    run_until_signal(_up(frame, settings, bring))
 
 
 @click.command(epilog="\b\nExamples:\n  millrace serve\n  millrace serve --host 0.0.0.0\n")
@@ -81,7 +82,7 @@ def serve(frame: Frame, host: str | None, port: int | None, data_dir: str | None
     No demo unless the settings say so, and no import; otherwise the same as `up`.
     """
     settings = frame.settings(store__data_dir=data_dir, door__host=host, door__port=port)
-    serving.run_until_signal(_up(frame, settings, None))
+    run_until_signal(_up(frame, settings, None))
 
 
 async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
@@ -90,19 +91,23 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
     folder = data_dir_of(settings)
     async with AsyncExitStack() as stack:
         lock.refuse_if_held(folder)  # says who is up, which says more than "the port is in use"
-        port = serving.claim(host, settings.door.port)
-        address = settings.door.public_url or serving.address_of(host, port)
+        _, port = frame.doors.free_address(host, settings.door.port)
+        address = settings.door.public_url or _shown(host, port)
         stack.enter_context(lock.held(folder, address))
         program = await stack.enter_async_context(build(settings, say=say))
-        await stack.enter_async_context(
-            serving.served(frame.doors.application(program), host, port)
-        )
+        await stack.enter_async_context(frame.doors.serving(program, host, port))
         await _fill(program, bring)
         warm = asyncio.create_task(_warm(program))
         stack.callback(warm.cancel)
         await asyncio.wait({warm}, timeout=WARM_SECONDS_MAX)
         click.echo(f"Millrace is ready at {address}")
         await asyncio.Event().wait()
+
+
+def _shown(host: str, port: int) -> str:
+    """Return the address that a browser on this machine opens."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
 async def _fill(program: Program, bring: Import | None) -> None:
