@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import fields, replace
 
+from millrace.feed.types import FeedConfig
 from millrace.kernel.errors import SetupError
 from millrace.store.types import StoreConfig
 
@@ -61,6 +62,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     secret: str = ""
     store: StoreConfig = StoreConfig()
+    feed: FeedConfig = FeedConfig()
     door: DoorConfig = DoorConfig()
 
 
