@@ -46,7 +46,6 @@ SITE_ITSELF = "-1"
 NO_PERSON = "the site's own background account is no person"
 NO_VOTER = "a vote without a member has no home: it is neither a view nor somebody's like"
 OTHER_VOTE = "a vote of this kind says nothing about a member's taste"
-OWN_FAVOURITE = "a favourite of one's own question says nothing about taste"
 
 
 class _FieldError(Exception):
@@ -58,17 +57,10 @@ class _FieldError(Exception):
         self.reason = reason
 
 
-class Question(Struct, frozen=True):
-    """What later rows need of a question."""
-
-    owner: str
-    asked_at: datetime
-
-
 class Threads(Struct):
     """Which thread a row belongs to: about 200 bytes a post, for the length of the import."""
 
-    questions: dict[str, Question] = field(default_factory=dict[str, Question])
+    asked_at: dict[str, datetime] = field(default_factory=dict[str, datetime])
     answers: dict[str, str] = field(default_factory=dict[str, str])
 
     def of(self, post: str) -> tuple[str, str]:
@@ -77,9 +69,9 @@ class Threads(Struct):
         Raises:
             _FieldError: the dump has no such post.
         """
-        if post in self.questions:
+        if post in self.asked_at:
             return post, ""
-        if self.answers.get(post) in self.questions:
+        if self.answers.get(post) in self.asked_at:
             return self.answers[post], answer_id(post)
         raise _FieldError("PostId", f"post {post!r} is no question or answer that was read")
 
@@ -234,7 +226,7 @@ def posts(path: Path, community: str, threads: Threads) -> Iterator[Event]:
         kind = event.values.get("PostTypeId", "")
         if kind == QUESTION:
             yield _told(event, community, lambda row: _question(row, threads))
-        elif kind == ANSWER and event.values.get("ParentId") not in threads.questions:
+        elif kind == ANSWER and event.values.get("ParentId") not in threads.asked_at:
             early.append(event)
         elif kind == ANSWER:
             yield _told(event, community, lambda row: _answer(row, threads))
@@ -248,7 +240,7 @@ def posts(path: Path, community: str, threads: Threads) -> Iterator[Event]:
 
 def _question(row: XmlRow, threads: Threads) -> tuple[PostDraft]:
     number, owner, asked_at = _needed(row, "Id"), _owner(row), _moment(row, "CreationDate")
-    threads.questions.setdefault(number, Question(owner, asked_at))
+    threads.asked_at.setdefault(number, asked_at)
     title = row.values.get("Title", "")
     return (
         PostDraft(
@@ -265,23 +257,27 @@ def _question(row: XmlRow, threads: Threads) -> tuple[PostDraft]:
     )
 
 
-def _answer(row: XmlRow, threads: Threads) -> tuple[CommentDraft | EngagementDraft, ...]:
+def _answer(row: XmlRow, threads: Threads) -> tuple[CommentDraft]:
     number, question = _needed(row, "Id"), _needed(row, "ParentId")
-    if question not in threads.questions:
+    if question not in threads.asked_at:
         raise _FieldError("ParentId", f"question {question!r} was not read")
     threads.answers.setdefault(number, question)
-    draft = CommentDraft(
-        external_id=answer_id(number),
-        author=_owner(row),
-        post=question,
-        text=plain_text(row.values.get("Body", "")),
-        created_at=_moment(row, "CreationDate"),
+    return (
+        CommentDraft(
+            external_id=answer_id(number),
+            author=_owner(row),
+            post=question,
+            text=plain_text(row.values.get("Body", "")),
+            created_at=_moment(row, "CreationDate"),
+        ),
     )
-    return (draft, *_engaged(draft, threads))
 
 
 def comments(path: Path, community: str, threads: Threads) -> Iterator[Event]:
-    """Yield comments on a question, and on an answer as replies to it."""
+    """Yield comments on a question, and on an answer as replies to it.
+
+    That a member engaged by writing is recorded by the community with the comment itself.
+    """
     for event in xml_rows(path, ROOTS["Comments"]):
         if isinstance(event, XmlRow):
             yield _told(event, community, lambda row: _comment(row, threads))
@@ -289,30 +285,16 @@ def comments(path: Path, community: str, threads: Threads) -> Iterator[Event]:
             yield event
 
 
-def _comment(row: XmlRow, threads: Threads) -> tuple[CommentDraft | EngagementDraft, ...]:
+def _comment(row: XmlRow, threads: Threads) -> tuple[CommentDraft]:
     question, parent = threads.of(_needed(row, "PostId"))
-    draft = CommentDraft(
-        external_id=comment_id(_needed(row, "Id")),
-        author=_owner(row, "UserId", "UserDisplayName"),
-        post=question,
-        parent=parent,
-        text=row.values.get("Text", ""),
-        created_at=_moment(row, "CreationDate"),
-    )
-    return (draft, *_engaged(draft, threads))
-
-
-def _engaged(draft: CommentDraft, threads: Threads) -> tuple[EngagementDraft, ...]:
-    """Return the engagement of whoever wrote in a thread of somebody else."""
-    if threads.questions[draft.post].owner == draft.author or draft.created_at is None:
-        return ()
     return (
-        EngagementDraft(
-            member=draft.author,
-            post=draft.post,
-            kind=Action.COMMENT,
-            happened_at=draft.created_at,
-            surface="import",
+        CommentDraft(
+            external_id=comment_id(_needed(row, "Id")),
+            author=_owner(row, "UserId", "UserDisplayName"),
+            post=question,
+            parent=parent,
+            text=row.values.get("Text", ""),
+            created_at=_moment(row, "CreationDate"),
         ),
     )
 
@@ -326,21 +308,14 @@ def votes(path: Path, community: str, threads: Threads) -> Iterator[Event]:
             yield Skip(event.place, OTHER_VOTE if "UserId" in event.values else NO_VOTER)
         elif "UserId" not in event.values:
             yield Skip(event.place, NO_VOTER)
-        elif _is_own(event, threads):
-            yield Skip(event.place, OWN_FAVOURITE)
         else:
             yield _told(event, community, lambda row: _favourite(row, threads))
-
-
-def _is_own(row: XmlRow, threads: Threads) -> bool:
-    question = threads.questions.get(row.values.get("PostId", ""))
-    return question is not None and question.owner == row.values["UserId"]
 
 
 def _favourite(row: XmlRow, threads: Threads) -> tuple[EngagementDraft]:
     question, _ = threads.of(_needed(row, "PostId"))
     # The dump keeps only the day of a vote, which may begin before the question was asked.
-    voted_at = max(_moment(row, "CreationDate"), threads.questions[question].asked_at)
+    voted_at = max(_moment(row, "CreationDate"), threads.asked_at[question])
     return (
         EngagementDraft(
             member=row.values["UserId"],
