@@ -94,6 +94,11 @@ def bearer_of(headers: Mapping[str, str]) -> str | None:
     return token.strip()
 
 
+def token_of(headers: Mapping[str, str]) -> str | None:
+    """Return the token that a request carries as its proof, from the header or the cookie."""
+    return bearer_of(headers) or cookies_of(headers.get("cookie", "")).get(SESSION_COOKIE)
+
+
 async def viewer_of(
     headers: Mapping[str, str], identity: Authenticates, *, lenient: bool
 ) -> tuple[Viewer | None, bool]:
@@ -102,24 +107,24 @@ async def viewer_of(
     Args:
         headers: the request's headers, by lower-case name.
         identity: what checks tokens.
-        lenient: treat a stale cookie as none; a page then shows the sign-in.
+        lenient: treat a stale token as none; a page then shows the sign-in.
 
     Raises:
         UnauthenticatedError: a token was sent and does not hold.
     """
     cookies = cookies_of(headers.get("cookie", ""))
-    bearer = bearer_of(headers)
-    token = bearer or cookies.get(SESSION_COOKIE)
+    by_cookie = "authorization" not in headers
+    token = token_of(headers)
     if not token:
         return None, False
     try:
         viewer = await identity.authenticate(token)
     except UnauthenticatedError:
-        if bearer is None and lenient:
+        if lenient:
             return None, False
         raise
     position = headers.get(TOKEN_HEADER) or cookies.get(TOKEN_COOKIE, "")
-    return msgspec.structs.replace(viewer, token=position), bearer is None
+    return msgspec.structs.replace(viewer, token=position), by_cookie
 
 
 def require_own_origin(headers: Mapping[str, str], public_url: str) -> None:

@@ -8,8 +8,19 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from millrace.api.wire import KeyText, NumberText
-from millrace.community import types as community
-from millrace.community.types import Action, Audience, PostKind, Role
+from millrace.community.types import (
+    Action,
+    Audience,
+    CommentDraft,
+    CommunityDraft,
+    EngagementDraft,
+    FollowDraft,
+    ImpressionDraft,
+    MemberDraft,
+    PostDraft,
+    PostKind,
+    Role,
+)
 
 INT32_MAX = (1 << 31) - 1
 BATCH_ITEMS_MAX = 1000
@@ -116,49 +127,49 @@ class BulkEnvelope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class CommunityBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Communities to create or bring up to date."""
 
-    items: Annotated[list[community.CommunityDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[CommunityDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 class MemberBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Members to create or bring up to date; `community` is an id or an external id."""
 
     community: str
-    items: Annotated[list[community.MemberDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[MemberDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 class PostBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Posts to create or bring up to date."""
 
     community: str
-    items: Annotated[list[community.PostDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[PostDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 class CommentBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Comments to create or bring up to date."""
 
     community: str
-    items: Annotated[list[community.CommentDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[CommentDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 class FollowBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Follows to create or bring up to date."""
 
     community: str
-    items: Annotated[list[community.FollowDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[FollowDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 class ImpressionBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Impressions of the past."""
 
     community: str
-    items: Annotated[list[community.ImpressionDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[ImpressionDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 class EngagementBulk(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Engagements of the past."""
 
     community: str
-    items: Annotated[list[community.EngagementDraft], Meta(max_length=BULK_ITEMS_MAX)]
+    items: Annotated[list[EngagementDraft], Meta(max_length=BULK_ITEMS_MAX)]
 
 
 BULK_BODIES: dict[str, type[Struct]] = {

@@ -4,8 +4,9 @@ One table maps the codes of the error tree to statuses. `docs/errors.md` explain
 test compares the two.
 """
 
+import re
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
@@ -24,6 +25,7 @@ from millrace.kernel.errors import (
 MEDIA_TYPE = "application/problem+json"
 VALUE_CHARACTERS_MAX = 120
 RETRY_SECONDS = 1.0
+MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
 
 
 class MalformedError(InvalidError):
@@ -250,8 +252,15 @@ def _other_version(error: ConflictError) -> PreconditionError:
 
 def _parameter(error: ValidationException) -> MillraceError:
     """Tell about the first wrong parameter; the framework lists them all."""
-    found: Any = error.extra
-    first: dict[str, Any] = found[0] if isinstance(found, list) and found else {}
+    found = cast("list[dict[str, Any]]", error.extra or [{}])
+    first = found[0]
+    missing = MISSING.match(error.detail)
+    if missing is not None:
+        return MalformedError(
+            f"the parameter {missing[1]} is missing",
+            field=missing[1],
+            next_step="send it; /openapi.json has its type",
+        )
     field = str(first.get("key", "")) or None
     message = str(first.get("message", "") or error.detail)
     return MalformedError(

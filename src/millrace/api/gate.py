@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from litestar import Litestar, Request
 from litestar.exceptions import MethodNotAllowedException, NotFoundException
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.utils import normalize_path
 from msgspec import Struct
 
 from millrace.api import auth, headers, limits
+from millrace.api.asked import Asked
 from millrace.api.errors import MethodError, known
 from millrace.api.idempotency import KEPT_HEADERS, Claim, KeptAnswer, Keys, key_of, request_hash
 from millrace.api.incoming import (
@@ -69,7 +70,7 @@ class Gate:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        visit = self._begin(cast(HTTPScope, scope), send)
+        visit = self._begin(cast("dict[str, Any]", scope), send)
         clock, metrics = self._parts.program.clock, self._parts.metrics
         began = clock.monotonic()
         metrics.running.inc()
@@ -81,7 +82,7 @@ class Gate:
 
     # ------------------------------------------------------------------------ in the order above
 
-    def _begin(self, scope: HTTPScope, send: Send) -> Visit:
+    def _begin(self, scope: dict[str, Any], send: Send) -> Visit:
         found = headers_of(scope)
         request_id = headers.request_id_of(found, f"{self._parts.program.ids.next():016x}")
         client: Any = scope.get("client") or ("", 0)
@@ -220,7 +221,7 @@ class Gate:
         async def again() -> Any:
             return waiting.pop() if waiting else await receive()
 
-        await self._inner(visit.incoming.scope, again, send)
+        await self._inner(cast(Any, visit.incoming.scope), again, send)
 
     async def _run_once(self, visit: Visit, key: str, body: bytes, receive: Receive) -> None:
         """Run the handler unless its key already has an answer."""
@@ -257,7 +258,7 @@ class Gate:
 
     async def _refuse(self, visit: Visit, error: MillraceError) -> None:
         """Answer what stopped the request."""
-        request: Any = Request(cast(Any, visit.incoming.scope))
+        request: Asked = Request(cast(Any, visit.incoming.scope))
         reply = refusal(error, request, visit.rule)
         await visit.answer(reply.status, reply.headers, reply.body, self._sender(visit))
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 from typing import Any, NoReturn
 
-from litestar.types import HTTPScope, Message, Receive
+from litestar.types import Receive
 from msgspec import Struct
 
 from millrace.api.errors import (
@@ -32,7 +32,7 @@ class ClientGoneError(Exception):
 class Incoming(Struct, kw_only=True):
     """What a request says of itself. `method` is GET for a HEAD; `head` remembers that."""
 
-    scope: HTTPScope
+    scope: dict[str, Any]
     method: str
     head: bool
     path: str
@@ -52,7 +52,7 @@ class Incoming(Struct, kw_only=True):
         return self.path.encode() + b"?" + self.query
 
 
-def headers_of(scope: HTTPScope) -> dict[str, str]:
+def headers_of(scope: dict[str, Any]) -> dict[str, str]:
     """Return the headers by lower-case name; repeated ones are joined as HTTP says."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
@@ -123,7 +123,7 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
     return b"".join(chunks)
 
 
-def _chunk(message: Message) -> tuple[bytes, bool]:
+def _chunk(message: object) -> tuple[bytes, bool]:
     held: Any = message
     return held.get("body", b""), held.get("more_body", False)
 

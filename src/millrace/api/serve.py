@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -59,7 +59,7 @@ def _refuse(host: str, port: int, reason: str, cause: Exception | None) -> NoRet
 
 
 @asynccontextmanager
-async def serving(app: Litestar, host: str, port: int) -> AsyncIterator[str]:
+async def serving(app: Litestar, host: str, port: int) -> AsyncGenerator[str]:
     """Serve an application until the block ends; lend the address as a URL.
 
     At the end no new connection is taken, and requests that run are answered first.

@@ -6,7 +6,9 @@ from litestar import Response, delete, get, post
 
 from millrace.api import bodies, wire
 from millrace.api.asked import Asked, program_of, read, viewer_of
+from millrace.api.auth import token_of
 from millrace.community.types import parse_key
+from millrace.kernel.errors import ForbiddenError
 
 TAGS = ["identity"]
 
@@ -23,8 +25,22 @@ async def issue_token(request: Asked) -> wire.Token:
 
 @delete("/v1/tokens/{token_id:str}", summary="Revoke a token", tags=TAGS)
 async def revoke_token(request: Asked, token_id: str, reason: str = "") -> None:
-    """Revoke a token: an operator any, anybody else the own."""
-    await program_of(request).identity.revoke(token_id, viewer_of(request), reason)
+    """Revoke a token: an operator any, anybody else the one that the request carries.
+
+    Raises:
+        ForbiddenError: it is another token than the caller's own.
+    """
+    identity, viewer = program_of(request).identity, viewer_of(request)
+    own = token_id == await identity.token_id(token_of(request.headers) or "")
+    if not (own or viewer.oversees):
+        raise ForbiddenError(
+            f"{viewer.name} may only revoke the token that the request carries",
+            field="token_id",
+            value=token_id,
+            limit="the own token",
+            next_step="send the token to revoke as the bearer token",
+        )
+    await identity.revoke(token_id, viewer.name, reason, subject=viewer.name if own else "")
 
 
 @post("/v1/keys/rotate", summary="Rotate the signing key", tags=TAGS)

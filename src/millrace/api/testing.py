@@ -1,0 +1,133 @@
+"""A small town behind real doors, for tests: two communities, everybody who may knock."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from io import StringIO
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from millrace.api.app import create_app
+from millrace.community.types import (
+    CommentDraft,
+    CommunityDraft,
+    Key,
+    MemberDraft,
+    PostDraft,
+    Role,
+    program,
+)
+from millrace.feed.testing import FakeEncoder
+from millrace.kernel.clock import Clock
+from millrace.settings import RATES, DoorConfig, Settings
+from millrace.store.types import StoreConfig
+from millrace.wiring import Domain, Program, opened
+
+MANY = 1_000_000
+EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
+SETTLER = program("town")
+
+
+class Rooms(Domain, kw_only=True):
+    feed: Any
+
+
+class Town(Struct, kw_only=True):
+    """The program, its application, and whoever lives there.
+
+    keys: `harbour`, `hill` are communities; `ada`, `ben` and the moderator `mona` live at the
+        harbour, `cleo` on the hill.
+    posts: by the author's name. `comment` is Ada's, under Ben's post.
+    tokens: by name; `operator` and `manager` run the installation.
+    log: every line that was logged.
+    """
+
+    program: Program
+    app: Litestar
+    communities: dict[str, int]
+    members: dict[str, Key]
+    posts: dict[str, Key]
+    comment: Key
+    tokens: dict[str, str]
+    log: StringIO
+
+    def bearer(self, name: str) -> dict[str, str]:
+        """Return the headers of somebody's request."""
+        return {"authorization": f"Bearer {self.tokens[name]}"}
+
+    def client(self, base_url: str = "http://127.0.0.1") -> "AsyncTestClient[Litestar]":
+        """Return a client without a socket."""
+        return AsyncTestClient(self.app, base_url=base_url)
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the log lines of an event."""
+        lines = [msgspec.json.decode(line) for line in self.log.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+
+@asynccontextmanager
+async def town(
+    conninfo: str, data_dir: str, *, clock: Clock | None = None, door: DoorConfig | None = None
+) -> AsyncGenerator[Town]:
+    """Build the town on a fresh database."""
+    generous = DoorConfig(rates=dict.fromkeys(RATES, MANY))
+    settings = Settings(
+        store=StoreConfig(primary=conninfo, data_dir=data_dir), door=door or generous
+    )
+    async with opened(settings, clock=clock) as domain:
+        made: Any = Rooms(**asdict(domain), feed=None)
+        log = StringIO()
+        app = create_app(made, log_stream=log)
+        settled = await _settled(made)
+        yield Town(program=made, app=app, log=log, **settled)
+
+
+async def _settled(made: Program) -> dict[str, Any]:
+    """Let everybody move in, and give them tokens."""
+    places = [
+        CommunityDraft(external_id="harbour", name="Harbour", created_at=EARLIER),
+        CommunityDraft(external_id="hill", name="Hill", created_at=EARLIER),
+    ]
+    communities = (await made.communities.upsert(SETTLER, places)).ids
+    harbour, hill = communities["harbour"], communities["hill"]
+    at_harbour = [
+        MemberDraft(external_id="ada", display_name="Ada", headline="boats", joined_at=EARLIER),
+        MemberDraft(external_id="ben", display_name="Ben", headline="nets", joined_at=EARLIER),
+        MemberDraft(
+            external_id="mona", display_name="Mona", role=Role.MODERATOR, joined_at=EARLIER
+        ),
+    ]
+    on_hill = [MemberDraft(external_id="cleo", display_name="Cleo", joined_at=EARLIER)]
+    ids = (await made.members.upsert(SETTLER, harbour, at_harbour)).ids
+    members = {name: Key(harbour, number) for name, number in ids.items()}
+    ids = (await made.members.upsert(SETTLER, hill, on_hill)).ids
+    members["cleo"] = Key(hill, ids["cleo"])
+    posts: dict[str, Key] = {}
+    for name, key in members.items():
+        draft = PostDraft(external_id=f"by-{name}", author=name, text=f"{name} writes of the sea")
+        taken = await made.posts.upsert(SETTLER, key.community_id, [draft])
+        posts[name] = Key(key.community_id, taken.ids[draft.external_id])
+    line = CommentDraft(external_id="line", author="ada", post="by-ben", text="well said")
+    comments = await made.threads.upsert(SETTLER, harbour, [line])
+    return {
+        "communities": communities,
+        "members": members,
+        "posts": posts,
+        "comment": Key(harbour, comments.ids["line"]),
+        "tokens": await _tokens(made, members),
+    }
+
+
+async def _tokens(made: Program, members: dict[str, Key]) -> dict[str, str]:
+    identity = made.identity
+    tokens = {
+        name: (await identity.issue(f"member:{key}", 3600)).token for name, key in members.items()
+    }
+    tokens["operator"] = (await identity.create_operator("olga", Role.OPERATOR)).token
+    tokens["manager"] = (await identity.create_operator("rita", Role.RELEASE_MANAGER)).token
+    return tokens

@@ -1,0 +1,192 @@
+"""Goal: nobody reads or writes as somebody else, on any route. The matrix is made from the
+inventory, so a new route is in it by itself.
+"""
+
+from datetime import UTC, datetime
+
+import psycopg
+
+from millrace.api.inventory import MEMBER, POST, Inventory, Media, RouteRule, Scope
+from millrace.api.testing import Town, town
+from millrace.community.types import Key, MemberDraft, program
+from millrace.kernel.clock import ManualClock
+
+ROLES = [
+    "anonymous", "self", "another", "foreign", "moderator", "operator", "manager",
+    "revoked", "expired", "forged", "removed",
+]  # fmt: skip
+BROKEN = {"revoked", "expired", "forged", "removed"}
+RULES = sorted(Inventory(), key=lambda rule: (rule.path, rule.method))
+
+# Who holds a scope, where the path's member is Ada. Everybody else is refused.
+HOLDERS = {
+    Scope.KNOWN: {"self", "another", "foreign", "moderator", "operator", "manager"},
+    Scope.MEMBER: {"self", "another", "foreign", "moderator", "operator"},
+    Scope.AUTHOR: {"self", "another", "foreign", "moderator"},
+    Scope.SELF: {"self", "operator"},
+    Scope.OWN: {"self"},
+    Scope.MODERATOR: {"moderator", "operator"},
+    Scope.OPERATOR: {"operator"},
+    Scope.RELEASE_MANAGER: {"manager", "operator"},
+    Scope.LOCAL: {"operator"},
+}
+WHO = {"self": "ada", "another": "ben", "foreign": "cleo", "moderator": "mona"}
+FORGED = "eyJhbGciOiJFZERTQSIsImtpZCI6Im5vbmUifQ.eyJzdWIiOiJvcGVyYXRvcjpvbGdhIn0.c2lnbmF0dXJl"
+
+
+# Where the door lets somebody through, and the domain looks closer. Others get 403, or 404 where
+# they may not even know of the thing.
+CLOSER = {
+    ("GET", "/v1/members"): {"self", "another", "moderator", "operator"},
+    ("DELETE", "/v1/members/{member_id}"): {"self", "moderator", "operator"},
+    ("PATCH", "/v1/posts/{post_id}"): {"self", "operator"},
+    ("DELETE", "/v1/posts/{post_id}"): {"self", "moderator", "operator"},
+    ("DELETE", "/v1/comments/{comment_id}"): {"self", "moderator", "operator"},
+    ("DELETE", "/v1/tokens/{token_id}"): {"operator"},
+}
+# What Cleo of the hill may not see: Ada's posts are for the harbour.
+UNSEEN_FROM_ELSEWHERE = {"/v1/posts/{post_id}", "/posts/{post_id}"}
+
+BODIES = {
+    "PostNew": {"text": "good morning"},
+    "PostPatch": {"text": "good evening"},
+    "CommentNew": {"text": "indeed"},
+    "ProfilePatch": {"headline": "boats and ropes"},
+    "ImpressionBatch": {"items": []},
+    "EngagementBatch": {"items": []},
+    "TokenNew": {"member_id": "ADA"},
+    "OperatorNew": {"name": "NEW"},
+}
+TABLES = (
+    "community", "member", "post", "comment", "reaction", "follow", "block", "mute", "impression",
+    "engagement", "revoked_token", "operator_account", "signing_key", "idempotency_key",
+)  # fmt: skip
+
+
+def scope_of(rule: RouteRule, role: str) -> set[int] | None:
+    """Return the statuses that the door must give, or None where it lets the role through."""
+    if rule.scope is Scope.PUBLIC:
+        return None  # nobody is asked, and a page for everybody takes a stale token for none
+    if role == "anonymous" or role in BROKEN:
+        return {303} if rule.page else {401}
+    return None if role in HOLDERS[rule.scope] else {403}
+
+
+def digest(conninfo: str) -> dict[str, str]:
+    """Return a fingerprint of every table that somebody's request could change."""
+    with psycopg.connect(conninfo) as db:
+        return {
+            table: db.execute(
+                f"select coalesce(md5(string_agg(t::text, '|' order by t::text)), '') from {table} t"
+            ).fetchone()[0]
+            for table in TABLES
+        }
+
+
+class Knocker:
+    """Sends a request of every route as anybody."""
+
+    def __init__(self, place: Town, client, spare_token: str) -> None:
+        self._client = client
+        self._params = {
+            "member_id": str(place.members["ada"]),
+            "target_id": str(place.members["cleo"]),
+            "post_id": str(place.posts["ada"]),
+            "comment_id": str(place.comment),
+            "community_id": str(place.communities["harbour"]),
+            "token_id": spare_token,
+            "path": "app.css",
+        }
+        self._count = 0
+
+    async def knock(self, rule: RouteRule, headers: dict[str, str]):
+        """Send a sound request."""
+        query = {"/v1/members": "community_id", "/v1/members/{member_id}/why": "post_id"}
+        params = {query[rule.path]: self._params[query[rule.path]]} if rule.path in query else {}
+        headers = headers | {"origin": "http://127.0.0.1"}
+        content = {}
+        if rule.media is Media.JSON:
+            content = {"json": self._body(rule)}
+        elif rule.media is Media.FORM:
+            content = {"data": {"text": "by a form"}}
+        return await self._client.request(
+            rule.method,
+            rule.path.format(**self._params),
+            params=params,
+            headers=headers,
+            follow_redirects=False,
+            **content,
+        )
+
+    def _body(self, rule: RouteRule):
+        if rule.path.startswith("/v1/bulk/"):
+            return {"items": []} | (
+                {} if rule.path.endswith("communities") else {"community": "harbour"}
+            )
+        body = dict(BODIES[rule.body.__name__])
+        self._count += 1
+        return body | {
+            name: value.replace("ADA", self._params["member_id"]).replace("NEW", f"o{self._count}")
+            for name, value in body.items()
+            if isinstance(value, str)
+        }
+
+
+async def proofs(place: Town, clock: ManualClock) -> dict[str, dict[str, str]]:
+    """Return the headers of every role."""
+    identity, ada = place.program.identity, f"member:{place.members['ada']}"
+    found = {role: place.bearer(name) for role, name in WHO.items()}
+    found |= {"operator": place.bearer("operator"), "manager": place.bearer("manager")}
+    revoked, short = await identity.issue(ada, 3600), await identity.issue(ada, 1)
+    await identity.revoke(revoked.token_id, "program:test", "for the test")
+    clock.move(60)
+    drafts = [MemberDraft(external_id="dora", display_name="Dora")]
+    harbour = place.communities["harbour"]
+    ids = (await place.program.members.upsert(program(), harbour, drafts)).ids
+    gone = Key(harbour, ids["dora"])
+    removed = await identity.issue(f"member:{gone}", 3600)
+    await place.program.members.remove(program(), gone, "for the test")
+    broken = {
+        "revoked": revoked.token, "expired": short.token,
+        "removed": removed.token, "forged": FORGED,
+    }  # fmt: skip
+    found |= {role: {"authorization": f"Bearer {token}"} for role, token in broken.items()}
+    return found | {"anonymous": {}}
+
+
+async def test_matrix(conninfo, tmp_path):
+    """Every route refuses everybody whom its scope leaves out, and lets the others through."""
+    clock = ManualClock(datetime.now(UTC))
+    async with town(conninfo, str(tmp_path), clock=clock) as place, place.client() as client:
+        headers = await proofs(place, clock)
+        spare = await place.program.identity.issue(f"member:{place.members['ada']}", 3600)
+        knocker = Knocker(place, client, spare.token_id)
+        before, wrong = digest(conninfo), []
+        for rule, role in [(rule, role) for rule in RULES for role in ROLES]:
+            refused = scope_of(rule, role)
+            if refused is not None:
+                got = await knocker.knock(rule, headers[role])
+                if got.status_code not in refused:
+                    wrong.append((rule.method, rule.path, role, got.status_code, refused))
+
+        assert not wrong, "\n".join(map(str, wrong))
+        assert digest(conninfo) == before, "a refused request changed something"
+
+        for rule, role in sorted(
+            ((rule, role) for rule in RULES for role in ROLES if scope_of(rule, role) is None),
+            key=lambda pair: (pair[0].method == "DELETE", pair[0].path == MEMBER),
+        ):
+            got = (await knocker.knock(rule, headers[role])).status_code
+            if not as_it_should(rule, role, got):
+                wrong.append((rule.method, rule.path, role, got))
+        assert not wrong, "\n".join(map(str, wrong))
+
+
+def as_it_should(rule: RouteRule, role: str, status: int) -> bool:
+    """Whether somebody whom the door let through got an answer that fits."""
+    if role == "foreign" and (rule.path.startswith(POST) or rule.path in UNSEEN_FROM_ELSEWHERE):
+        return status in {403, 404}
+    closer = CLOSER.get((rule.method, rule.path))
+    if closer is not None and role not in closer:
+        return status in {403, 404}
+    return status < 500 and status not in {401, 403}
