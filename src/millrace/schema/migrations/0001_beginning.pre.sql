@@ -428,10 +428,54 @@ create table served_feed (
     served_at       timestamptz not null,
     surface         text        not null,
     delivered       integer     not null,
+    post_communities bigint[]   not null,
     post_ids        bigint[]    not null,
     record          bytea       not null,
     primary key (community_id, member_id, served_feed_id, served_at)
 ) partition by range (served_at);
+
+-- Makes the partitions of some days ahead; returns how many were missing. One at a time: two
+-- processes that start together must not both create a table.
+create function ensure_served_feed_days(first_day date, days integer) returns integer
+language plpgsql as $$
+declare
+    made integer := 0;
+    day date;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('millrace.served_feed', 0));
+    for place in 0 .. days - 1 loop
+        day := first_day + place;
+        if to_regclass(format('served_feed_%s', to_char(day, 'YYYYMMDD'))) is null then
+            execute format('create table %I partition of served_feed for values from (%L) to (%L)',
+                           'served_feed_' || to_char(day, 'YYYYMMDD'),
+                           day::text || ' 00:00+00', (day + 1)::text || ' 00:00+00');
+            made := made + 1;
+        end if;
+    end loop;
+    return made;
+end
+$$;
+
+-- Drops the partitions of the days before one; returns how many.
+create function drop_served_feed_days(before date) returns integer language plpgsql as $$
+declare
+    dropped integer := 0;
+    name text;
+begin
+    perform pg_advisory_xact_lock(hashtextextended('millrace.served_feed', 0));
+    for name in
+        select child.relname
+          from pg_inherits
+          join pg_class child on child.oid = inhrelid
+         where inhparent = 'served_feed'::regclass
+           and child.relname < 'served_feed_' || to_char(before, 'YYYYMMDD')
+    loop
+        execute format('drop table %I', name);
+        dropped := dropped + 1;
+    end loop;
+    return dropped;
+end
+$$;
 
 -- ---------------------------------------------------------------- api
 
