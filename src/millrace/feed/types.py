@@ -85,3 +85,93 @@ class Explanation(Struct, frozen=True, kw_only=True):
     removed: Removal | None
     served_feed_id: int | None
     versions: dict[str, str]
+
+
+class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the feed behaves. Everything has a default that runs on a laptop.
+
+    serve: whether this process embeds, keeps the index and serves feeds.
+    model_dir: a Hugging Face text model; empty means the packaged MiniLM.
+    threads: how many threads the encoder may use.
+    value_file: action weights as TOML; empty means feed/value.toml of the package.
+    network_max, retrieval_max, exploration_max: candidates per source.
+    ranked_max: how long a served feed is; its pages end there.
+    age_days_max: older posts are left out; 0 means that age only lowers a score.
+    seen_days: for so long a post that was shown does not come again as new.
+    served_minutes: for so long a post that was delivered, and maybe not looked at, does not.
+    affinity_days: how far back engagement with an author counts.
+    diversity: how much nearness to a post above costs, as a share of the spread of scores.
+    diverse_max: how many of the best are judged for diversity.
+    exploration_every, exploration_slot: one new author in so many posts, at that place (from 0).
+    new_followers_max, new_posts_max, new_views_max: who is a new author, and which posts are unknown.
+    cursor_hours: how long a cursor is good.
+    retention_days: how long served feeds are kept.
+    embed_seconds_max: how long a request waits for a new member's embedding.
+    embed_batch: posts per step of embedding.
+    coalesce_seconds: engagements of one member within this time make one new embedding.
+    catch_up_seconds: how often the tables are searched for what a lost notice left out.
+    refresh_hours: how old an embedding grows before its numbers are looked at again.
+    fit_minutes: how often the scorer is fitted; 0 means never.
+    fit_examples_max, fit_moments_max: bounds of one fit: logged examples, replayed moments.
+    """
+
+    serve: bool = True
+    model_dir: str = ""
+    threads: int = 1
+    value_file: str = ""
+    network_max: int = 120
+    retrieval_max: int = 200
+    exploration_max: int = 20
+    ranked_max: int = 300
+    age_days_max: float = 0.0
+    seen_days: float = 30.0
+    served_minutes: float = 30.0
+    affinity_days: float = 365.0
+    diversity: float = 0.3
+    diverse_max: int = 150
+    exploration_every: int = 20
+    exploration_slot: int = 4
+    new_followers_max: int = 5
+    new_posts_max: int = 5
+    new_views_max: int = 100
+    cursor_hours: float = 24.0
+    retention_days: int = 30
+    embed_seconds_max: float = 5.0
+    embed_batch: int = 64
+    coalesce_seconds: float = 1.0
+    catch_up_seconds: float = 60.0
+    refresh_hours: float = 24.0
+    fit_minutes: float = 60.0
+    fit_examples_max: int = 50_000
+    fit_moments_max: int = 300
+
+
+class ActionFit(Struct, frozen=True, kw_only=True):
+    """How well one action is predicted on the later part of the examples.
+
+    A figure is None where the later part has only one outcome; then the prior serves.
+    """
+
+    action: str
+    positives: int
+    log_loss: float | None
+    log_loss_prior: float | None
+    auc: float | None
+    auc_prior: float | None
+    fitted: bool
+
+
+class FitReport(Struct, frozen=True, kw_only=True):
+    """What a fit did.
+
+    logged: examples of served feeds; replayed: examples made from engagement without impressions.
+    saved: whether a new scorer serves now; `reason` says why or why not.
+    """
+
+    scorer_version: str
+    logged: int
+    replayed: int
+    actions: list[ActionFit]
+    saved: bool
+    reason: str
+    seconds: float
