@@ -66,9 +66,16 @@ def parse(text: str) -> dict[str, Query]:
 
 
 def load(room: str) -> Queries:
-    """Load every .sql file under the room's `sql` folder, for example `load("millrace.feed")`."""
+    """Load every .sql file under the room's `sql` folder, for example `load("millrace.feed")`.
+
+    Raises:
+        ValueError: two files of the room have a query of the same name; names it.
+    """
     found: dict[str, Query] = {}
     for file in sorted((resources.files(room) / "sql").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".sql"):
-            found |= parse(file.read_text(encoding="utf-8"))
+            read = parse(file.read_text(encoding="utf-8"))
+            if twice := found.keys() & read.keys():
+                raise ValueError(f"{file.name} of {room} defines {sorted(twice)} a second time")
+            found |= read
     return Queries(room, found)
