@@ -44,7 +44,7 @@ async def list_follows(
     request: Asked, member_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
 ) -> wire.Page[wire.MemberCard]:
     """List whom the member follows."""
-    return await _page(request, member_id, "follow", limit, cursor)
+    return await _page(request, member_id, "follows", limit, cursor)
 
 
 @put(
@@ -71,7 +71,7 @@ async def list_blocks(
     request: Asked, member_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
 ) -> wire.Page[wire.MemberCard]:
     """List whom the member blocks."""
-    return await _page(request, member_id, "block", limit, cursor)
+    return await _page(request, member_id, "blocks", limit, cursor)
 
 
 @put(
@@ -98,7 +98,7 @@ async def list_mutes(
     request: Asked, member_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
 ) -> wire.Page[wire.MemberCard]:
     """List whom the member mutes."""
-    return await _page(request, member_id, "mute", limit, cursor)
+    return await _page(request, member_id, "mutes", limit, cursor)
 
 
 @put(
