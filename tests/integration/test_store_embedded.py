@@ -1,6 +1,7 @@
 """Goal: the embedded server survives whatever kills it, and leaves nothing running."""
 
 import asyncio
+import fcntl
 import os
 import pwd
 import shutil
@@ -17,7 +18,7 @@ from millrace.kernel.errors import SetupError
 from millrace.store import embedded, programs
 from millrace.store.embedded import EmbeddedServer
 from millrace.store.postmaster import Postmaster, wait_until
-from millrace.store.testing import fresh_folder
+from millrace.store.testing import fresh_folder, sweep
 
 pytestmark = pytest.mark.services
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -249,6 +250,61 @@ async def test_a_start_that_is_cancelled_leaves_no_server(folder):
 
     assert not server.owns
     assert postmaster(folder).pid() is None
+
+
+async def test_who_waits_for_another_owner_may_leave(folder):
+    """Ctrl-C while another process has the folder and does not get ready."""
+    folder.mkdir()
+    lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    starting = asyncio.create_task(made(folder).start())
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(starting, 5)
+    os.close(lock)
+
+
+async def test_an_owner_that_never_gets_ready(folder, monkeypatch):
+    """The wait is bounded, and says who is waited for."""
+    monkeypatch.setattr(embedded, "START_SECONDS_MAX", 0.2)
+    folder.mkdir()
+    lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    error = await refusal(folder)
+    os.close(lock)
+
+    assert f"another process owns {folder}" in error.message
+
+
+async def test_the_log_is_made_again_and_put_aside(folder, monkeypatch):
+    """Somebody deletes it, or it grows: the server starts all the same."""
+    async with made(folder):
+        pass
+    (folder / "postgres.log").unlink()
+    async with made(folder) as server:
+        assert ask(server, "select 1") == 1
+    monkeypatch.setattr(embedded, "LOG_BYTES_MAX", 10)
+    async with made(folder) as server:
+        assert ask(server, "select 1") == 1
+
+    assert "database system is ready" in (folder / "postgres.log.old").read_text()
+
+
+async def test_the_servers_of_killed_test_runs_are_swept(folder):
+    """Nothing runs for ever because a test run was killed."""
+    program = owner_process(folder.parent)
+    assert program.stdout.readline().strip() == "owns"
+    number = postmaster(folder.parent).pid()
+    await sweep()
+    assert alive(number), "a living run was hit"
+    program.kill()
+    program.communicate()
+    os.utime(folder.parent / "owner.lock", (1, 1))
+    await sweep()
+
+    assert not alive(number)
+    assert not folder.parent.exists()
 
 
 @pytest.mark.parametrize("name", ["with spaces, comma's and ünïcode", "l" * 120])

@@ -30,6 +30,7 @@ SOCKET_PATH = re.compile(r"[\w./-]+", re.ASCII)  # what needs no quotes anywhere
 FIRST_BYTES_MIN = 200 << 20  # a fresh cluster with its first log
 LATER_BYTES_MIN = 48 << 20  # three segments of log
 LOG_CHARACTERS_MAX = 1500
+LOG_BYTES_MAX = 16 << 20
 
 SETTINGS = """\
 # Written by millrace at each start. Put your own settings into postgresql.conf, below the include.
@@ -76,6 +77,7 @@ class EmbeddedServer:
         self._lock: int | None = None
         self._programs: Programs | None = None
         self._turn = threading.Lock()  # start, stop and restart take turns
+        self._given_up = threading.Event()  # whoever waited for a start has left
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -101,12 +103,14 @@ class EmbeddedServer:
         Where the folder, the disk or the server does not allow it, a SetupError says why.
         """
         started = False
+        self._given_up.clear()
         try:
             await asyncio.to_thread(self._start)
             started = True
         finally:
             if not started:
                 # Cancelled: the thread goes on and would leave a server behind. Wait and stop it.
+                self._given_up.set()
                 await asyncio.to_thread(self._stop)
         if self.owns:
             self._keeper = asyncio.create_task(self._keep())
@@ -206,6 +210,8 @@ class EmbeddedServer:
 
         def settled() -> bool:
             nonlocal owned
+            if self._given_up.is_set():
+                return True
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 owned = True
@@ -295,10 +301,8 @@ class EmbeddedServer:
     def _initialise(self, programs: Programs) -> None:
         """Make the cluster beside its place and move it there whole, so a kill leaves no half."""
         fresh = Path(tempfile.mkdtemp(dir=self.data_dir, prefix="postgres.new"))
-        self._log.touch()
         if programs.user is not None:
-            for path in (fresh, self._log):
-                os.chown(path, programs.user.pw_uid, programs.user.pw_gid)
+            os.chown(fresh, programs.user.pw_uid, programs.user.pw_gid)
         programs.call(
             "initdb", "-D", str(fresh), "-U", "postgres", "-A", "trust", "-E", "UTF8",
             "--locale=C.UTF-8", "--no-instructions", *([] if self._durable else ["--no-sync"]),
@@ -320,6 +324,7 @@ class EmbeddedServer:
             return
         self._postmaster.clear()
         self._write_settings()
+        self._make_log(self._programs)
         self._make_socket_dir(self._programs)
         done = self._programs.run(
             "pg_ctl", "-D", str(self._cluster), "-l", str(self._log), "-w", "-t", str(START_SECONDS_MAX),
@@ -347,6 +352,14 @@ class EmbeddedServer:
         file = self._cluster / "millrace.conf"
         file.write_text(text, encoding="utf-8")
         file.chmod(0o644)
+
+    def _make_log(self, programs: Programs) -> None:
+        """Make the server's log, and put a long one aside; the folder is not the server's to write."""
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES_MAX:
+            self._log.rename(self._log.with_name(f"{self._log.name}.old"))
+        self._log.touch()
+        if programs.user is not None:
+            os.chown(self._log, programs.user.pw_uid, programs.user.pw_gid)
 
     def _make_socket_dir(self, programs: Programs) -> None:
         """Make the folder of the socket; it may lie in /tmp, where others could have been first.
