@@ -1,5 +1,7 @@
 """An explanation as people read it: bars for a member, tables for an operator."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from millrace.community.types import Action, PostView
@@ -23,6 +25,17 @@ ACTION_LABELS = {
     Action.BLOCK.value: "You block the author",
     Action.REPORT.value: "You report it",
 }
+# What a member is told of the features, in this order. Each lies between 0 and 1.
+SIGNAL_LABELS = {
+    "similarity": "Close to your profile and to what you liked",
+    "topic_match": "About topics that you engage with",
+    "affinity": "You engage with this author",
+    "recency": "Fresh",
+    "engagement_rate_percentile": "Worth the time of others who saw it",
+    "comments_percentile": "Talked about",
+    "author_reach_percentile": "From somebody many follow",
+}
+SIGNAL_MIN = 0.02
 BARS_MAX = 6
 SHARE_MIN = 0.005  # less than this of the whole is not worth a bar
 
@@ -46,6 +59,7 @@ class WhyView(Struct, frozen=True, kw_only=True):
     sentence: str
     sources: list[str]
     chances: list[Bar]
+    signals: list[Bar]
     notes: list[str]
 
 
@@ -80,6 +94,7 @@ def why_view(found: Explanation, view: PostView) -> WhyView:
         sentence=found.sentence,
         sources=[SOURCE_LABELS.get(note.source, readable(note.source)) for note in found.sources],
         chances=chances_of(found.actions),
+        signals=signals_of(found.features),
         notes=[readable(change.reason) for change in found.adjustments],
     )
 
@@ -99,6 +114,16 @@ def chances_of(actions: list[ActionNote]) -> list[Bar]:
         )
         for note in ranked
         if abs(note.value) / moved >= SHARE_MIN
+    ]
+
+
+def signals_of(features: Mapping[str, float]) -> list[Bar]:
+    """Return the features that a member understands, those that are about nothing left out."""
+    found = ((label, features.get(name, 0.0)) for name, label in SIGNAL_LABELS.items())
+    return [
+        Bar(label, f"{round(100 * value)} of 100", min(100, round(100 * value)))
+        for label, value in found
+        if value >= SIGNAL_MIN
     ]
 
 

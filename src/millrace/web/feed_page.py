@@ -4,7 +4,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Struct
 
 from millrace.community.types import BIGINT_MAX, Key, Viewer, parse_key
@@ -16,7 +16,7 @@ from millrace.web.forms import ComposeForm, compose_of, new_post
 from millrace.web.shell import me_of, panel_of, renderer, shell_of
 
 PAGE_SIZE = 20
-Cursor = Annotated[str, Parameter(max_length=2000)]
+Cursor = Annotated[str, QueryParameter(max_length=2000)]
 
 
 class FeedView(Struct, frozen=True, kw_only=True):

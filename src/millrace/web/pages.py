@@ -2,6 +2,7 @@
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
 
 from millrace.web import feed_page, post_page, sign_in, why_page
 from millrace.web.asked import Asked
@@ -28,7 +29,9 @@ def handlers() -> list[HTTPRouteHandler]:
 
 
 @get("/static/{path:str}", include_in_schema=False)
-async def static_file(request: Asked, path: str, v: str = "") -> Response[bytes]:
+async def static_file(
+    request: Asked, path: FromPath[str], v: FromQuery[str] = ""
+) -> Response[bytes]:
     """Serve a file. An address with the file's own version may be kept for ever."""
     found = assets().get(path)
     headers = {

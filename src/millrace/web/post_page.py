@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from millrace.community.types import CommentView, Key, parse_key
 from millrace.kernel.errors import InvalidError
@@ -13,12 +13,16 @@ from millrace.web.forms import ReplyForm, said
 from millrace.web.shell import me_of, panel_of, renderer, shell_of
 
 THREAD_PAGE = 200
-Text = Annotated[str, Parameter(max_length=60)]
+Text = Annotated[str, QueryParameter(max_length=60)]
 
 
 @get("/posts/{post_id:str}", include_in_schema=False)
 async def show_post(
-    request: Asked, post_id: str, after: Text = "", answer: Text = "", commented: Text = ""
+    request: Asked,
+    post_id: FromPath[str],
+    after: Text = "",
+    answer: Text = "",
+    commented: Text = "",
 ) -> Response[str]:
     """Show a post with its thread. `answer` names the comment that the form answers."""
     key = parse_key(post_id, "post_id")
@@ -56,7 +60,7 @@ async def _show(
 
 
 @post("/posts/{post_id:str}/comments", include_in_schema=False)
-async def comment(request: Asked, post_id: str) -> Response[str] | Response[None]:
+async def comment(request: Asked, post_id: FromPath[str]) -> Response[str] | Response[None]:
     """Add a comment, and go to it; what is wrong is said above the text."""
     program, viewer = program_of(request), viewer_of(request)
     key, form = parse_key(post_id, "post_id"), await form_of(request)

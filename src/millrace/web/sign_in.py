@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from millrace.community.types import Viewer, parse_key, program
 from millrace.kernel.errors import (
@@ -26,12 +26,12 @@ DEMO_COOKIE = "millrace_demo"
 DEMO_MEMBERS = 60
 COOKIE_BYTES_MAX = 3_800  # browsers drop a cookie of more than 4,096 bytes, and say nothing
 VISITOR = program("sign-in")
-Text = Annotated[str, Parameter(max_length=2000)]
+Text = Annotated[str, QueryParameter(max_length=2000)]
 
 
 @get("/sign-in", include_in_schema=False)
 async def sign_in_form(
-    request: Asked, next_path: Annotated[str, Parameter(query="next")] = "/", find: Text = ""
+    request: Asked, next_path: Annotated[str, QueryParameter(name="next")] = "/", find: Text = ""
 ) -> Response[str] | Response[None]:
     """Show how to sign in; who already is goes where they wanted."""
     wanted = local_path(next_path)

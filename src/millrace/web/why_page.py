@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from millrace.community.types import Key, Viewer, parse_key
 from millrace.kernel.errors import ForbiddenError
@@ -11,11 +11,11 @@ from millrace.web.asked import Asked, page, program_of, viewer_of, wants_fragmen
 from millrace.web.explain import trace_view, why_view
 from millrace.web.shell import me_of, panel_of, renderer, shell_of
 
-Text = Annotated[str, Parameter(max_length=60)]
+Text = Annotated[str, QueryParameter(max_length=60)]
 
 
 @get("/why/{post_id:str}", include_in_schema=False)
-async def show_why(request: Asked, post_id: str, member: Text = "") -> Response[str]:
+async def show_why(request: Asked, post_id: FromPath[str], member: Text = "") -> Response[str]:
     """Explain a post to its reader; to an operator, the feed of any member with the full trace."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(post_id, "post_id")
@@ -24,7 +24,7 @@ async def show_why(request: Asked, post_id: str, member: Text = "") -> Response[
     found = await program.feed.why(asked, key, token=viewer.token) if asked else None
     why = why_view(found, view) if found else None
     if wants_fragment(request) and why:
-        return page(renderer().text("_why.html", why=why))
+        return page(renderer().text("_why.html", why=why, whole=False))
     panel = await panel_of(program, viewer, viewer.member) if viewer.member else None
     content = renderer().text(
         "why.html",

@@ -185,7 +185,7 @@ def explanation() -> Explanation:
     return Explanation(
         member=Key(1, 2), post=Key(1, 7), shown=True, position=2, sentence="You follow Ada.",
         sources=[SourceNote("network", 0, 1.0), SourceNote("future_source", 1, 0.5)],
-        features={"similarity": 0.25}, score=0.123456,
+        features={"similarity": 0.25, "recency": 0.999, "affinity": 0.0, "age": 0.5}, score=0.123456,
         actions=[
             ActionNote("click", 0.5, 1.0, 0.5), ActionNote("hide", 0.004, -25.0, -0.1),
             ActionNote("share", 0.0, 3.0, 0.0),
@@ -203,6 +203,7 @@ def test_an_explanation_for_a_member():
     assert [(b.label, b.percent, b.against) for b in view.chances] == [
         ("You open it", 83, False), ("You hide it", 17, True)
     ]  # fmt: skip
+    assert [(b.text, b.percent) for b in view.signals] == [("25 of 100", 25), ("100 of 100", 100)]
     assert view.notes == ["The author has a post above"]
     assert view.heading == "Who has a ladder?"
 

@@ -511,6 +511,8 @@ for (const field of all("[data-filter]")) {
 
 // ---------------------------------------------------------------- begin
 
+// The page of an error does not know its reader, so it comes without the theme that they chose.
+document.documentElement.dataset.theme ||= document.cookie.match(/millrace_theme=(light|dark)/)?.[1] ?? "";
 const offline = () => ($("[data-offline]").hidden = navigator.onLine);
 addEventListener("offline", offline);
 addEventListener("online", () => (offline(), flush()));
