@@ -102,7 +102,7 @@ async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Gr
         data_dir = data_dir_of(settings)
         conninfo = settings.store.primary
         if not conninfo:
-            say("starting PostgreSQL")
+            say("opening the database")
             server = await stack.enter_async_context(EmbeddedServer(data_dir))
             conninfo = server.conninfo
         secret = secret_of(data_dir, settings.secret)

@@ -50,7 +50,10 @@ rejects_option = click.option(
 )
 
 
-@click.group("import")
+@click.group(
+    "import",
+    epilog="\b\nExamples:\n  millrace import dir ./town\n  millrace import stackexchange ./quantum\n",
+)
 def group() -> None:
     """Bring in a community: its members, posts, comments and engagement."""
 

@@ -2,20 +2,26 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.cli import lock
 from millrace.cli.frame import Frame, data_dir_option, pass_frame, say
+from millrace.cli.imports import brought
 from millrace.cli.signals import run_until_signal
-from millrace.settings import Settings
+from millrace.community.types import program as millrace
+from millrace.settings import DEFAULT, Loaded, Settings
 from millrace.wiring import Program, build, data_dir_of
+from millrace.world.small.loading import load
 
 # The first page waits this long for its vectors; a larger community is embedded behind it.
 WARM_SECONDS_MAX = 20.0
 PROGRESS_SECONDS = 5.0
+MARK = "small.loading"
 
 host_option = click.option("--host", help="Where to listen. Default: door.host, this machine only.")
 port_option = click.option("--port", type=int, help="Default: door.port, 8321; 0 takes a free one.")
@@ -36,16 +42,16 @@ class Import(Struct, frozen=True):
 )
 @click.option(
     "--import",
-    "brought",
+    "wanted",
     type=(str, click.Path(path_type=Path)),
     metavar="KIND DIR",
     help="Import a community first, as `millrace import KIND DIR` does.",
 )
 @click.option(
     "--demo/--no-demo",
-    default=True,
-    show_default=True,
-    help="Anybody on this machine may sign in as a member; an empty database gets a small community.",
+    default=None,
+    help="Sign in as any member by a click; fill an empty database with a small community. "
+    "Default: door.demo if it is set, else on where only this machine can reach the page.",
 )
 @host_option
 @port_option
@@ -53,8 +59,8 @@ class Import(Struct, frozen=True):
 @pass_frame
 def up(
     frame: Frame,
-    brought: tuple[str, Path] | None,
-    demo: bool,
+    wanted: tuple[str, Path] | None,
+    demo: bool | None,
     host: str | None,
     port: int | None,
     data_dir: str | None,
@@ -64,10 +70,11 @@ def up(
     One line with the address is printed on standard output when the page is ready. Ctrl-C or
     SIGTERM ends it cleanly; what was written is kept and the next start is quick.
     """
-    settings = frame.settings(
+    loaded = frame.loaded(
         store__data_dir=data_dir, door__host=host, door__port=port, door__demo=demo
     )
-    bring = None if brought is None else Import(*brought)
+    settings = _with_demo(loaded)
+    bring = None if wanted is None else Import(*wanted)
     run_until_signal(_up(frame, settings, bring))
 
 
@@ -83,6 +90,24 @@ def serve(frame: Frame, host: str | None, port: int | None, data_dir: str | None
     """
     settings = frame.settings(store__data_dir=data_dir, door__host=host, door__port=port)
     run_until_signal(_up(frame, settings, None))
+
+
+def _with_demo(loaded: Loaded) -> Settings:
+    """Decide whether anybody may sign in as anybody: by itself only where nobody else comes by."""
+    settings = loaded.settings
+    local = _is_local(settings.door.host)
+    if loaded.origins["door.demo"] == DEFAULT:
+        return replace(settings, door=replace(settings.door, demo=local))
+    if settings.door.demo and not local:
+        say(f"demo: whoever reaches {settings.door.host} may sign in as any member")
+    return settings
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
@@ -111,7 +136,27 @@ def _shown(host: str, port: int) -> str:
 
 
 async def _fill(program: Program, bring: Import | None) -> None:
-    """Bring in what was asked for, or the small community where there is none."""
+    """Bring in what was asked for, or the small community where there is none.
+
+    A load that was killed is run again: the mark says so, because afterwards the database is no
+    longer empty. Nothing else loads it again, so what people did in it stays.
+    """
+    if bring is not None:
+        report = await brought(program, bring.kind, bring.folder)
+        said = (
+            f"{report.rejected:,} rows rejected, see {report.rejects_file}; "
+            if report.rejected
+            else ""
+        )
+        say(f"{said}imported {bring.folder} in {report.seconds:.1f} s")
+        return
+    mark = program.data_dir / MARK
+    empty = not await program.communities.list(millrace())
+    if program.settings.door.demo and (empty or mark.exists()):
+        say("loading the small community")
+        mark.touch()
+        await load(program)
+        mark.unlink()
 
 
 async def _warm(program: Program) -> None:
