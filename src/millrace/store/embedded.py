@@ -175,6 +175,9 @@ class EmbeddedServer:
                     "pg_ctl", "-D", str(self._cluster), "-m", mode, "-w",
                     "-t", str(STOP_SECONDS_MAX), "stop",
                 )  # fmt: skip
+            # A server that was killed a moment ago still has children on their way out.
+            if not self._postmaster.end_leftovers():
+                logger.warning("PostgreSQL in %s could not be stopped", self.data_dir)
         finally:
             os.close(self._lock)
             self._lock = None

@@ -57,7 +57,7 @@ class Postmaster:
         Raises:
             SetupError: something still answers that this process cannot see.
         """
-        if not self._end_leftovers():
+        if not self.end_leftovers():
             raise SetupError(
                 f"processes of a dead server cannot be ended: {self._members()}",
                 next_step="end them by hand, then start again",
@@ -74,8 +74,11 @@ class Postmaster:
         ):
             stale.unlink(missing_ok=True)
 
-    def _end_leftovers(self) -> bool:
-        """Ask the rest of a dead server to leave, then make it; say whether all went."""
+    def end_leftovers(self) -> bool:
+        """Ask the rest of a dead server to leave, then make it; say whether all went.
+
+        Needs the folder's lock, and a server that is dead or may be ended.
+        """
         for how in (signal.SIGQUIT, signal.SIGKILL):
             for member in self._members():
                 with contextlib.suppress(ProcessLookupError):
