@@ -1,7 +1,6 @@
 """Coming in and going out."""
 
 from typing import Annotated
-from urllib.parse import quote
 
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
@@ -128,7 +127,7 @@ async def sign_out(request: Asked) -> Response[None]:
     viewer = known_viewer(request)
     if viewer is not None and request.cookies.get(DEMO_COOKIE):
         await _revoke(request, viewer)
-    answer = go(f"/sign-in?next={quote('/')}")
+    answer = go("/sign-in")
     answer.cookies.extend([_cookie(request, SESSION_COOKIE, ""), _cookie(request, DEMO_COOKIE, "")])
     return answer
 
