@@ -20,6 +20,7 @@ from millrace.kernel.errors import SetupError
 
 TOKENS_MAX = 256  # with the model's frame; the length that the packaged MiniLM was trained at
 TOKENS_PER_BATCH = 1_024  # padding included; larger is no faster on a processor, and others wait
+PROMPTS_PER_TURN = 256  # to tokenise; about as long as a batch computes
 FINGERPRINTED = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
 UNUSED_WEIGHTS = ("pooler.",)  # a mean needs no pooler, so a model may come without
 Vectors = NDArray[np.float32]
@@ -103,10 +104,13 @@ class TextEncoder:
     async def embed(self, prompts: Sequence[Prompt]) -> Vectors:
         """Return one unit vector per prompt, computed in the encoder's own thread.
 
-        Batches of several callers take turns, so that one new post does not wait for an import.
+        Pieces of several callers take turns, so that one new post does not wait for an import.
         """
         loop = asyncio.get_running_loop()
-        texts = await loop.run_in_executor(self._executor, self._numbers, prompts)
+        texts: list[list[int]] = []
+        for start in range(0, len(prompts), PROMPTS_PER_TURN):
+            piece = prompts[start : start + PROMPTS_PER_TURN]
+            texts += await loop.run_in_executor(self._executor, self._numbers, piece)
         vectors = np.empty((len(prompts), self.dims), dtype=np.float32)
         for batch in _batches(texts):
             chosen = [texts[place] for place in batch]

@@ -105,7 +105,9 @@ class Run(Struct, kw_only=True):
 
     request: Request
     candidates: list[Candidate] = field(default_factory=list[Candidate])
-    removed: list[tuple[Candidate, Removal]] = field(default_factory=list[tuple[Candidate, Removal]])
+    removed: list[tuple[Candidate, Removal]] = field(
+        default_factory=list[tuple[Candidate, Removal]]
+    )
     stages: list[StageNote] = field(default_factory=list[StageNote])
     degraded: list[str] = field(default_factory=list[str])
     features: Matrix = field(default_factory=lambda: np.zeros((0, 0)))

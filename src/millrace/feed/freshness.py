@@ -1,0 +1,323 @@
+"""Keeps vectors and index true to the tables: notices say what to look at, scans what was missed.
+
+A notice names a row and may be lost, so nothing is believed but the table: `_look` reads the rows
+and makes the index agree, and it alone writes to the index. A post that was removed, or whose
+audience changed, is put right at once, before anything is embedded. Everything can be killed at
+any point: what is missing is found again by the next scan.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Coroutine
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any
+
+from millrace.community.types import Key
+from millrace.feed.embeddings import Embeddings, unpacked
+from millrace.feed.index import IndexEntry, PostIndex
+from millrace.feed.parts import FeedParts
+from millrace.feed.repository import (
+    QUERIES,
+    IndexedRow,
+    MemberKeyRow,
+    PendingRow,
+    PostKeyRow,
+    columns,
+)
+from millrace.kernel.errors import MillraceError
+from millrace.store.changes import Notice, notices
+
+STRETCH = 1_000  # rows of one read while the index is made
+MEMBERS_MAX = 200  # members of one scan
+RETRY_SECONDS = 2.0
+SETTLE_SECONDS_MAX = 600.0
+
+logger = logging.getLogger(__name__)
+
+
+class Freshness:
+    """One process's part of the river: from changed rows to vectors, and from vectors to slots."""
+
+    def __init__(self, parts: FeedParts, index: PostIndex, embeddings: Embeddings) -> None:
+        self._parts = parts
+        self._index = index
+        self._embeddings = embeddings
+        self._model = parts.encoder.version
+        self._looks: set[Key] = set()
+        self._stale: set[Key] = set()
+        self._members: dict[Key, float] = {}
+        self._member_busy = False
+        self._rebuild = False
+        self._turn = asyncio.Lock()
+        self._wake_look = asyncio.Event()
+        self._wake_embed = asyncio.Event()
+        self._scans_asked = 0
+        self._scans_done = 0
+        self._scanned = asyncio.Condition()
+        self._pending = 0
+        self._indexed: set[Key] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failures = 0
+
+    async def start(self) -> None:
+        """Make the index from the table, then follow the changes."""
+        await self._make_index()
+        self._scans_asked += 1
+        for work in (self._listen(), self._looking(), self._embedding(), self._membering()):
+            self._tasks.append(asyncio.create_task(work))
+
+    async def stop(self) -> None:
+        """Stop following; safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many posts have a current vector, and how many there are."""
+        return len(self._index), len(self._index) + self._pending
+
+    async def settled(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
+        """Wait until everything committed before this call is in vectors and slots.
+
+        Passes on:
+            TimeoutError: it took longer than `seconds_max`.
+        """
+        async with asyncio.timeout(seconds_max):
+            self._rebuild = True
+            self._scans_asked += 1
+            mine = self._scans_asked
+            self._wake_embed.set()
+            async with self._scanned:
+                await self._scanned.wait_for(lambda: self._scans_done >= mine)
+                await self._scanned.wait_for(lambda: not self._members and not self._member_busy)
+
+    # ------------------------------------------------- what changed
+
+    async def _listen(self) -> None:
+        """Take notices for ever."""
+        async with aclosing(notices(self._parts.conninfo)) as heard:
+            async for notice in heard:
+                self._take(notice)
+
+    def _take(self, notice: Notice) -> None:
+        if notice.table == "post":
+            self._looks.add(Key(notice.community_id, int(notice.key)))
+            self._wake_look.set()
+        elif notice.table in ("member", "engagement"):
+            key = Key(notice.community_id, int(notice.key))
+            due = self._parts.clock.monotonic() + self._parts.config.coalesce_seconds
+            self._members.setdefault(key, due)
+        elif notice.table == "*":
+            self._rebuild = True
+            self._scans_asked += 1
+            self._wake_embed.set()
+
+    async def _looking(self) -> None:
+        """Put the index right for changed posts, at once."""
+        while True:
+            await self._wake_look.wait()
+            self._wake_look.clear()
+            keys, self._looks = self._looks, set()
+            if not await self._safely(self._look(keys)):
+                self._looks |= keys
+                self._wake_look.set()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _look(self, keys: Collection[Key]) -> None:
+        """Make the slots of these posts agree with the tables."""
+        stale: set[Key] = set()
+        async with self._turn:
+            async with self._parts.router.read() as session:
+                rows = await session.rows(
+                    QUERIES["posts_for_index"],
+                    IndexedRow,
+                    model_version=self._model,
+                    **columns(keys, "communities", "ids"),
+                )
+            standing = {row.key for row in rows}
+            for key in keys:
+                if key not in standing:
+                    self._remove(key)
+                stale |= {row.key for row in rows if not self._put(row)}
+        if stale:
+            self._stale |= stale
+            self._wake_embed.set()
+
+    def _put(self, row: IndexedRow) -> bool:
+        """Put a post into the index as far as there is a vector; return whether it is current."""
+        if row.vector is None:
+            self._remove(row.key)
+            return False
+        entry = IndexEntry(
+            key=row.key,
+            author=Key(row.community_id, row.author_id),
+            created_at=row.created_at,
+            language=row.language,
+            audience=row.audience,
+        )
+        self._index.put(entry, unpacked(row.vector))
+        self._indexed.add(row.key)
+        return row.source_version is not None and row.source_version >= row.system_version
+
+    def _remove(self, key: Key) -> None:
+        self._index.remove(key)
+        self._indexed.discard(key)
+
+    async def _make_index(self) -> None:
+        """Make the index agree with the whole table, a stretch at a time."""
+        after, alive = Key(0, 0), set[Key]()
+        while True:
+            async with self._turn:
+                async with self._parts.router.read() as session:
+                    rows = await session.rows(
+                        QUERIES["embedded_posts"],
+                        IndexedRow,
+                        model_version=self._model,
+                        community_id=after.community_id,
+                        post_id=after.id,
+                        limit=STRETCH,
+                    )
+                for row in rows:
+                    self._put(row)
+                    alive.add(row.key)
+            if len(rows) < STRETCH:
+                break
+            after = rows[-1].key
+        gone = self._indexed - alive
+        if gone:  # or put in meanwhile: the table decides
+            await self._look(gone)
+
+    # ------------------------------------------------- what is to be embedded
+
+    async def _embedding(self) -> None:
+        """Embed what has no current vector: what a notice named at once, the rest by scans."""
+        while True:
+            if self._stale:
+                await self._named()
+            elif self._scans_done < self._scans_asked:
+                await self._asked_scan()
+            else:
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until there is work; after some time a scan looks for what no notice told."""
+        try:
+            async with asyncio.timeout(self._parts.config.catch_up_seconds):
+                await self._wake_embed.wait()
+        except TimeoutError:
+            self._scans_asked += 1
+        self._wake_embed.clear()
+
+    async def _named(self) -> None:
+        """Embed posts that a notice named."""
+        keys = sorted(self._stale, reverse=True)[: self._parts.config.embed_batch]
+        self._stale -= set(keys)
+        if not await self._safely(self._embed(keys)):
+            self._stale |= set(keys)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _asked_scan(self) -> None:
+        asked = self._scans_asked
+        if not await self._safely(self._scan()):
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        async with self._scanned:
+            self._scans_done = asked
+            self._scanned.notify_all()
+
+    async def _scan(self) -> None:
+        if self._rebuild:
+            self._rebuild = False
+            try:
+                await self._make_index()
+            except BaseException:
+                self._rebuild = True
+                raise
+        last: list[Key] = []
+        while keys := await self._missing():
+            if keys == last:  # rows that cannot be read as posts; said, and not tried for ever
+                logger.warning("%d posts cannot be embedded, the first is %s", len(keys), keys[0])
+                break
+            await self._embed(keys)
+            last = keys
+            if self._stale:  # a new post does not wait for an import
+                await self._named()
+        await self._find_members()
+
+    async def _missing(self) -> list[Key]:
+        """Return some posts without a current vector, the newest first."""
+        config = self._parts.config
+        async with self._parts.router.read() as session:
+            rows = await session.rows(
+                QUERIES["posts_to_embed"],
+                PendingRow,
+                model_version=self._model,
+                numbers_before=self._parts.clock.now() - timedelta(hours=config.refresh_hours),
+                limit=config.embed_batch,
+            )
+        self._pending = rows[0].pending if rows else 0
+        return [row.key for row in rows]
+
+    async def _embed(self, keys: list[Key]) -> None:
+        """Embed posts, then look at them again: what changed meanwhile is seen now."""
+        await self._embeddings.embed_posts(keys)
+        await self._look(keys)
+        self._pending = max(self._pending - len(keys), 0)
+
+    async def _find_members(self) -> None:
+        async with self._parts.router.read() as session:
+            rows = await session.rows(
+                QUERIES["members_to_embed"],
+                MemberKeyRow,
+                model_version=self._model,
+                limit=MEMBERS_MAX,
+            )
+        for row in rows:
+            self._members.setdefault(row.key, self._parts.clock.monotonic())
+
+    # ------------------------------------------------- members
+
+    async def _membering(self) -> None:
+        """Embed members whose time has come; one who never opened a feed waits until they do."""
+        pause = min(max(self._parts.config.coalesce_seconds / 4, 0.01), 0.25)
+        while True:
+            await asyncio.sleep(pause)
+            now = self._parts.clock.monotonic()
+            for key in [key for key, due in self._members.items() if due <= now]:
+                await self._due(key)
+
+    async def _due(self, key: Key) -> None:
+        self._member_busy = True
+        del self._members[key]  # before the work: a notice during it counts again
+        if not await self._safely(self._member(key)):
+            self._members.setdefault(key, self._parts.clock.monotonic())
+            await asyncio.sleep(RETRY_SECONDS)
+        self._member_busy = False
+        async with self._scanned:
+            self._scanned.notify_all()
+
+    async def _member(self, key: Key) -> None:
+        row = await self._embeddings.row(key)
+        if row is None:
+            async with self._parts.router.read() as session:
+                posts = await session.rows(
+                    QUERIES["posts_of_author"],
+                    PostKeyRow,
+                    community_id=key.community_id,
+                    member_id=key.id,
+                )
+            await self._look([post.key for post in posts])
+        elif row.vector is not None:
+            await self._embeddings.embed_member(key)
+
+    async def _safely(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do a piece of work; a failure is counted, said, and the work is tried again later."""
+        try:
+            await work
+        except (MillraceError, OSError, RuntimeError, ValueError) as exc:
+            self.failures += 1
+            logger.warning("freshness failed and tries again: %s", exc)
+            return False
+        return True

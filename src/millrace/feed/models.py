@@ -1,0 +1,62 @@
+"""The scorers that were fitted, and which one serves."""
+
+from importlib import resources
+from pathlib import Path
+
+from msgspec import Struct
+
+from millrace.feed.embeddings import Embeddings
+from millrace.feed.parts import FeedParts
+from millrace.feed.repository import QUERIES
+from millrace.feed.scorer import Scorer, prior
+from millrace.feed.types import FeedConfig, FitReport
+from millrace.feed.value import Values, parse
+from millrace.kernel.errors import SetupError
+
+
+class ModelRow(Struct, frozen=True):
+    """A stored scorer."""
+
+    model: Scorer
+
+
+class Models:
+    """Keeps scorers in the table; the newest one that this release understands serves."""
+
+    def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
+        self._parts = parts
+        self._embeddings = embeddings
+
+    async def newest(self) -> Scorer:
+        """Return the newest fitted scorer, or the prior where there is none that fits."""
+        async with self._parts.router.read() as session:
+            row = await session.row(QUERIES["newest_scorer"], ModelRow)
+        return row.model if row is not None and row.model.fits_this_release else prior()
+
+    async def fit(self) -> FitReport:
+        """Fit a scorer."""
+        raise NotImplementedError
+
+
+def values_of(config: FeedConfig) -> Values:
+    """Return the action weights of the settings, or those of the package.
+
+    Raises:
+        SetupError: the file cannot be read, or a weight is wrong.
+    """
+    if not config.value_file:
+        return parse(
+            (resources.files("millrace.feed") / "value.toml").read_text(encoding="utf-8"),
+            "feed/value.toml",
+        )
+    path = Path(config.value_file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SetupError(
+            f"the value file {path} cannot be read: {exc}",
+            field="feed.value_file",
+            value=str(path),
+            next_step="name a readable file, or leave the setting empty",
+        ) from exc
+    return parse(text, str(path))

@@ -1,0 +1,33 @@
+"""What the feed is made of. `wiring` fits these together."""
+
+from msgspec import Struct
+
+from millrace.community.activity import Activity
+from millrace.community.percentiles import Percentiles
+from millrace.community.posts import Posts
+from millrace.community.relations import RelationBook
+from millrace.feed.ports import Encoder
+from millrace.feed.types import FeedConfig
+from millrace.kernel.clock import Clock
+from millrace.kernel.ids import IdMaker
+from millrace.store.router import Router
+
+
+class FeedParts(Struct, frozen=True, kw_only=True):
+    """The feed's surroundings.
+
+    secret: signs cursors.
+    conninfo: where notices of changes are listened to.
+    """
+
+    router: Router
+    clock: Clock
+    ids: IdMaker
+    secret: bytes
+    conninfo: str
+    encoder: Encoder
+    posts: Posts
+    relations: RelationBook
+    activity: Activity
+    percentiles: Percentiles
+    config: FeedConfig = FeedConfig()

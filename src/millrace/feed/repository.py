@@ -1,0 +1,176 @@
+"""The feed's queries as rows: what it reads of the community, and what it keeps of its own."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec import Struct
+
+from millrace.community.types import Audience, Key, MemberCounts, Role, Viewer
+from millrace.community.visibility import asker
+from millrace.store.queries import load
+
+QUERIES = load("millrace.feed")
+
+
+class MemberRow(Struct, frozen=True, kw_only=True):
+    """The member of a feed, with the stored embedding where there is one."""
+
+    display_name: str
+    headline: str
+    about: str
+    skills: list[str]
+    place: str
+    languages: list[str]
+    system_version: int
+    community_name: str
+    community_language: str
+    vector: bytes | None
+    source_version: int | None
+    position: str | None
+
+
+class TopicRow(Struct, frozen=True):
+    """A topic and how many liked posts have it."""
+
+    topic: str
+    posts: int
+
+
+class PostKeyRow(Struct, frozen=True):
+    """The key of a post."""
+
+    community_id: int
+    post_id: int
+
+    @property
+    def key(self) -> Key:
+        """Return the key."""
+        return Key(self.community_id, self.post_id)
+
+
+class ProposedRow(Struct, frozen=True):
+    """A post that a query proposes, and whether the member follows its author."""
+
+    community_id: int
+    post_id: int
+    followed: bool
+
+    @property
+    def key(self) -> Key:
+        """Return the key of the post."""
+        return Key(self.community_id, self.post_id)
+
+
+class AuthorRow(Struct, frozen=True, kw_only=True):
+    """An author's numbers."""
+
+    community_id: int
+    author_id: int
+    followers: int
+    posts: int
+    views: int
+    likes: int
+
+    @property
+    def counts(self) -> MemberCounts:
+        """Return the numbers."""
+        return MemberCounts(
+            followers=self.followers, posts=self.posts, views=self.views, likes=self.likes
+        )
+
+
+class VisibilityRow(Struct, frozen=True, kw_only=True):
+    """What decides whether anybody is shown a post."""
+
+    community_id: int
+    post_id: int
+    author_id: int
+    audience: Audience
+    removed_at: datetime | None
+    author_removed_at: datetime | None
+    blocked: bool
+
+
+class DeliveredRow(Struct, frozen=True):
+    """A post that was delivered."""
+
+    community_id: int
+    id: int
+
+
+class ServedRow(Struct, frozen=True, kw_only=True):
+    """A served feed as it is stored."""
+
+    served_feed_id: int
+    served_at: datetime
+    surface: str
+    delivered: int
+    record: bytes
+
+
+class IndexedRow(Struct, frozen=True, kw_only=True):
+    """A standing post as the index needs it; without a vector it is still to be embedded."""
+
+    community_id: int
+    post_id: int
+    author_id: int
+    created_at: datetime
+    language: str
+    audience: Audience
+    system_version: int
+    source_version: int | None
+    vector: bytes | None
+
+    @property
+    def key(self) -> Key:
+        """Return the key of the post."""
+        return Key(self.community_id, self.post_id)
+
+
+class PendingRow(Struct, frozen=True):
+    """A post to embed, and how many there are in all."""
+
+    community_id: int
+    post_id: int
+    pending: int
+
+    @property
+    def key(self) -> Key:
+        """Return the key of the post."""
+        return Key(self.community_id, self.post_id)
+
+
+class MemberKeyRow(Struct, frozen=True):
+    """The key of a member."""
+
+    community_id: int
+    member_id: int
+
+    @property
+    def key(self) -> Key:
+        """Return the key."""
+        return Key(self.community_id, self.member_id)
+
+
+class HashRow(Struct, frozen=True):
+    """The prompt that a post's vector was made from."""
+
+    community_id: int
+    post_id: int
+    prompt_hash: str
+
+
+def reader(member: Key, token: str = "") -> Viewer:
+    """Return the viewer of a feed: the member, never with a moderator's wider view."""
+    return Viewer(Role.MEMBER, member, f"member:{member}", token)
+
+
+def asked_by(member: Key) -> dict[str, object]:
+    """Return the parameters of the one visibility rule for a member's feed."""
+    return asker(reader(member))
+
+
+def columns(keys: Iterable[Key], communities: str, ids: str) -> dict[str, object]:
+    """Return keys as two arrays under the names of their parameters."""
+    listed = list(keys)
+    return {communities: [key.community_id for key in listed], ids: [key.id for key in listed]}

@@ -1,0 +1,125 @@
+"""The log of served feeds: one compressed row each, in daily partitions that retention drops.
+
+A feed is written and committed before it is answered, so that what a member was shown can always
+be explained. The table is outside the change publication.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+
+from msgspec import Struct
+
+from millrace.community.types import Key
+from millrace.feed import record
+from millrace.feed.cursor import Cursor
+from millrace.feed.record import Record
+from millrace.feed.repository import QUERIES, DeliveredRow, ServedRow, columns
+from millrace.store.router import Router
+
+DAYS_AHEAD = 3
+
+
+class Served(Struct, frozen=True, kw_only=True):
+    """One served feed as it is remembered."""
+
+    served_feed_id: int
+    served_at: datetime
+    delivered: int
+    record: Record
+
+
+class ServedFeeds:
+    """Writes and reads served feeds."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._days: set[date] = set()
+
+    async def prepare(self, now: datetime) -> None:
+        """Make the partitions of today and of the next days."""
+        first = now.astimezone(UTC).date()
+        async with self._router.write() as session:
+            await session.value(QUERIES["ensure_partitions"], first=first, days=DAYS_AHEAD)
+        self._days = {first + timedelta(days=ahead) for ahead in range(DAYS_AHEAD)}
+
+    async def retire(self, now: datetime, days: int) -> int:
+        """Drop the partitions that are older than so many days; return how many."""
+        before = now.astimezone(UTC).date() - timedelta(days=days)
+        async with self._router.write() as session:
+            return int(await session.value(QUERIES["drop_partitions"], before=before))
+
+    async def write(self, member: Key, made: Served) -> None:
+        """Keep a served feed; it is durable when this returns."""
+        if made.served_at.astimezone(UTC).date() not in self._days:
+            await self.prepare(made.served_at)
+        async with self._router.write() as session:
+            await session.run(
+                QUERIES["insert_served"],
+                community_id=member.community_id,
+                member_id=member.id,
+                served_feed_id=made.served_feed_id,
+                served_at=made.served_at,
+                surface=made.record.surface,
+                delivered=made.delivered,
+                record=record.encode(made.record),
+                **columns((one.key for one in made.record.ranked), "post_communities", "post_ids"),
+            )
+
+    async def get(self, cursor: Cursor) -> Served | None:
+        """Return the served feed that a cursor names, or None where it is gone."""
+        async with self._router.read() as session:
+            row = await session.row(
+                QUERIES["served_by_id"],
+                ServedRow,
+                community_id=cursor.member.community_id,
+                member_id=cursor.member.id,
+                served_feed_id=cursor.served_feed_id,
+                day=cursor.moment,
+            )
+        return None if row is None else _served(row)
+
+    async def lately(self, member: Key, since: datetime, limit: int) -> list[Served]:
+        """Return a member's newest served feeds, newest first."""
+        async with self._router.read() as session:
+            rows = await session.rows(
+                QUERIES["served_lately"],
+                ServedRow,
+                community_id=member.community_id,
+                member_id=member.id,
+                since=since,
+                limit=limit,
+            )
+        return [_served(row) for row in rows]
+
+    async def delivered(self, member: Key, since: datetime, now: datetime) -> frozenset[Key]:
+        """Return the posts of the pages that were delivered to a member since a moment."""
+        async with self._router.read() as session:
+            rows = await session.rows(
+                QUERIES["delivered_posts"],
+                DeliveredRow,
+                community_id=member.community_id,
+                member_id=member.id,
+                since=since,
+                now=now,
+            )
+        return frozenset(Key(row.community_id, row.id) for row in rows)
+
+    async def raise_delivered(self, cursor: Cursor, delivered: int) -> None:
+        """Remember that a feed was delivered as far as a place."""
+        async with self._router.write() as session:
+            await session.run(
+                QUERIES["raise_delivered"],
+                community_id=cursor.member.community_id,
+                member_id=cursor.member.id,
+                served_feed_id=cursor.served_feed_id,
+                day=cursor.moment,
+                delivered=delivered,
+            )
+
+
+def _served(row: ServedRow) -> Served:
+    return Served(
+        served_feed_id=row.served_feed_id,
+        served_at=row.served_at,
+        delivered=row.delivered,
+        record=record.decode(row.record),
+    )

@@ -1,0 +1,213 @@
+"""Why a post is in a member's feed, or what keeps it out: from the same trace as the feed."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NoReturn
+
+import numpy as np
+
+from millrace.community.types import Key
+from millrace.feed import reasons, record
+from millrace.feed.parts import FeedParts
+from millrace.feed.pipeline import Pipeline
+from millrace.feed.record import RankedPost, Record, RemovedPost
+from millrace.feed.repository import QUERIES, VisibilityRow, reader
+from millrace.feed.run import Request
+from millrace.feed.served import Served
+from millrace.feed.types import ActionNote, Explanation, Removal
+from millrace.feed.value import Values
+from millrace.kernel.errors import NotFoundError
+from millrace.store.session import Session
+
+LOOKED_AT = 5  # newest served feeds that are searched for a post
+HOURS = 24
+SURFACE = "why"
+
+
+class Why:
+    """Explains posts to members and to operators."""
+
+    def __init__(self, parts: FeedParts, pipeline: Pipeline, values: Values) -> None:
+        self._parts = parts
+        self._pipeline = pipeline
+        self._values = values
+
+    async def explain(
+        self, member: Key, post: Key, *, token: str = "", oversees: bool = False
+    ) -> Explanation:
+        """Return why a post stands where it does.
+
+        Args:
+            member: whose feed.
+            post: which post.
+            token: of the session that asks.
+            oversees: an operator asks; then a post that the member may not see is explained too.
+
+        Passes on:
+            NotFoundError: there is no such member or post, or the member may not see the post.
+        """
+        views = await self._parts.posts.views(reader(member, token), [post])
+        if not views:
+            return await self._unseen(member, post, oversees=oversees)
+        since = self._parts.clock.now() - timedelta(hours=HOURS)
+        served = await self._pipeline.served.lately(member, since, LOOKED_AT)
+        found = _where(served, post)
+        if found is not None:
+            return self._of_record(
+                member, post, found.record, found.served_feed_id, found.delivered
+            )
+        run = await self._pipeline.run(
+            Request(
+                member=member,
+                surface=SURFACE,
+                token=token,
+                now=self._parts.clock.now(),
+                follow=post,
+            )
+        )
+        return self._of_record(member, post, record.of(run), None, len(run.candidates))
+
+    def _of_record(
+        self, member: Key, post: Key, found: Record, served_feed_id: int | None, delivered: int
+    ) -> Explanation:
+        """Explain from a served feed, or from a run that was not recorded."""
+        for position, one in enumerate(found.ranked):
+            if one.key == post:
+                shown = served_feed_id is not None and position < delivered
+                return self._ranked(member, found, position, served_feed_id, shown=shown)
+        gone = next((one for one in found.removed if one.key == post), None)
+        if gone is None:
+            gone = _never_proposed(post)
+        return self._removed(member, found, gone, served_feed_id)
+
+    def _ranked(
+        self, member: Key, found: Record, position: int, served: int | None, *, shown: bool
+    ) -> Explanation:
+        one: RankedPost = found.ranked[position]
+        return Explanation(
+            member=member,
+            post=one.key,
+            shown=shown,
+            position=position,
+            sentence=one.reason,
+            sources=record.notes(one.sources),
+            features=_features(found, position),
+            actions=self._actions(found, position),
+            adjustments=record.changes(one.adjustments),
+            score=one.score,
+            removed=None,
+            served_feed_id=served,
+            versions=found.versions,
+        )
+
+    def _removed(
+        self, member: Key, found: Record, one: RemovedPost, served: int | None
+    ) -> Explanation:
+        scored = one.row >= 0
+        return Explanation(
+            member=member,
+            post=one.key,
+            shown=False,
+            position=None,
+            sentence=reasons.removal_sentence(one.stage),
+            sources=record.notes(one.sources),
+            features=_features(found, one.row) if scored else {},
+            actions=self._actions(found, one.row) if scored else [],
+            adjustments=[],
+            score=one.score if scored else None,
+            removed=Removal(one.stage, one.reason),
+            served_feed_id=served,
+            versions=found.versions,
+        )
+
+    def _actions(self, found: Record, row: int) -> list[ActionNote]:
+        return self._values.notes(np.asarray(found.probability_matrix()[row]))
+
+    async def _unseen(self, member: Key, post: Key, *, oversees: bool) -> Explanation:
+        """Explain to an operator what keeps a post from its member.
+
+        Passes on:
+            NotFoundError: somebody else asks, or there is no such member or post.
+        """
+        async with self._parts.router.read() as session:
+            reason = await _visibility(session, member, post)
+            relations = await self._parts.relations.of(member)
+        if reason is None or not oversees:
+            _unknown_post(post)
+        if reason.blocked:
+            text = "a block stands between the member and the author"
+        elif reason.removed_at is not None:
+            text = f"the post was removed at {reason.removed_at:%Y-%m-%d %H:%M}"
+        elif reason.author_removed_at is not None:
+            text = f"its author was removed at {reason.author_removed_at:%Y-%m-%d %H:%M}"
+        else:
+            near = "" if post.community_id in relations.nearby else ", which is not nearby"
+            text = f"its audience is {reason.audience.value} of community {post.community_id}{near}"
+        return Explanation(
+            member=member,
+            post=post,
+            shown=False,
+            position=None,
+            sentence="The member may not see this post.",
+            sources=[],
+            features={},
+            actions=[],
+            adjustments=[],
+            score=None,
+            removed=Removal("visibility", text),
+            served_feed_id=None,
+            versions={},
+        )
+
+
+async def _visibility(session: Session, member: Key, post: Key) -> VisibilityRow | None:
+    return await session.row(
+        QUERIES["post_visibility"],
+        VisibilityRow,
+        viewer_community=member.community_id,
+        viewer_member=member.id,
+        community_id=post.community_id,
+        post_id=post.id,
+    )
+
+
+def _where(served: Sequence[Served], post: Key) -> Served | None:
+    """Return the newest feed that delivered the post, else the newest that knows it at all."""
+    for one in served:
+        if any(ranked.key == post for ranked in one.record.ranked[: one.delivered]):
+            return one
+    for one in served:
+        if any(known.key == post for known in (*one.record.ranked, *one.record.removed)):
+            return one
+    return None
+
+
+def _features(found: Record, row: int) -> dict[str, float]:
+    values = found.feature_matrix()[row].tolist()
+    return dict(zip(found.feature_names, values, strict=True))
+
+
+def _never_proposed(post: Key) -> RemovedPost:
+    return RemovedPost(
+        community_id=post.community_id,
+        post_id=post.id,
+        stage="sources",
+        reason="no source proposed it",
+        sources=[],
+        score=0.0,
+    )
+
+
+def _unknown_post(post: Key) -> NoReturn:
+    """Give the one answer for a post that is not there and for one that is not to be seen.
+
+    Raises:
+        NotFoundError: always.
+    """
+    raise NotFoundError(
+        f"there is no post {post}",
+        field="post_id",
+        value=str(post),
+        limit="one that exists and that the member may see",
+        next_step="check the id; the post may have been removed",
+    )
