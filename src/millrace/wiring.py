@@ -4,6 +4,7 @@ Rooms that need torch are imported inside the builder, so that a command that ne
 does not pay for it.
 """
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -23,7 +24,10 @@ from millrace.community.provider import IdentityProvider
 from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
 from millrace.community.threads import Threads
+from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder
+from millrace.feed.room import Feed
+from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
@@ -68,6 +72,8 @@ class Domain(Struct, kw_only=True):
 
 class Program(Domain, kw_only=True):
     """The whole program: one object per room, with its ports fitted."""
+
+    feed: Feed
 
 
 def data_dir_of(settings: Settings) -> Path:
@@ -188,4 +194,37 @@ async def build(
     What does not allow it is a SetupError, as in `reached`.
     """
     async with opened(settings, clock=clock, say=say) as domain:
-        yield Program(**asdict(domain))
+        if encoder is None:
+            say("loading the encoder")
+            encoder = await asyncio.to_thread(_encoder, settings.feed)
+        feed = Feed(_parts(domain, encoder))
+        try:
+            if settings.feed.serve:
+                await feed.start()
+            yield Program(**asdict(domain), feed=feed)
+        finally:
+            await feed.stop()
+
+
+def _encoder(config: FeedConfig) -> Encoder:
+    """Load the model of the settings; torch is imported only here, because it takes seconds."""
+    from millrace.feed.encoder import TextEncoder
+
+    return TextEncoder.load(Path(config.model_dir) if config.model_dir else None, config.threads)
+
+
+def _parts(domain: Domain, encoder: Encoder) -> FeedParts:
+    """Fit the feed's surroundings to it."""
+    return FeedParts(
+        router=domain.router,
+        clock=domain.clock,
+        ids=domain.ids,
+        secret=domain.secret,
+        conninfo=domain.conninfo,
+        encoder=encoder,
+        posts=domain.posts,
+        relations=domain.relations,
+        activity=domain.activity,
+        percentiles=domain.percentiles,
+        config=domain.settings.feed,
+    )

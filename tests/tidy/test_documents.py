@@ -32,7 +32,11 @@ def test_every_link_resolves(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     links = [link.partition("#")[0] for link in LINK.findall(text) if "://" not in link]
     near = [link for link in links if link and not (document.parent / link).exists()]
-    named = [name for name in NAMED_FILE.findall(text) if not (ROOT / name).exists()]
+    named = [
+        name
+        for name in NAMED_FILE.findall(text)
+        if not (ROOT / name).exists() and "NNNN" not in name
+    ]
 
     assert not near + named, f"{relative(document)} names what is not there: {near + named}"
 

@@ -160,4 +160,12 @@ async def _fill(program: Program, bring: Import | None) -> None:
 
 
 async def _warm(program: Program) -> None:
-    """Say how far the vectors are until all posts have one."""
+    """Say how far the vectors are until every post has one."""
+    settled = asyncio.create_task(program.feed.freshness.settled())
+    try:
+        while not (await asyncio.wait({settled}, timeout=PROGRESS_SECONDS))[0]:
+            done, total = program.feed.freshness.progress()
+            say(f"embedding posts: {done:,} of {total:,}")
+        await settled
+    finally:
+        settled.cancel()
