@@ -147,7 +147,7 @@ class Loader:
         for event in events:
             match event:
                 case Row():
-                    self._admit(event)
+                    await self._admit(event)
                 case Reached(file=file, done=done, total=total):
                     self._file(file)
                     self._watch(file, done, total)
@@ -164,24 +164,21 @@ class Loader:
                 await self._flush()
         await self._flush()
 
-    def _admit(self, row: Row) -> None:
-        """Put a row into the batch, unless its community is unknown or it was there before."""
+    async def _admit(self, row: Row) -> None:
+        """Put a row into the batch, unless its community is unknown or its name is taken."""
         self._file(row.place.file).rows += 1
         if row.community not in self._report.communities:
-            self._refuse(
-                _reject(row, "community", f"there is no community {row.community[:60]!r} here")
-            )
+            reason = f"there is no community {row.community[:60]!r} here"
+            self._refuse(_reject(row, "community", reason))
             return
-        for draft in row.drafts:
-            if isinstance(draft, MemberDraft | PostDraft | CommentDraft):
-                name = hash64(
-                    "\0".join((NOUNS[type(draft)], row.community, draft.external_id.strip()))
-                )
-                if name in self._seen:
-                    reason = f"{draft.external_id[:60]!r} was given before; the first one stands"
-                    self._refuse(_reject(row, "external_id", reason))
-                    return
-                self._seen.add(name)
+        names = _names(row)
+        if not self._seen.isdisjoint(names):
+            await self._flush()  # whether the earlier row was taken is only known then
+        if not self._seen.isdisjoint(names):
+            reason = "the same external_id was taken from an earlier row, which stands"
+            self._refuse(_reject(row, "external_id", reason))
+            return
+        self._seen |= names
         self._batch.append(row)
 
     async def _flush(self) -> None:
@@ -204,6 +201,7 @@ class Loader:
                     faults.setdefault(at, _reject(rows[at], field, reason))
             for at, row in enumerate(rows):
                 if at in faults:
+                    self._seen -= _names(row)
                     self._refuse(faults[at])
                 else:
                     self._file(row.place.file).taken += 1
@@ -256,6 +254,15 @@ class Loader:
         if feed is not None:
             await feed.fit()
             self._report.learned = True
+
+
+def _names(row: Row) -> set[int]:
+    """Return hashes of the things that a row names as its own."""
+    return {
+        hash64("\0".join((NOUNS[type(draft)], row.community, draft.external_id.strip())))
+        for draft in row.drafts
+        if isinstance(draft, MemberDraft | PostDraft | CommentDraft)
+    }
 
 
 def _reject(row: Row, field: str, reason: str) -> Reject:

@@ -196,7 +196,7 @@ async def _community(
     made = fields.get("created_at", "-PT0S")
     offset = _offset("created_at", made)
     if offset is None:
-        return _convert(fields, CommunityDraft), None
+        return _convert({**fields, "created_at": _aware(made)}, CommunityDraft), None
     draft = _convert({**fields, "created_at": now + offset}, CommunityDraft)
     known = await created_at_of(rooms, draft.external_id)
     if known is None:

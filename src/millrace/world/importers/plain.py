@@ -7,7 +7,8 @@ A tag that is not known is left out, its text stays; links keep their text and l
 import html
 import re
 
-TAG = re.compile(r"<!--.*?-->|<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})(?=[\s/>])([^<>]*)>", re.DOTALL)
+TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})(?=[\s/>])([^<>]*)>")
+LONE_MARK = re.compile(r"^(- |> )\s*\n\s*", re.MULTILINE)
 SPACES = re.compile(r"\s+")
 GAPS = re.compile(r"\n{3,}")
 ALT = re.compile(r"""\balt\s*=\s*["']([^"']*)["']""")
@@ -83,19 +84,29 @@ class _Text:
 def plain_text(source: str) -> str:
     """Return the text of HTML: code blocks between ``` lines, inline code between backticks."""
     text = _Text()
+    source = _uncommented(source)
     at = 0
     for found in TAG.finditer(source):
         text.add(source[at : found.start()])
-        if found[2] is not None:
-            text.tag(found[2].lower(), found[3] or "", closes=found[1] == "/")
+        text.tag(found[2].lower(), found[3], closes=found[1] == "/")
         at = found.end()
     text.add(source[at:])
     joined = "".join(text.parts)
     if text.fenced:
         joined += "\n```"
-    joined = re.sub(r"(\n|^)(- |> )\s*\n+\s*", r"\1\2", joined)
     joined = joined.replace("\r\n", "\n").replace("\r", "\n")
+    joined = LONE_MARK.sub(r"\1", joined)
     return GAPS.sub("\n\n", "\n".join(line.rstrip() for line in joined.split("\n"))).strip()
+
+
+def _uncommented(source: str) -> str:
+    """Leave comments out. One that never ends stays: looking for the end of each is quadratic."""
+    kept: list[str] = []
+    at = 0
+    while (begin := source.find("<!--", at)) >= 0 and (end := source.find("-->", begin + 4)) >= 0:
+        kept.append(source[at:begin])
+        at = end + 3
+    return "".join([*kept, source[at:]])
 
 
 def first_sentence(text: str) -> str:

@@ -53,6 +53,7 @@ class _Reader:
         self.found: list[XmlRow] = []
         self.opened = False
         self.closed = False
+        self.unfinished: tuple[int, bytes] | None = None  # where something began that has no end
         self._depth = 0
         self._pending = 0
         self._parser = self._fresh(None)
@@ -64,6 +65,7 @@ class _Reader:
         parser.StartDoctypeDeclHandler = self._doctype
         self._depth = 0
         self._pending = 0
+        self.unfinished = None
         return parser
 
     def again(self) -> None:
@@ -86,6 +88,8 @@ class _Reader:
             raise _FaultError(f"it is not XML: {exc}", exc.offset + 1) from exc
         except (ValueError, LookupError) as exc:  # an encoding that Python does not know
             raise _FaultError(f"it is not XML: {exc}") from exc
+        if self._pending and self.unfinished is None and line.strip():
+            self.unfinished = (self.line, line)
 
     def ends_inside_a_row(self) -> bool:
         """Return whether something that is not blank was read after the last whole element."""
@@ -96,7 +100,7 @@ class _Reader:
         return False
 
     def _start(self, name: str, values: dict[str, str]) -> None:
-        self._pending = 0
+        self._moved()
         self._depth += 1
         if self._depth == 1 and name != self.root:
             raise _RefusedError(f"its root is <{name[:60]}>, a dump has <{self.root}>")
@@ -105,9 +109,13 @@ class _Reader:
             self.found.append(XmlRow(Place(self.file, self.line), values))
 
     def _end(self, _name: str) -> None:
-        self._pending = 0
+        self._moved()
         self._depth -= 1
         self.closed = self._depth == 0
+
+    def _moved(self) -> None:
+        self._pending = 0
+        self.unfinished = None
 
     def _doctype(self, *_: object) -> None:
         raise _RefusedError("it has a document type (<!DOCTYPE ...>), which is never read")
@@ -170,28 +178,33 @@ def _lines(file: BinaryIO, reader: _Reader) -> Iterator[XmlRow | Reject | Broken
             while line and not line.endswith(b"\n"):
                 line = file.readline(ROW_BYTES_MAX)
             reason = f"a line is longer than {ROW_BYTES_MAX:,} bytes"
-            yield _fault(reader, 0, reason, b"")
+            yield _fault(reader, reader.line, 0, reason, b"")
             continue
         if lost and not line.lstrip().startswith((b"<row", f"</{reader.root}".encode())):
             continue  # still the row that was rejected
         lost = False
         last = line
+        began = reader.unfinished
         fault = _fed(reader, line)
+        if fault is not None and began is not None and line.lstrip().startswith(b"<row"):
+            # The fault is that of the row before, which never ended: this one gets a fresh start.
+            yield _fault(reader, began[0], 0, fault.reason, began[1])
+            reader.again()
+            fault = _fed(reader, line)
         yield from reader.found
         reader.found.clear()
         if fault is not None:
             if reader.closed:
-                yield Broken(
-                    reader.file, f"line {reader.line}: there is text after </{reader.root}>"
-                )
+                reason = f"line {reader.line}: there is text after </{reader.root}>"
+                yield Broken(reader.file, reason)
                 return
-            yield _fault(reader, fault.column, fault.reason, line)
+            yield _fault(reader, reader.line, fault.column, fault.reason, line)
             reader.again()
             lost = True
     if reader.closed:
         return
     if not lost and reader.ends_inside_a_row():
-        yield _fault(reader, len(last), "the file ends within this row", last)
+        yield _fault(reader, reader.line, len(last), "the file ends within this row", last)
     yield Broken(reader.file, f"it is cut after line {reader.line}: </{reader.root}> is missing")
 
 
@@ -203,6 +216,6 @@ def _fed(reader: _Reader, line: bytes) -> _FaultError | None:
     return None
 
 
-def _fault(reader: _Reader, column: int, reason: str, line: bytes) -> Reject:
-    shown = shortened(line.decode("utf-8", "replace").strip())
-    return Reject(reader.file, reader.line, column, "", reason, shown)
+def _fault(reader: _Reader, line: int, column: int, reason: str, text: bytes) -> Reject:
+    shown = shortened(text.decode("utf-8", "replace").strip())
+    return Reject(reader.file, line, column, "", reason, shown)
