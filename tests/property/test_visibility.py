@@ -17,10 +17,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.services
 
 _next = itertools.count(1_000)
-pairs_of = lambda n: st.sets(
-    st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).filter(lambda p: p[0] != p[1]),
-    max_size=4,
-)  # noqa: E731, E501
+
+
+def pairs_of(count):
+    """A few pairs of different numbers below `count`."""
+    number = st.integers(0, count - 1)
+    return st.sets(st.tuples(number, number).filter(lambda pair: pair[0] != pair[1]), max_size=4)
 
 
 @st.composite
@@ -133,75 +135,35 @@ class World:
 
     def _write(self, conninfo):
         by = {None: None, NOW: "test"}
-        with psycopg.connect(conninfo) as db:
-            cursor = db.cursor()
-            cursor.executemany(
-                "insert into community (community_id, external_id, name, created_at) values (%s, %s, 'C', now())",
-                [(home, str(home)) for home in self.homes],
-            )
-            cursor.executemany(
-                "insert into nearby (community_id, neighbour_id) values (%s, %s)",
-                sorted(self.nearby),
-            )
-            cursor.executemany(
-                "insert into member (community_id, member_id, external_id, handle, display_name, role, joined_at, removed_at, removed_by)"
-                " values (%s, %s, %s, %s, 'M', %s, now(), %s, %s)",
-                [
-                    (
-                        m.community_id,
-                        m.member_id,
-                        m.external_id,
-                        m.handle,
-                        m.role,
-                        m.removed_at,
-                        by[m.removed_at],
-                    )
-                    for m in self.members
-                ],
-            )
-            cursor.executemany(
-                "insert into block (community_id, member_id, target_community_id, target_id, created_at) values (%s, %s, %s, %s, now())",
-                [(a.community_id, a.id, b.community_id, b.id) for a, b in sorted(self.blocks)],
-            )
-            cursor.executemany(
-                "insert into post (community_id, post_id, external_id, author_id, text, audience, created_at, removed_at, removed_by)"
-                " values (%s, %s, %s, %s, 't', %s, %s, %s, %s)",
-                [
-                    (
-                        p.community_id,
-                        p.post_id,
-                        p.external_id,
-                        p.author_id,
-                        p.audience,
-                        NOW,
-                        p.removed_at,
-                        by[p.removed_at],
-                    )
-                    for p in self.posts
-                ],
-            )
-            cursor.executemany(
-                "insert into post_counter (community_id, post_id) values (%s, %s)",
-                [(p.community_id, p.post_id) for p in self.posts],
-            )
-            cursor.executemany(
-                "insert into comment (community_id, comment_id, external_id, author_id, post_community_id, post_id, text, created_at, removed_at, removed_by)"
-                " values (%s, %s, %s, %s, %s, %s, 'c', %s, %s, %s)",
-                [
-                    (
-                        c.community_id,
-                        c.comment_id,
-                        c.external_id,
-                        c.author_id,
-                        c.post_community_id,
-                        c.post_id,
-                        NOW,
-                        c.removed_at,
-                        by[c.removed_at],
-                    )
-                    for c in self.comments
-                ],
-            )
+        rows = {
+            "community (community_id, external_id, name, created_at)": [
+                (home, str(home), "C", NOW) for home in self.homes
+            ],
+            "nearby (community_id, neighbour_id)": sorted(self.nearby),
+            "member (community_id, member_id, external_id, handle, display_name, role, joined_at,"
+            " removed_at, removed_by)": [
+                (m.community_id, m.member_id, m.external_id, m.handle, "M", m.role, NOW, m.removed_at, by[m.removed_at])
+                for m in self.members
+            ],
+            "block (community_id, member_id, target_community_id, target_id, created_at)": [
+                (a.community_id, a.id, b.community_id, b.id, NOW) for a, b in sorted(self.blocks)
+            ],
+            "post (community_id, post_id, external_id, author_id, text, audience, created_at,"
+            " removed_at, removed_by)": [
+                (p.community_id, p.post_id, p.external_id, p.author_id, "t", p.audience, NOW, p.removed_at, by[p.removed_at])
+                for p in self.posts
+            ],
+            "post_counter (community_id, post_id)": [(p.community_id, p.post_id) for p in self.posts],
+            "comment (community_id, comment_id, external_id, author_id, post_community_id, post_id,"
+            " text, created_at, removed_at, removed_by)": [
+                (c.community_id, c.comment_id, c.external_id, c.author_id, c.post_community_id, c.post_id, "c", NOW, c.removed_at, by[c.removed_at])
+                for c in self.comments
+            ],
+        }  # fmt: skip
+        with psycopg.connect(conninfo) as db, db.cursor() as cursor:
+            for table, lines in rows.items():
+                places = ", ".join(["%s"] * len(lines[0])) if lines else ""
+                cursor.executemany(f"insert into {table} values ({places})", lines)
 
 
 def viewers(world):

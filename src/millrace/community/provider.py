@@ -128,15 +128,15 @@ class IdentityProvider:
         self._fetched_at = self._tried_at
 
 
-async def fetched(url: str) -> bytes:
-    """Read a document, at most DOCUMENT_BYTES_MAX in FETCH_SECONDS_MAX; redirects are not followed.
+async def fetched(url: str, seconds_max: float = FETCH_SECONDS_MAX) -> bytes:
+    """Read a document, at most DOCUMENT_BYTES_MAX in `seconds_max`; redirects are not followed.
 
     Raises:
         UnavailableError: it does not come, or is too long.
     """
     try:
         async with (
-            asyncio.timeout(FETCH_SECONDS_MAX),
+            asyncio.timeout(seconds_max),
             httpx.AsyncClient() as client,
             client.stream("GET", url) as response,
         ):
