@@ -4,16 +4,18 @@ from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 
 import pytest
+import pytest_asyncio
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from millrace.api.auth import SESSION_COOKIE as GATE_COOKIE
 from millrace.api.testing import MANY, Town, town
 from millrace.settings import RATES, DoorConfig
+from millrace.store.testing import TestServer
 from millrace.web.shell import assets
 from millrace.web.sign_in import COOKIE_BYTES_MAX, SESSION_COOKIE
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="module")]
 RATE = dict.fromkeys(RATES, MANY)
 HERE = "http://127.0.0.1"
 OWN = {"origin": HERE, "accept": "text/html"}
@@ -21,17 +23,19 @@ VOID = {"meta", "link", "input", "br", "img", "hr", "use", "rect"}
 Client = AsyncTestClient[Litestar]
 
 
-@pytest.fixture
-async def demo(conninfo: str, tmp_path) -> AsyncIterator[Town]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demo(server: TestServer, tmp_path_factory) -> AsyncIterator[Town]:
     """A town that lets anybody look around."""
-    async with town(conninfo, str(tmp_path), door=DoorConfig(demo=True, rates=RATE)) as made:
+    door, folder = DoorConfig(demo=True, rates=RATE), tmp_path_factory.mktemp("demo")
+    async with town(server.copy(), str(folder), door=door) as made:
         yield made
 
 
-@pytest.fixture
-async def strict(conninfo: str, tmp_path) -> AsyncIterator[Town]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def strict(server: TestServer, tmp_path_factory) -> AsyncIterator[Town]:
     """A town where only a token opens the door."""
-    async with town(conninfo, str(tmp_path), door=DoorConfig(rates=RATE)) as made:
+    door, folder = DoorConfig(rates=RATE), tmp_path_factory.mktemp("strict")
+    async with town(server.copy(), str(folder), door=door) as made:
         yield made
 
 
@@ -40,7 +44,7 @@ async def enter(client: Client, form: dict[str, str], headers: dict[str, str] = 
     return await client.post("/sign-in", data=form, headers=headers, follow_redirects=False)
 
 
-def test_both_doors_mean_the_same_cookie():
+async def test_both_doors_mean_the_same_cookie():
     """The room that sets the session cookie and the gate that reads it agree on its name."""
     assert SESSION_COOKIE == GATE_COOKIE
 

@@ -73,11 +73,12 @@ async def home(
 async def _show(
     request: Asked,
     me: Key,
-    feed: FeedView,
+    feed: FeedView | None,
     *,
     compose: ComposeForm | None = None,
     posted: str = "",
 ) -> Response[str]:
+    """Show the page. A refused form stands alone: ranking a feed under it would use one up."""
     program, viewer = program_of(request), viewer_of(request)
     panel = await panel_of(program, viewer, me)
     content = renderer().text(
@@ -135,8 +136,7 @@ async def compose(request: Asked) -> Response[str] | Response[None]:
     try:
         written = await program.posts.write(viewer, new_post(form))
     except InvalidError as error:
-        feed = await _served(request, me, "", divided=False)
-        return await _show(request, me, feed, compose=compose_of(form, error))
+        return await _show(request, me, None, compose=compose_of(form, error))
     return go(f"/?posted={written.key}")
 
 

@@ -21,7 +21,11 @@ async def show_why(request: Asked, post_id: FromPath[str], member: Text = "") ->
     key = parse_key(post_id, "post_id")
     asked = _explained(viewer, member)
     view = await program.posts.get(viewer, key)
-    found = await program.feed.why(asked, key, token=viewer.token) if asked else None
+    found = (
+        await program.feed.why(asked, key, token=viewer.token, oversees=viewer.oversees)
+        if asked
+        else None
+    )
     why = why_view(found, view) if found else None
     if wants_fragment(request) and why:
         return page(renderer().text("_why.html", why=why, whole=False))

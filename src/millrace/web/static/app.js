@@ -248,8 +248,15 @@ function theme() {
   document.cookie = `millrace_theme=${next}; path=/; max-age=31536000; samesite=lax`;
 }
 
+// Back to the very feed that one came from, with its place; a link to it would rank a new one.
+function back(link) {
+  const from = document.referrer ? new URL(document.referrer) : null;
+  if (from && from.origin === location.origin && from.pathname === "/") history.back();
+  else location.assign(link.href);
+}
+
 const actions = {
-  like, follow, share, hide, unfold, theme,
+  like, follow, share, hide, unfold, theme, back,
   why: (link) => why(link),
   help: () => $("#help").showModal(),
   compose: () => $("#compose-text")?.focus(),
