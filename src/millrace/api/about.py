@@ -1,6 +1,7 @@
 """Who asks, and the communities."""
 
 from litestar import get
+from litestar.params import FromPath
 
 from millrace.api import wire
 from millrace.api.asked import Asked, number_of, program_of, viewer_of
@@ -22,7 +23,7 @@ async def list_communities(request: Asked) -> wire.Page[wire.Community]:
 
 
 @get("/v1/communities/{community_id:str}", summary="One community", tags=["communities"])
-async def get_community(request: Asked, community_id: str) -> wire.Community:
+async def get_community(request: Asked, community_id: FromPath[str]) -> wire.Community:
     """Read one community."""
     number = number_of(community_id, "community_id")
     return wire.a_community(await program_of(request).communities.get(viewer_of(request), number))

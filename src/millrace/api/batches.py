@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from millrace.api import wire
-from millrace.api.errors import malformed_body
+from millrace.api.errors import place_and_reason
 from millrace.community.types import BatchResult, Rejected
 from millrace.kernel.errors import InvalidError, TooLargeError
 
@@ -43,8 +43,7 @@ def parse(
             drafts.append(drafted(msgspec.json.decode(item, type=form)))
             places.append(place)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            told = malformed_body(exc)
-            rejected.append(Rejected(place, told.field or "", str(told.limit or told.message)))
+            rejected.append(Rejected(place, *place_and_reason(exc)))
         except InvalidError as exc:
             rejected.append(Rejected(place, exc.field or "", exc.message))
     return drafts, places, rejected

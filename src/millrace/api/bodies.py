@@ -3,7 +3,7 @@ error and not a silent loss.
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -19,7 +19,6 @@ from millrace.community.types import (
     MemberDraft,
     PostDraft,
     PostKind,
-    Role,
 )
 
 INT32_MAX = (1 << 31) - 1
@@ -194,4 +193,4 @@ class OperatorNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """An operator or a release manager to create; the answer holds the first token."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$")]
-    role: Role = Role.OPERATOR
+    role: Literal["operator", "release_manager"] = "operator"

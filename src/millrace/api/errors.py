@@ -289,14 +289,18 @@ def _of_litestar(error: HTTPException) -> MillraceError:
     )
 
 
+def place_and_reason(error: Exception) -> tuple[str, str]:
+    """Return the path at which msgspec refused something, empty for the whole, and why."""
+    reason, _, at = str(error).partition(" - at `")
+    return at.rstrip("`").removeprefix("$").removeprefix("."), reason
+
+
 def malformed_body(error: Exception) -> MalformedError:
     """Return the error for a body that msgspec refused, with the path that msgspec names."""
-    text = str(error)
-    message, _, at = text.partition(" - at `")
-    field = at.rstrip("`").removeprefix("$").removeprefix(".") if at else None
+    field, reason = place_and_reason(error)
     return MalformedError(
-        f"the body is not what this route reads: {text}",
+        f"the body is not what this route reads: {error}",
         field=field or None,
-        limit=message if field else None,
+        limit=reason if field else None,
         next_step="correct the body; /openapi.json has its form",
     )

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import Response, delete, get, patch
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import UNSET
 from msgspec.structs import asdict
 
@@ -14,12 +14,15 @@ from millrace.api.versions import expected_version, require, versioned
 from millrace.community.types import ProfileChanges, parse_key
 
 TAGS = ["members"]
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX)]
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
 
 
 @get("/v1/members", summary="The members of a community", tags=TAGS)
 async def list_members(
-    request: Asked, community_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
+    request: Asked,
+    community_id: FromQuery[str],
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.Member]:
     """List members by id, oldest id first."""
     program, viewer = program_of(request), viewer_of(request)
@@ -33,7 +36,7 @@ async def list_members(
 
 
 @get("/v1/members/{member_id:str}", summary="One member", tags=TAGS)
-async def get_member(request: Asked, member_id: str) -> Response[wire.Member]:
+async def get_member(request: Asked, member_id: FromPath[str]) -> Response[wire.Member]:
     """Read a profile with the member's numbers as an author."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(member_id, "member_id")
@@ -43,7 +46,7 @@ async def get_member(request: Asked, member_id: str) -> Response[wire.Member]:
 
 
 @patch("/v1/members/{member_id:str}", summary="Change a profile", tags=TAGS)
-async def change_member(request: Asked, member_id: str) -> Response[wire.Member]:
+async def change_member(request: Asked, member_id: FromPath[str]) -> Response[wire.Member]:
     """Change one's own profile; what is left out stays."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(member_id, "member_id")
@@ -58,7 +61,9 @@ async def change_member(request: Asked, member_id: str) -> Response[wire.Member]
 
 
 @delete("/v1/members/{member_id:str}", summary="Remove a member", tags=TAGS)
-async def remove_member(request: Asked, member_id: str, reason: str = "") -> None:
+async def remove_member(
+    request: Asked, member_id: FromPath[str], reason: FromQuery[str] = ""
+) -> None:
     """Remove oneself; a moderator or an operator may remove others and says why."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(member_id, "member_id")

@@ -12,16 +12,38 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
+from millrace.api.bodies import BULK_BODIES, EngagementBatch, ImpressionBatch
 from millrace.api.errors import MEDIA_TYPE, Problem
 from millrace.api.inventory import Inventory, Media, RouteRule, Scope
 
 Node = dict[str, Any]
 REFERENCES = "#/components/schemas/{name}"
-HEADER_PARAMETERS: dict[str, tuple[str, str]] = {
-    "idempotency": ("Idempotency-Key", "Runs the write once, however often it is sent."),
-    "match": ("If-Match", "The ETag of the version that the change was made from."),
-    "none_match": ("If-None-Match", "The ETag of what the client has; 304 where it is current."),
-    "token": ("Millrace-Token", "The token of an earlier write: the read is not older."),
+KEY: Node = {"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"}
+NUMBER: Node = {"type": "string", "pattern": "^[0-9]{1,19}$"}
+TEXT: Node = {"type": "string"}
+# Ids are read by the domain, which says more about a wrong one than the framework would.
+ID_FORMS: dict[str, Node] = {
+    "member_id": KEY, "target_id": KEY, "post_id": KEY, "comment_id": KEY, "author_id": KEY,
+    "community_id": NUMBER, "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}  # fmt: skip
+BAD_ITEM: Node = {"description": "Anything else is rejected by its place; the rest is taken."}
+HEADER_PARAMETERS: dict[str, tuple[str, str, Node]] = {
+    "idempotency": (
+        "Idempotency-Key",
+        "Runs the write once, however often it is sent.",
+        {"type": "string", "pattern": "^[!-~]{1,200}$"},
+    ),
+    "match": (
+        "If-Match",
+        "The ETag of the version that the change was made from.",
+        TEXT,
+    ),
+    "none_match": (
+        "If-None-Match",
+        "The ETag of what the client has; 304 where it is current.",
+        TEXT,
+    ),
+    "token": ("Millrace-Token", "The token of an earlier write: the read is not older.", TEXT),
 }
 
 
@@ -36,6 +58,9 @@ def document(handlers: Sequence[ControllerRouterHandler], inventory: Inventory) 
     bodies = [rule.body for rule in rows if rule.body is not None]
     _, components = msgspec.json.schema_components([*bodies, Problem], ref_template=REFERENCES)
     schemas |= components
+    for body in (ImpressionBatch, EngagementBatch, *BULK_BODIES.values()):
+        items = schemas[body.__name__]["properties"]["items"]
+        items["items"] = {"anyOf": [items["items"], BAD_ITEM]}
     kept: Node = {}
     for rule in rows:
         operation = found["paths"][rule.path][rule.method.lower()]
@@ -54,6 +79,9 @@ def document(handlers: Sequence[ControllerRouterHandler], inventory: Inventory) 
 def _completed(operation: Node, rule: RouteRule) -> Node:
     """Return an operation with its body, headers, security and problems."""
     parameters: list[Node] = operation.setdefault("parameters", [])
+    for parameter in parameters:
+        if parameter["name"] in ID_FORMS:
+            parameter["schema"] = ID_FORMS[parameter["name"]]
     parameters += [_header(name) for name in _headers(rule)]
     if rule.body is not None:
         reference = {"$ref": REFERENCES.format(name=rule.body.__name__)}
@@ -61,7 +89,7 @@ def _completed(operation: Node, rule: RouteRule) -> Node:
             "required": True,
             "content": {"application/json": {"schema": reference}},
         }
-    operation["security"] = [] if rule.scope is Scope.PUBLIC else [{"bearer": []}]
+    operation["security"] = SECURITY.get(rule.scope, [{"bearer": []}])
     operation["x-millrace-scope"] = str(rule.scope)
     operation["x-millrace-rate-class"] = str(rule.rate_class)
     operation["x-millrace-body-bytes-max"] = rule.body_bytes_max
@@ -77,6 +105,7 @@ def _completed(operation: Node, rule: RouteRule) -> Node:
     return operation
 
 
+SECURITY: dict[Scope, list[Node]] = {Scope.PUBLIC: [], Scope.LOCAL: [{"bearer": []}, {}]}
 PROBLEMS = {
     400: "A parameter, a header or the body cannot be read.",
     401: "No token, or one that does not hold.",
@@ -107,13 +136,13 @@ def _headers(rule: RouteRule) -> list[str]:
 
 
 def _header(name: str) -> Node:
-    title, about = HEADER_PARAMETERS[name]
+    title, about, form = HEADER_PARAMETERS[name]
     return {
         "name": title,
         "in": "header",
         "required": False,
         "description": about,
-        "schema": {"type": "string"},
+        "schema": form,
     }
 
 

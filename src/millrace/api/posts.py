@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import UNSET
 from msgspec.structs import asdict
 
@@ -14,7 +14,7 @@ from millrace.api.versions import expected_version, require, versioned
 from millrace.community.types import BIGINT_MAX, NewPost, PostChanges, parse_key
 
 TAGS = ["posts"]
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX)]
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
 
 
 @post("/v1/posts", summary="Write a post", tags=TAGS)
@@ -32,10 +32,10 @@ async def write_post(request: Asked) -> Response[wire.Post]:
 @get("/v1/posts", summary="Newest posts", tags=TAGS)
 async def list_posts(
     request: Asked,
-    community_id: str | None = None,
-    author_id: str | None = None,
+    community_id: FromQuery[str | None] = None,
+    author_id: FromQuery[str | None] = None,
     limit: Limit = LIMIT_DEFAULT,
-    cursor: str = "",
+    cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.Post]:
     """List the posts that the caller may see, newest first, of a community or an author."""
     program, viewer = program_of(request), viewer_of(request)
@@ -50,14 +50,14 @@ async def list_posts(
 
 
 @get("/v1/posts/{post_id:str}", summary="One post", tags=TAGS)
-async def get_post(request: Asked, post_id: str) -> Response[wire.Post]:
+async def get_post(request: Asked, post_id: FromPath[str]) -> Response[wire.Post]:
     """Read a post that the caller may see."""
     view = await program_of(request).posts.get(viewer_of(request), parse_key(post_id, "post_id"))
     return versioned(request, wire.post(view), view.post.system_version)
 
 
 @patch("/v1/posts/{post_id:str}", summary="Change a post", tags=TAGS)
-async def change_post(request: Asked, post_id: str) -> Response[wire.Post]:
+async def change_post(request: Asked, post_id: FromPath[str]) -> Response[wire.Post]:
     """Change one's own post; what is left out stays."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(post_id, "post_id")
@@ -71,7 +71,7 @@ async def change_post(request: Asked, post_id: str) -> Response[wire.Post]:
 
 
 @delete("/v1/posts/{post_id:str}", summary="Remove a post", tags=TAGS)
-async def remove_post(request: Asked, post_id: str, reason: str = "") -> None:
+async def remove_post(request: Asked, post_id: FromPath[str], reason: FromQuery[str] = "") -> None:
     """Remove one's own post; a moderator or an operator may remove others and says why."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(post_id, "post_id")

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from litestar import delete, get, put
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from millrace.api import wire
@@ -13,7 +13,7 @@ from millrace.community.types import Key, Viewer, parse_key
 from millrace.wiring import Program
 
 TAGS = ["relations"]
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX)]
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
 
 
 def _own(request: Asked, member_id: str) -> tuple[Program, Viewer]:
@@ -41,7 +41,10 @@ async def _page(
 
 @get("/v1/members/{member_id:str}/follows", summary="Whom a member follows", tags=TAGS)
 async def list_follows(
-    request: Asked, member_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
+    request: Asked,
+    member_id: FromPath[str],
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.MemberCard]:
     """List whom the member follows."""
     return await _page(request, member_id, "follows", limit, cursor)
@@ -53,14 +56,14 @@ async def list_follows(
     tags=TAGS,
     status_code=HTTP_204_NO_CONTENT,
 )
-async def follow(request: Asked, member_id: str, target_id: str) -> None:
+async def follow(request: Asked, member_id: FromPath[str], target_id: FromPath[str]) -> None:
     """Follow a member; following twice changes nothing."""
     program, viewer = _own(request, member_id)
     await program.relations.follow(viewer, _target(target_id))
 
 
 @delete("/v1/members/{member_id:str}/follows/{target_id:str}", summary="Stop following", tags=TAGS)
-async def unfollow(request: Asked, member_id: str, target_id: str) -> None:
+async def unfollow(request: Asked, member_id: FromPath[str], target_id: FromPath[str]) -> None:
     """Stop following a member."""
     program, viewer = _own(request, member_id)
     await program.relations.unfollow(viewer, _target(target_id))
@@ -68,7 +71,10 @@ async def unfollow(request: Asked, member_id: str, target_id: str) -> None:
 
 @get("/v1/members/{member_id:str}/blocks", summary="Whom a member blocks", tags=TAGS)
 async def list_blocks(
-    request: Asked, member_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
+    request: Asked,
+    member_id: FromPath[str],
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.MemberCard]:
     """List whom the member blocks."""
     return await _page(request, member_id, "blocks", limit, cursor)
@@ -80,14 +86,14 @@ async def list_blocks(
     tags=TAGS,
     status_code=HTTP_204_NO_CONTENT,
 )
-async def block(request: Asked, member_id: str, target_id: str) -> None:
+async def block(request: Asked, member_id: FromPath[str], target_id: FromPath[str]) -> None:
     """Block a member: neither sees the other any more."""
     program, viewer = _own(request, member_id)
     await program.relations.block(viewer, _target(target_id))
 
 
 @delete("/v1/members/{member_id:str}/blocks/{target_id:str}", summary="Unblock", tags=TAGS)
-async def unblock(request: Asked, member_id: str, target_id: str) -> None:
+async def unblock(request: Asked, member_id: FromPath[str], target_id: FromPath[str]) -> None:
     """Take a block back."""
     program, viewer = _own(request, member_id)
     await program.relations.unblock(viewer, _target(target_id))
@@ -95,7 +101,10 @@ async def unblock(request: Asked, member_id: str, target_id: str) -> None:
 
 @get("/v1/members/{member_id:str}/mutes", summary="Whom a member mutes", tags=TAGS)
 async def list_mutes(
-    request: Asked, member_id: str, limit: Limit = LIMIT_DEFAULT, cursor: str = ""
+    request: Asked,
+    member_id: FromPath[str],
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.MemberCard]:
     """List whom the member mutes."""
     return await _page(request, member_id, "mutes", limit, cursor)
@@ -107,14 +116,14 @@ async def list_mutes(
     tags=TAGS,
     status_code=HTTP_204_NO_CONTENT,
 )
-async def mute(request: Asked, member_id: str, target_id: str) -> None:
+async def mute(request: Asked, member_id: FromPath[str], target_id: FromPath[str]) -> None:
     """Mute a member: their posts leave one's feed, and they do not learn of it."""
     program, viewer = _own(request, member_id)
     await program.relations.mute(viewer, _target(target_id))
 
 
 @delete("/v1/members/{member_id:str}/mutes/{target_id:str}", summary="Unmute", tags=TAGS)
-async def unmute(request: Asked, member_id: str, target_id: str) -> None:
+async def unmute(request: Asked, member_id: FromPath[str], target_id: FromPath[str]) -> None:
     """Take a mute back."""
     program, viewer = _own(request, member_id)
     await program.relations.unmute(viewer, _target(target_id))

@@ -1,9 +1,8 @@
 """The HTTP server, in this process and on the running loop."""
 
 import asyncio
-import signal
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -12,16 +11,13 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import Litestar
 
-from millrace.api.app import create_app
 from millrace.kernel.errors import SetupError
-from millrace.wiring import Program
 
 HEADER_MILLISECONDS_MAX = 10_000
 SHUTDOWN_SECONDS_MAX = 20
 BACKLOG = 256
 BACKPRESSURE = 256  # requests in the application at once; more wait in the socket
 PORT_MAX = 65535
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def free_address(host: str, port: int) -> tuple[str, int]:
@@ -97,25 +93,3 @@ async def _listening(address: str, port: int, running: "asyncio.Task[None]") -> 
             writer.close()
             return
     await running
-
-
-async def serve(
-    program: Program, host: str, port: int, *, ready: Callable[[str], None] | None = None
-) -> None:
-    """Serve a program until SIGINT or SIGTERM; `ready` is called with the address.
-
-    Prints nothing itself. A port that cannot be used is a SetupError that names host and port.
-    """
-    app = create_app(program)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for one in SIGNALS:
-        loop.add_signal_handler(one, stop.set)
-    try:
-        async with serving(app, host, port) as address:
-            if ready is not None:
-                ready(address)
-            await stop.wait()
-    finally:
-        for one in SIGNALS:
-            loop.remove_signal_handler(one)

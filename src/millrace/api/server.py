@@ -44,7 +44,7 @@ async def ready(request: Asked) -> Response[wire.State]:
 async def read_metrics(request: Asked) -> Response[bytes]:
     """Tell the numbers, to operators and to programs on the same machine."""
     counted: metrics.Metrics = request.app.state.metrics
-    return Response(counted.text(), media_type=metrics.MEDIA_TYPE)
+    return Response(counted.text(program_of(request).feed), media_type=metrics.MEDIA_TYPE)
 
 
 @get("/openapi.json", summary="This interface, as OpenAPI", tags=TAGS)

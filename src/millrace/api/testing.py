@@ -10,7 +10,6 @@ import msgspec
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from millrace.api.app import create_app
 from millrace.community.types import (
@@ -26,15 +25,11 @@ from millrace.feed.testing import FakeEncoder
 from millrace.kernel.clock import Clock
 from millrace.settings import RATES, DoorConfig, Settings
 from millrace.store.types import StoreConfig
-from millrace.wiring import Domain, Program, opened
+from millrace.wiring import Program, build
 
 MANY = 1_000_000
 EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 SETTLER = program("town")
-
-
-class Rooms(Domain, kw_only=True):
-    feed: Any
 
 
 class Town(Struct, kw_only=True):
@@ -79,8 +74,7 @@ async def town(
     settings = Settings(
         store=StoreConfig(primary=conninfo, data_dir=data_dir), door=door or generous
     )
-    async with opened(settings, clock=clock) as domain:
-        made: Any = Rooms(**asdict(domain), feed=None)
+    async with build(settings, clock=clock, encoder=FakeEncoder()) as made:
         log = StringIO()
         app = create_app(made, log_stream=log)
         settled = await _settled(made)

@@ -3,11 +3,12 @@
 from typing import Any
 
 from litestar import Response, delete, get, post
+from litestar.params import FromPath, FromQuery
 
 from millrace.api import bodies, wire
 from millrace.api.asked import Asked, program_of, read, viewer_of
 from millrace.api.auth import token_of
-from millrace.community.types import parse_key
+from millrace.community.types import Role, parse_key
 from millrace.kernel.errors import ForbiddenError
 
 TAGS = ["identity"]
@@ -24,7 +25,9 @@ async def issue_token(request: Asked) -> wire.Token:
 
 
 @delete("/v1/tokens/{token_id:str}", summary="Revoke a token", tags=TAGS)
-async def revoke_token(request: Asked, token_id: str, reason: str = "") -> None:
+async def revoke_token(
+    request: Asked, token_id: FromPath[str], reason: FromQuery[str] = ""
+) -> None:
     """Revoke a token: an operator any, anybody else the one that the request carries.
 
     Raises:
@@ -53,7 +56,7 @@ async def rotate_key(request: Asked) -> wire.KeyRotated:
 async def create_operator(request: Asked) -> wire.Token:
     """Create an account that runs the installation; its token is shown this once."""
     form = await read(request, bodies.OperatorNew)
-    issued = await program_of(request).identity.create_operator(form.name, form.role)
+    issued = await program_of(request).identity.create_operator(form.name, Role(form.role))
     return wire.Token(token=issued.token, token_id=issued.token_id, expires_at=issued.expires_at)
 
 
