@@ -1,7 +1,8 @@
 """Fakes of the feed's ports, for tests of this room and of those that use it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -10,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from millrace.community.testing import Rooms
+from millrace.feed.parts import FeedParts
+from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Marker, Prompt
+from millrace.feed.room import Feed
+from millrace.feed.types import FeedConfig
+from millrace.kernel.errors import UnavailableError
 from millrace.kernel.hashing import hash64
+from millrace.kernel.ids import IdMaker
 
 if TYPE_CHECKING:
     from millrace.feed.encoder import TextEncoder
@@ -113,3 +121,50 @@ def save_tiny_llama(folder: Path, dims: int = 32) -> Path:
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+class BrokenEncoder(FakeEncoder):
+    """An encoder that can be told to fail; it counts what it was asked to embed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = False
+        self.embedded = 0
+
+    async def embed(self, prompts: Sequence[Prompt]) -> NDArray[np.float32]:
+        """Return vectors, or fail.
+
+        Raises:
+            UnavailableError: it was told to.
+        """
+        if self.broken:
+            raise UnavailableError("the encoder is broken", next_step="mend it")
+        self.embedded += len(prompts)
+        return await super().embed(prompts)
+
+
+@asynccontextmanager
+async def feeding(
+    rooms: Rooms, conninfo: str, *, encoder: Encoder | None = None, config: FeedConfig | None = None
+) -> AsyncGenerator[Feed]:
+    """Lend a feed over a community, started; its timers are as short as a test wants them."""
+    feed = Feed(
+        FeedParts(
+            router=rooms.router,
+            clock=rooms.clock,
+            ids=IdMaker(rooms.clock, 2),
+            secret=b"a secret for tests, 32 bytes long",
+            conninfo=conninfo,
+            encoder=encoder or FakeEncoder(),
+            posts=rooms.posts,
+            relations=rooms.relations,
+            activity=rooms.activity,
+            percentiles=rooms.percentiles,
+            config=config or FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0),
+        )
+    )
+    await feed.start()
+    try:
+        yield feed
+    finally:
+        await feed.stop()
