@@ -110,9 +110,10 @@ def _title(title: str, text: str) -> str:
 
 
 def _print_page(page: FeedPage) -> None:
-    table = Table(
-        "rank", "post", "title", "author", "score", "reason", box=None, header_style="bold"
-    )
+    table = Table("rank", box=None, header_style="bold")
+    table.add_column("post", no_wrap=True)  # whole, because `why` takes it
+    for name in ("title", "author", "score", "reason"):
+        table.add_column(name)
     for item in page.items:
         post = item.view.post
         table.add_row(

@@ -14,7 +14,7 @@ from millrace.cli.ports import Doors
 from millrace.settings import Loaded, Settings, overlaid, read
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+PIPE_COLUMNS = 180
 
 
 class Frame:
@@ -60,8 +60,8 @@ def print_json(value: object) -> None:
 
 
 def console() -> Console:
-    """Return where tables go: standard output, as wide as the terminal, 100 columns in a pipe."""
-    width = None if os.isatty(1) else 100
+    """Return where tables go: standard output, as wide as the terminal, or wide in a pipe."""
+    width = None if os.isatty(1) else PIPE_COLUMNS
     return Console(width=width, highlight=False)
 
 
