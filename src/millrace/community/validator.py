@@ -1,7 +1,8 @@
 """Every text, list, date and choice that comes in passes here, once.
 
-Each check returns the cleaned value: trimmed, a single line with single spaces where it is a line.
-Cleaning is stable, so that the same input twice changes nothing.
+Each check returns the cleaned value: trimmed, a single line with single spaces where it is a line,
+and without the control characters that move a terminal's cursor or turn the letters beside them
+around. Cleaning is stable, so that the same input twice changes nothing.
 """
 
 import re
@@ -27,9 +28,15 @@ COUNT_MAX = 10**15
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}")
 HANDLE = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 
+CONTROLS = {code: " " for code in (*range(1, 32), *range(127, 160)) if chr(code) not in "\t\n\r"}
+"""Control characters become spaces. NUL is not among them: it is refused."""
+
+TURNING = dict.fromkeys((*range(8234, 8239), *range(8294, 8298)))
+"""Marks that turn the order of letters, also of those after the text: dropped from lines."""
+
 
 def _encodable(field: str, value: str) -> str:
-    """Refuse what PostgreSQL and UTF-8 cannot hold.
+    """Refuse what PostgreSQL and UTF-8 cannot hold; replace control characters.
 
     Raises:
         InvalidError: NUL or a lone surrogate is in it.
@@ -50,7 +57,7 @@ def _encodable(field: str, value: str) -> str:
             limit="valid Unicode",
             next_step="send the text as valid UTF-8",
         )
-    return value
+    return value.translate(CONTROLS)
 
 
 def _bounded(field: str, value: str, length_max: int) -> str:
@@ -76,7 +83,7 @@ def _present(field: str, value: str) -> str:
     Raises:
         InvalidError: there is nothing in it.
     """
-    if not value:
+    if not any(letter.isprintable() and not letter.isspace() for letter in value):
         raise InvalidError(
             f"{field} is empty",
             field=field,
@@ -93,7 +100,8 @@ def line(field: str, value: str, length_max: int) -> str:
     Passes on:
         InvalidError: NUL or a lone surrogate is in it, or it is too long.
     """
-    return _bounded(field, " ".join(_encodable(field, value).split()), length_max)
+    text = _encodable(field, value).translate(TURNING)
+    return _bounded(field, " ".join(text.split()), length_max)
 
 
 def name(field: str, value: str, length_max: int) -> str:

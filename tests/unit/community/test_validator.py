@@ -29,6 +29,12 @@ def test_cleaning_twice_is_cleaning_once(text):
         assert clean("f", once, 200) == once
 
 
+def test_no_text_moves_the_cursor_or_turns_its_neighbours():
+    """Terminals and pages show names of strangers beside other text."""
+    assert validator.line("f", "a\x1b[2Jb\u202ec\u2066d", 20) == "a [2Jbcd"
+    assert validator.prose("f", "a\x07b\n\tc\x85", 20) == "a b\n\tc"
+
+
 def test_lines_and_prose():
     """A line has single spaces; prose keeps its lines, with one kind of ending."""
     assert validator.line("f", "  a \t b\nc ", 9) == "a b c"
@@ -45,7 +51,7 @@ def test_lengths_count_what_is_left(call):
 
 
 @pytest.mark.parametrize("call", [validator.name, validator.body])
-@pytest.mark.parametrize("text", ["", "  ", "\n\t"])
+@pytest.mark.parametrize("text", ["", "  ", "\n\t", "\x1b", "\u200b\u200d"])
 def test_empty(call, text):
     """What must be there must be visible."""
     assert refused(call, "title", text, 5).message == "title is empty"
