@@ -21,6 +21,7 @@ from millrace.kernel.errors import SetupError
 TOKENS_MAX = 256  # with the model's frame; the length that the packaged MiniLM was trained at
 TOKENS_PER_BATCH = 1_024  # padding included; larger is no faster on a processor, and others wait
 PROMPTS_PER_TURN = 256  # to tokenise; about as long as a batch computes
+STOP_SHARE = 0.75  # of a new marker that is a full stop; the rest is its name
 FINGERPRINTED = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
 UNUSED_WEIGHTS = ("pooler.",)  # a mean needs no pooler, so a model may come without
 Vectors = NDArray[np.float32]
@@ -197,7 +198,11 @@ def _dtype() -> torch.dtype:
 
 
 def _add_markers(model: Any, vocabulary: Vocabulary, folder: Path) -> None:
-    """Give new markers the mean vector of the words of their names, so that they start near them."""
+    """Let new markers start as a full stop that leans to the words of their names.
+
+    A model that was never trained with them then reads them as the ends of sentences. As the
+    mean of their names alone they drown short texts: see docs/decisions/0022.
+    """
     rows = int(model.get_input_embeddings().num_embeddings)
     if vocabulary.text_size > rows:
         _refuse(folder, f"its tokenizer has {vocabulary.text_size} words and its model {rows}")
@@ -205,8 +210,10 @@ def _add_markers(model: Any, vocabulary: Vocabulary, folder: Path) -> None:
         model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
     table: torch.Tensor = model.get_input_embeddings().weight
     with torch.no_grad():
+        stop = table[vocabulary.numbers_of(".")].float().mean(dim=0)
         for number, words in vocabulary.added.items():
-            table[number] = table[words].float().mean(dim=0).to(table.dtype)
+            name = table[words].float().mean(dim=0)
+            table[number] = (STOP_SHARE * stop + (1 - STOP_SHARE) * name).to(table.dtype)
 
 
 def _try_out(encoder: TextEncoder, folder: Path) -> None:

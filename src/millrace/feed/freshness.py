@@ -74,6 +74,11 @@ class Freshness:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
+    @property
+    def running(self) -> bool:
+        """Return whether changes are followed."""
+        return bool(self._tasks)
+
     def progress(self) -> tuple[int, int]:
         """Return how many posts have a current vector, and how many there are."""
         return len(self._index), len(self._index) + self._pending

@@ -1,17 +1,22 @@
 """The scorers that were fitted, and which one serves."""
 
+import asyncio
 from importlib import resources
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES
 from millrace.feed.scorer import Scorer, prior
+from millrace.feed.scorer_fit import fitted
+from millrace.feed.training import Training
 from millrace.feed.types import FeedConfig, FitReport
 from millrace.feed.value import Values, parse
 from millrace.kernel.errors import SetupError
+from millrace.store.session import document
 
 
 class ModelRow(Struct, frozen=True):
@@ -25,7 +30,7 @@ class Models:
 
     def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
         self._parts = parts
-        self._embeddings = embeddings
+        self._training = Training(parts, embeddings)
 
     async def newest(self) -> Scorer:
         """Return the newest fitted scorer, or the prior where there is none that fits."""
@@ -34,8 +39,34 @@ class Models:
         return row.model if row is not None and row.model.fits_this_release else prior()
 
     async def fit(self) -> FitReport:
-        """Fit a scorer."""
-        raise NotImplementedError
+        """Fit a scorer to what members did; keep it where it beats the prior on later examples."""
+        began = self._parts.clock.monotonic()
+        examples = await self._training.examples()
+        now = self._parts.clock.now()
+        version = f"pointwise-{now:%Y%m%d%H%M%S}"
+        made, actions = await asyncio.to_thread(fitted, examples, prior(), version)
+        if made is not None:
+            async with self._parts.router.write() as session:
+                await session.run(
+                    QUERIES["insert_scorer"],
+                    scorer_version=version,
+                    fitted_at=now,
+                    examples=len(examples.labels),
+                    model=document(msgspec.to_builtins(made)),
+                )
+        better = [one.action for one in actions if one.fitted]
+        replayed = int(examples.replayed.sum())
+        return FitReport(
+            scorer_version=(await self.newest()).version,
+            logged=len(examples.labels) - replayed,
+            replayed=replayed,
+            actions=actions,
+            saved=made is not None,
+            reason=f"better than the prior on later examples: {', '.join(better)}"
+            if better
+            else "no action had enough examples, or none was better than the prior on later ones",
+            seconds=self._parts.clock.monotonic() - began,
+        )
 
 
 def values_of(config: FeedConfig) -> Values:

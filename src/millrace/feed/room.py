@@ -17,12 +17,14 @@ from millrace.feed.pipeline import Pipeline
 from millrace.feed.record import RankedPost
 from millrace.feed.repository import reader
 from millrace.feed.run import Request
+from millrace.feed.scorer import prior
 from millrace.feed.served import Served
 from millrace.feed.types import LIMIT_MAX, Explanation, FeedItem, FeedPage, FitReport
 from millrace.feed.why import Why
 from millrace.kernel.errors import InvalidError, MillraceError
 
 DAY_SECONDS = 24 * 3600.0
+FIT_RETRY_SECONDS = 300.0
 LOOK_AHEAD = 20  # posts that are read beyond a page, for those that are gone meanwhile
 
 logger = logging.getLogger(__name__)
@@ -95,7 +97,12 @@ class Feed:
         return await self._why.explain(member, post, token=token, oversees=oversees)
 
     async def fit(self) -> FitReport:
-        """Fit the scorer to what members did; it serves from now on where it is better."""
+        """Fit the scorer to what members did; it serves from now on where it is better.
+
+        Posts that were just imported are embedded first: without vectors there is little to learn.
+        """
+        if self.freshness.running:
+            await self.freshness.settled()
         report = await self._models.fit()
         self._pipeline.scorer = await self._models.newest()
         return report
@@ -189,12 +196,17 @@ class Feed:
             await asyncio.sleep(DAY_SECONDS / 4)
 
     async def _fitting(self) -> None:
+        """Fit once everything is embedded, if nothing was fitted yet; then now and then."""
         while True:
-            await asyncio.sleep(self._parts.config.fit_minutes * 60)
+            scorer = self._pipeline.scorer
             try:
+                if scorer is not None and scorer.version == prior().version:
+                    await self.fit()
+                await asyncio.sleep(self._parts.config.fit_minutes * 60)
                 await self.fit()
-            except MillraceError as exc:
+            except (MillraceError, TimeoutError) as exc:
                 logger.warning("the scorer was not fitted: %s", exc)
+                await asyncio.sleep(FIT_RETRY_SECONDS)
 
 
 def _expect_limit(limit: int) -> None:

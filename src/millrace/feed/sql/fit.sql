@@ -1,0 +1,68 @@
+-- name: served_to_fit
+-- Served feeds of which the member had impressions, newest first.
+select community_id, member_id, served_feed_id, served_at, record
+  from served_feed
+ where served_at >= %(since)s
+   and exists (
+       select from impression
+        where impression.community_id = served_feed.community_id
+          and impression.member_id = served_feed.member_id
+          and impression.shown_at >= served_feed.served_at
+          and impression.served_feed_id = served_feed.served_feed_id)
+ order by served_at desc, served_feed_id desc
+ limit %(limit)s
+
+-- name: outcomes
+-- What members did with the posts that these feeds showed them.
+select impression.community_id, impression.member_id, impression.served_feed_id,
+       impression.post_community_id, impression.post_id, min(impression.position) as position,
+       array(select distinct engagement.kind
+               from engagement
+              where engagement.community_id = impression.community_id
+                and engagement.member_id = impression.member_id
+                and engagement.happened_at >= served.at
+                and engagement.happened_at < served.at + interval '7 days'
+                and engagement.post_community_id = impression.post_community_id
+                and engagement.post_id = impression.post_id) as kinds
+  from unnest(%(communities)s::bigint[], %(members)s::bigint[], %(feeds)s::bigint[],
+              %(times)s::timestamptz[]) as served (community_id, member_id, feed, at)
+  join impression
+    on impression.community_id = served.community_id and impression.member_id = served.member_id
+   and impression.shown_at >= served.at and impression.served_feed_id = served.feed
+ group by impression.community_id, impression.member_id, impression.served_feed_id,
+          impression.post_community_id, impression.post_id, served.at
+
+-- name: past_engagements
+-- The newest engagements, and whether the feed had shown the post.
+select community_id, member_id, post_community_id, post_id, kind, happened_at,
+       exists (
+           select from impression
+            where impression.community_id = engagement.community_id
+              and impression.member_id = engagement.member_id
+              and impression.post_community_id = engagement.post_community_id
+              and impression.post_id = engagement.post_id) as shown
+  from engagement
+ order by happened_at desc
+ limit %(limit)s
+
+-- name: past_posts
+-- The newest standing posts.
+select community_id, post_id, author_id, kind, topics, language, created_at
+  from post
+ where removed_at is null
+ order by created_at desc
+ limit %(limit)s
+
+-- name: past_follows
+-- The follows that stand.
+select community_id, member_id, target_community_id, target_id, created_at
+  from follow
+ limit %(limit)s
+
+-- name: post_vectors
+-- The vectors of these posts.
+select community_id, post_id, vector
+  from post_embedding
+  join unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
+       using (community_id, post_id)
+ where model_version = %(model_version)s

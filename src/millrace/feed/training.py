@@ -1,0 +1,194 @@
+"""Collects examples to fit the scorer on: served feeds with impressions, and replayed engagement.
+
+Logged examples have their features from the served feed, as they were at serving, with the
+position where the post was seen. Replayed ones are made where an import brought engagement
+without impressions; the member's prompt is made anew as of each moment.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from millrace.community.types import Action, Key
+from millrace.feed import record
+from millrace.feed.embeddings import Embeddings, unpacked
+from millrace.feed.features import COLUMN, FEATURES, Matrix, position_of, words
+from millrace.feed.hydration import languages_of
+from millrace.feed.parts import FeedParts
+from millrace.feed.replay import History, Moment, PastEngagement, PastFollow, PastPost
+from millrace.feed.repository import QUERIES, MemberRow, columns
+from millrace.feed.scorer_fit import Examples
+from millrace.feed.value import ACTIONS
+from millrace.kernel.rng import rng
+
+PAGE = 20  # a served feed has about so many impressions
+PAST_MAX = 100_000
+SEED = 20261121
+PLACE = {action: place for place, action in enumerate(ACTIONS)}
+
+
+class ServedToFit(Struct, frozen=True, kw_only=True):
+    """A served feed that was looked at."""
+
+    community_id: int
+    member_id: int
+    served_feed_id: int
+    served_at: datetime
+    record: bytes
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What a member did with a shown post; nothing where `kinds` is empty."""
+
+    community_id: int
+    member_id: int
+    served_feed_id: int
+    post_community_id: int
+    post_id: int
+    position: int
+    kinds: list[Action]
+
+
+class VectorRow(Struct, frozen=True):
+    """A post's vector."""
+
+    community_id: int
+    post_id: int
+    vector: bytes
+
+
+class Line(Struct, frozen=True):
+    """One example."""
+
+    time: datetime
+    features: Matrix
+    kinds: frozenset[Action]
+    replayed: bool
+
+
+class Training:
+    """Reads what members did, and makes examples of it."""
+
+    def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
+        self._parts = parts
+        self._embeddings = embeddings
+
+    async def examples(self) -> Examples:
+        """Return all examples in the order of time."""
+        lines = [*await self._logged(), *await self._replayed()]
+        lines.sort(key=lambda line: line.time)
+        labels = np.zeros((len(lines), len(ACTIONS)), dtype=np.bool_)
+        for place, line in enumerate(lines):
+            labels[place, [PLACE[kind] for kind in line.kinds]] = True
+        rows = np.array([line.features for line in lines]).reshape(-1, len(FEATURES))
+        return Examples(
+            features=rows,
+            labels=labels,
+            replayed=np.array([line.replayed for line in lines], dtype=np.bool_),
+        )
+
+    async def _logged(self) -> list[Line]:
+        """Return shown posts with their features as they were at serving."""
+        config = self._parts.config
+        since = self._parts.clock.now() - timedelta(days=config.retention_days)
+        async with self._parts.router.read() as session:
+            served = await session.rows(
+                QUERIES["served_to_fit"],
+                ServedToFit,
+                since=since,
+                limit=max(config.fit_examples_max // PAGE, 1),
+            )
+            outcomes = await session.rows(
+                QUERIES["outcomes"],
+                Outcome,
+                communities=[one.community_id for one in served],
+                members=[one.member_id for one in served],
+                feeds=[one.served_feed_id for one in served],
+                times=[one.served_at for one in served],
+            )
+        return await asyncio.to_thread(_logged_lines, served, outcomes)
+
+    async def _replayed(self) -> list[Line]:
+        """Return engagements that no impression goes with, beside posts that were alive then."""
+        history = await self._history()
+        moments = history.moments(self._parts.config.fit_moments_max, rng(SEED))
+        if not moments:
+            return []
+        vectors = await self._vectors({key for moment in moments for key in moment.posts})
+        moments = [moment for moment in moments if all(key in vectors for key in moment.posts)]
+        known = await self._members({moment.member for moment in moments})
+        moments = [moment for moment in moments if moment.member in known]
+        prompts = [
+            await asyncio.to_thread(
+                self._embeddings.member_prompt,
+                await self._embeddings.member_facts(m.member, known[m.member], m.time),
+            )
+            for m in moments
+        ]
+        if not prompts:
+            return []
+        members = await self._parts.encoder.embed(prompts)
+        communities = {key.community_id for moment in moments for key in moment.posts}
+        of = {c: (await self._parts.percentiles.scales(c)).of for c in sorted(communities)}
+        lines: list[Line] = []
+        for moment, vector in zip(moments, members, strict=True):
+            row = known[moment.member]
+            subject = history.subject(moment, languages_of(row), words(row.headline, *row.skills))
+            near = [float(vectors[key] @ vector) for key in moment.posts]
+            lines.extend(_replayed_lines(moment, history.features(moment, subject, near, of)))
+        return lines
+
+    async def _history(self) -> History:
+        async with self._parts.router.read() as session:
+            return History(
+                await session.rows(QUERIES["past_posts"], PastPost, limit=PAST_MAX),
+                await session.rows(QUERIES["past_engagements"], PastEngagement, limit=PAST_MAX),
+                await session.rows(QUERIES["past_follows"], PastFollow, limit=PAST_MAX),
+            )
+
+    async def _vectors(self, keys: set[Key]) -> dict[Key, NDArray[np.float32]]:
+        async with self._parts.router.read() as session:
+            rows = await session.rows(
+                QUERIES["post_vectors"],
+                VectorRow,
+                model_version=self._parts.encoder.version,
+                **columns(sorted(keys), "communities", "ids"),
+            )
+        return {Key(row.community_id, row.post_id): unpacked(row.vector) for row in rows}
+
+    async def _members(self, keys: set[Key]) -> dict[Key, MemberRow]:
+        rows = {key: await self._embeddings.row(key) for key in sorted(keys)}
+        return {key: row for key, row in rows.items() if row is not None}
+
+
+def _logged_lines(served: Sequence[ServedToFit], outcomes: Sequence[Outcome]) -> list[Line]:
+    """Join served feeds with what became of them; takes a while where there are many."""
+    by_feed: dict[tuple[int, int, int], list[Outcome]] = {}
+    for one in outcomes:
+        by_feed.setdefault((one.community_id, one.member_id, one.served_feed_id), []).append(one)
+    lines: list[Line] = []
+    for feed in served:
+        found = record.decode(feed.record)
+        if found.feature_names != list(FEATURES):
+            continue  # of a release with other features
+        rows = {post.key: place for place, post in enumerate(found.ranked)}
+        matrix = found.feature_matrix()
+        for one in by_feed.get((feed.community_id, feed.member_id, feed.served_feed_id), []):
+            row = rows.get(Key(one.post_community_id, one.post_id))
+            if row is None:
+                continue
+            features = matrix[row].copy()
+            features[COLUMN["position"]] = position_of(one.position)
+            lines.append(Line(feed.served_at, features, frozenset(one.kinds), replayed=False))
+    return lines
+
+
+def _replayed_lines(moment: Moment, rows: Matrix) -> list[Line]:
+    return [
+        Line(moment.time, row, moment.kinds if place == 0 else frozenset(), replayed=True)
+        for place, row in enumerate(rows)
+    ]

@@ -1,0 +1,111 @@
+"""Fitting the scorer on what members did, on real PostgreSQL."""
+
+from datetime import timedelta
+
+import pytest
+
+from millrace.community.testing import OPERATOR, Rooms
+from millrace.community.types import Action, Engagement, EngagementDraft, Impression
+from millrace.feed.scorer import prior
+from millrace.feed.testing import feeding
+
+pytestmark = pytest.mark.services
+TOPICS = {"garden": "tomatoes compost seeds soil", "boats": "harbour sail rope tide"}
+
+
+async def test_nothing_to_learn_from_leaves_the_prior(router, conninfo):
+    rooms = Rooms(router)
+    async with feeding(rooms, conninfo) as feed:
+        report = await feed.fit()
+
+    assert not report.saved
+    assert report.scorer_version == prior().version
+    assert report.logged == report.replayed == 0
+    assert "no action had enough examples" in report.reason
+
+
+async def test_learns_from_served_feeds_with_the_features_of_then(router, conninfo):
+    """Members like one topic alone; logged impressions with their outcomes teach it."""
+    rooms = Rooms(router)
+    home = await rooms.community("village")
+    authors = await rooms.people(home, "gus", "sal")
+    readers = await rooms.people(home, *[f"reader{i}" for i in range(20)])
+    for place in range(20):
+        topic = list(TOPICS)[place % 2]
+        await rooms.post(authors[place % 2], f"{TOPICS[topic]} {place}", topics=[topic])
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        for reader in readers:
+            page = await feed.page(reader.member, limit=20)
+            rooms.clock.move(5)
+            shown, done = [], []
+            for item in page.items:
+                post = item.view.post
+                shown.append(
+                    Impression(
+                        member=reader.member,
+                        post=post.key,
+                        shown_at=rooms.clock.now(),
+                        position=item.position,
+                        served_feed_id=page.served_feed_id,
+                    )
+                )
+                if post.kind == "note" and post.post_id % 3 and post.topics == ["garden"]:
+                    done.append(
+                        Engagement(
+                            member=reader.member,
+                            post=post.key,
+                            kind=Action.CLICK,
+                            happened_at=rooms.clock.now(),
+                        )
+                    )
+            await rooms.activity.record(reader, shown, done)
+
+        report = await feed.fit()
+        again = await feed.page(readers[0].member, limit=1)
+        explained = await feed.why(readers[0].member, again.items[0].view.post.key)
+
+    assert report.logged == 400
+    assert report.replayed == 0
+    click = next(one for one in report.actions if one.action == "click")
+    assert click.positives > 50
+    assert click.log_loss is not None
+    assert report.saved == any(one.fitted for one in report.actions)
+    assert explained.versions["scorer"] == report.scorer_version
+
+
+async def test_learns_from_imported_engagement_without_impressions(router, conninfo):
+    """History as of the moment, negatives that were alive then."""
+    rooms = Rooms(router)
+    home = await rooms.community("village")
+    authors = await rooms.people(home, "gus", "sal")
+    readers = await rooms.people(home, *[f"reader{i}" for i in range(12)])
+    posts = []
+    for place in range(60):
+        topic = list(TOPICS)[place % 2]
+        rooms.clock.move(3600)
+        posts.append(
+            await rooms.post(authors[place % 2], f"{TOPICS[topic]} {place}", topics=[topic])
+        )
+    drafts = [
+        EngagementDraft(
+            member=f"reader{number}",
+            post=post.external_id,
+            kind=Action.LIKE,
+            happened_at=post.created_at + timedelta(minutes=number + 1),
+        )
+        for number, _ in enumerate(readers)
+        for place, post in enumerate(posts)
+        if place % 2 == number % 2 and place % 4 < 2
+    ]
+    await rooms.activity.upsert_engagements(OPERATOR, home, drafts)
+    async with feeding(rooms, conninfo) as feed:
+        report = await feed.fit()
+        version = report.scorer_version
+
+    like = next(one for one in report.actions if one.action == "like")
+    assert report.logged == 0
+    assert report.replayed > 500
+    assert like.fitted
+    assert like.auc > like.auc_prior
+    assert version.startswith("pointwise-")
