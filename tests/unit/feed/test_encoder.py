@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -95,14 +97,15 @@ def test_texts_that_mean_the_same_are_near():
     assert float(cat @ kitten) > float(cat @ engine) + 0.2
 
 
-def test_a_marker_starts_at_the_mean_of_its_words(llama: Path):
-    """Markers that were random would drown a short text."""
+def test_a_marker_starts_as_a_full_stop_that_leans_to_its_name(llama: Path):
+    """Markers that were random, or only words, would drown a short text."""
     encoder = TextEncoder.load(llama, threads=1)
     table = encoder._model.get_input_embeddings().weight.float()
-    words = encoder.vocabulary.numbers_of("view percentile")
+    words = table[encoder.vocabulary.numbers_of("view percentile")].mean(dim=0)
+    stop = table[encoder.vocabulary.numbers_of(".")].mean(dim=0)
     marker = encoder.vocabulary.encode((v1.Marker("view_percentile"),), 9)[-1]
 
-    assert torch.allclose(table[marker], table[words].mean(dim=0), atol=1e-2)
+    assert torch.allclose(table[marker], 0.75 * stop + 0.25 * words, atol=1e-2)
 
 
 def test_half_precision_where_the_processor_has_it():
@@ -149,6 +152,38 @@ async def test_the_loop_goes_on_while_it_computes():
 
     assert turns > 100
     assert (await work).shape == (8, 384)
+
+
+async def test_a_new_post_does_not_wait_for_an_import():
+    probe, encoder = probed()
+    work = asyncio.create_task(encoder.embed([("stone " * 200,)] * 60))
+    turns = 0
+    while not probe.shapes:
+        turns += 1
+        await asyncio.sleep(0)
+
+    vectors = await encoder.embed([("word",)])
+
+    assert not work.done()
+    assert vectors.shape == (1, 2)
+    assert (await work).shape == (60, 2)
+    encoder.close()
+
+
+def test_loads_in_silence_and_without_a_network():
+    """A clean start prints nothing, warns of nothing, and may not look for the model outside."""
+    code = (
+        "import os, socket; socket.socket.connect = None\n"
+        "from millrace.feed.encoder import TextEncoder\n"
+        "encoder = TextEncoder.load()\n"
+        "print(encoder.dims, os.environ['HF_HUB_OFFLINE'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout == "384 1\n", done.stderr
+    assert done.stderr == ""
 
 
 def test_a_longer_budget_is_another_version(llama: Path):
