@@ -1,6 +1,6 @@
 """Goal: a bad item never refuses the good ones, and the same batch twice changes nothing."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -162,7 +162,7 @@ async def test_engagement_takes_effect(place, client):
     post = str(place.posts["mona"])
     like = {"post_id": post, "kind": "like", "happened_at": WHEN, "dwell_ms": 1200}
     naive = {"post_id": post, "kind": "click", "happened_at": "2026-01-01T00:00:00"}
-    ahead = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    ahead = (place.program.clock.now() + timedelta(days=2)).isoformat()
     future = {"post_id": post, "kind": "click", "happened_at": ahead}
     body = {"items": [like, naive, future, like | {"position": -1}]}
     headers = place.bearer("ada")

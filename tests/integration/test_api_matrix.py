@@ -2,14 +2,12 @@
 inventory, so a new route is in it by itself.
 """
 
-from datetime import UTC, datetime
-
 import psycopg
 
 from millrace.api.inventory import MEMBER, POST, Inventory, Media, RouteRule, Scope
 from millrace.api.testing import Town, town
 from millrace.community.types import Key, MemberDraft, program
-from millrace.kernel.clock import ManualClock
+from millrace.kernel.clock import ManualClock, SystemClock
 
 ROLES = [
     "anonymous", "self", "another", "foreign", "moderator", "operator", "manager",
@@ -156,7 +154,7 @@ async def proofs(place: Town, clock: ManualClock) -> dict[str, dict[str, str]]:
 
 async def test_matrix(conninfo, tmp_path):
     """Every route refuses everybody whom its scope leaves out, and lets the others through."""
-    clock = ManualClock(datetime.now(UTC))
+    clock = ManualClock(SystemClock().now())
     async with town(conninfo, str(tmp_path), clock=clock) as place, place.client() as client:
         headers = await proofs(place, clock)
         spare = await place.program.identity.issue(f"member:{place.members['ada']}", 3600)

@@ -5,11 +5,10 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from millrace.api.errors import STATUS, MEDIA_TYPE
+from millrace.api.errors import MEDIA_TYPE, STATUS
 from millrace.api.testing import town
 from millrace.community.types import TEXT_MAX
 from millrace.settings import RATES, DoorConfig
-
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -199,10 +198,10 @@ async def test_unforeseen(place, client, monkeypatch):
 async def test_too_many(conninfo, tmp_path):
     """The rate is told with every answer, and its end with when to return."""
     rates = dict(RATES) | {"read": 2}
-    async with town(conninfo, str(tmp_path), door=DoorConfig(rates=rates)) as place:
-        async with place.client() as client:
-            answers = [await client.get("/v1/me", headers=place.bearer("ada")) for _ in range(3)]
-            other = await client.get("/v1/me", headers=place.bearer("ben"))
+    door = DoorConfig(rates=rates)
+    async with town(conninfo, str(tmp_path), door=door) as place, place.client() as client:
+        answers = [await client.get("/v1/me", headers=place.bearer("ada")) for _ in range(3)]
+        other = await client.get("/v1/me", headers=place.bearer("ben"))
 
     told = problem(answers[2], 429, "too_many")
     assert [one.status_code for one in answers] == [200, 200, 429]

@@ -21,13 +21,14 @@ pytestmark = pytest.mark.services
 WAIT_SECONDS = 20.0
 
 
-async def until(condition, what: str):
-    """Wait for something that must come, and return it."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not (found := await condition()):
-            await asyncio.sleep(0.02)
-        return found
-    raise AssertionError(what)
+async def until(condition, what: str) -> None:
+    """Wait for something that must come."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(what)
 
 
 async def test_the_database_dies_in_mid_request(tmp_path):
@@ -48,7 +49,7 @@ async def test_the_database_dies_in_mid_request(tmp_path):
                 os.kill(server._postmaster.pid(), signal.SIGKILL)
                 holder.close()
             first = await asked
-            ready = await until(lambda: is_ready(client), "the service never came back")
+            await until(lambda: is_ready(client), "the service never came back")
             second = await client.post("/v1/posts", json=body, headers=headers)
             third = await client.post("/v1/posts", json=body, headers=headers)
             with psycopg.connect(server.conninfo) as db:
@@ -58,7 +59,6 @@ async def test_the_database_dies_in_mid_request(tmp_path):
     assert first.status_code == 503, first.text
     assert first.json()["code"] == "unavailable"
     assert int(first.headers["retry-after"]) >= 1
-    assert ready
     assert second.status_code == 201, second.text
     assert third.content == second.content
     assert count == 1
@@ -127,10 +127,9 @@ async def test_a_client_that_hangs_up(place, monkeypatch):
             task.cancel()
         other = await client.get("/v1/me", headers=place.bearer("ada"))
         slow.go.set()
-        metrics = await until(lambda: only_this_runs(client), "a request is left running")
+        await until(lambda: only_this_runs(client), "a request is left running")
 
     assert other.status_code == 200
-    assert metrics
     assert not place.logged("unforeseen")
 
 

@@ -1,7 +1,6 @@
 """Goal: a write runs once, never over what its author has not seen, and is told as it was done."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -9,7 +8,7 @@ import pytest_asyncio
 
 from millrace.api.idempotency import KEPT_SECONDS, RUNNING_SECONDS_MAX
 from millrace.api.testing import town
-from millrace.kernel.clock import ManualClock
+from millrace.kernel.clock import ManualClock, SystemClock
 from millrace.kernel.errors import UnavailableError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def clock():
     """A clock that the tests move."""
-    return ManualClock(datetime.now(UTC))
+    return ManualClock(SystemClock().now())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

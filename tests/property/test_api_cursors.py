@@ -1,5 +1,7 @@
 """Goal: a cursor continues its own list, and nothing else is a cursor."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +44,5 @@ def test_one_changed_letter_breaks_the_signature(place, where, letter):
     cursor = cursor_at(SECRET, "members:1", place)
     at = where % len(cursor)
     forged = cursor[:at] + letter + cursor[at + 1 :]
-    try:
-        assert place_in(SECRET, "members:1", forged) == place  # unused bits of the last letter
-    except MalformedError:
-        pass
+    with suppress(MalformedError):  # the unused bits of the last letter may differ
+        assert place_in(SECRET, "members:1", forged) == place

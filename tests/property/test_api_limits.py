@@ -1,10 +1,10 @@
 """Goal: a caller gets the rate, never more, and is told the truth about what is left."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from datetime import UTC, datetime
 
 from millrace.api.limits import WINDOW_SECONDS, Limits, decide, headers_of
 from millrace.kernel.clock import ManualClock

@@ -178,6 +178,7 @@ class Gate:
     async def _caller(self, incoming: Incoming, rule: RouteRule) -> auth.Caller:
         config = self._config
         address, direct = auth.address_of(incoming.peer, incoming.headers, config.proxies)
+        direct = direct and not config.public_url  # a proxy on this machine looks local too
         unknown = auth.Caller(viewer=None, by_cookie=False, address=address, direct=direct)
         if rule.anonymous:
             return unknown
