@@ -100,9 +100,10 @@ def server_user() -> pwd.struct_passwd | None:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         pass
+    program = shutil.which("useradd") or "/usr/sbin/useradd"  # `su` may leave sbin out of PATH
     made = run_as(
         None,
-        ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+        [program, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
     )
     try:  # a second process may have made it at the same moment
         return pwd.getpwnam(SYSTEM_USER)
