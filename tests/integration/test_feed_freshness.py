@@ -1,0 +1,161 @@
+"""Vectors and slots follow the tables: by notices, by scans, and after a kill."""
+
+import asyncio
+
+import pytest
+
+from millrace.community.testing import OPERATOR, Rooms
+from millrace.community.types import Audience, Key, PostChanges, PostDraft, ProfileChanges
+from millrace.feed.testing import BrokenEncoder, feeding
+from millrace.feed.types import FeedConfig
+
+pytestmark = pytest.mark.services
+SECONDS_MAX = 10.0
+
+
+async def until(condition) -> None:
+    """Wait on a condition, for a bounded time."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def village(rooms: Rooms):
+    home = await rooms.community("village")
+    return home, *await rooms.people(home, "rita", "gus")
+
+
+async def test_a_new_post_gets_a_slot_without_being_asked(router, conninfo):
+    """A notice is enough; nobody calls `settled`."""
+    rooms = Rooms(router)
+    _, reader, gus = await village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        post = await rooms.post(gus, "fresh from the harbour")
+        await until(lambda: feed.index.find(post.key) is not None)
+        page = await feed.page(reader.member)
+
+    assert [item.view.post.key for item in page.items] == [post.key]
+
+
+async def test_removal_and_audience_take_effect_at_once(router, conninfo):
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    encoder = BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=encoder) as feed:
+        removed, narrowed = await rooms.post(gus, "one"), await rooms.post(gus, "two")
+        await feed.freshness.settled()
+        encoder.broken = True  # neither needs the encoder
+        await rooms.posts.remove(gus, removed.key, "wrong")
+        await rooms.posts.edit(gus, narrowed.key, PostChanges(audience=Audience.PUBLIC))
+        await until(lambda: feed.index.find(removed.key) is None)
+        slot = feed.index.find(narrowed.key)
+        await until(lambda: feed.index.entry(slot_of(feed, narrowed.key)).audience == "public")
+
+    assert slot is not None
+
+
+def slot_of(feed, key: Key) -> int:
+    slot = feed.index.find(key)
+    assert slot is not None
+    return slot
+
+
+async def test_removed_author_leaves_no_slot(router, conninfo):
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        post = await rooms.post(gus, "one")
+        await feed.freshness.settled()
+        await rooms.members.remove(OPERATOR, gus.member, "spam")
+        await until(lambda: feed.index.find(post.key) is None)
+
+
+async def test_an_edit_moves_the_vector(router, conninfo):
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        post = await rooms.post(gus, "sail rope tide harbour")
+        await feed.freshness.settled()
+        before = feed.index.vectors([slot_of(feed, post.key)])[0].copy()
+        await rooms.posts.edit(gus, post.key, PostChanges(text="soup bread oven"))
+        await until(lambda: float(feed.index.vectors([slot_of(feed, post.key)])[0] @ before) < 0.95)
+
+
+async def test_restart_reads_the_table_and_embeds_nothing_twice(router, conninfo):
+    rooms = Rooms(router)
+    home, _, _ = await village(rooms)
+    drafts = [PostDraft(external_id=f"p{n}", author="gus", text=f"post {n}") for n in range(150)]
+    await rooms.posts.upsert(OPERATOR, home, drafts)
+    first, second = BrokenEncoder(), BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=first) as feed:
+        await feed.freshness.settled()
+        done, total = feed.freshness.progress()
+        size = len(feed.index)
+    async with feeding(rooms, conninfo, encoder=second) as feed:
+        at_once = len(feed.index)
+        await feed.freshness.settled()
+
+    assert (done, total, size, at_once) == (150, 150, 150, 150)
+    assert first.embedded == 150
+    assert second.embedded == 0
+
+
+async def test_killed_in_the_middle_goes_on_where_it_was(router, conninfo):
+    """A stop between batches loses nothing and does nothing twice but the batch it was in."""
+    rooms = Rooms(router)
+    home, _, _ = await village(rooms)
+    drafts = [PostDraft(external_id=f"p{n}", author="gus", text=f"post {n}") for n in range(60)]
+    await rooms.posts.upsert(OPERATOR, home, drafts)
+    config = FeedConfig(coalesce_seconds=0, fit_minutes=0, embed_batch=8)
+    first, second = BrokenEncoder(), BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=first, config=config) as feed:
+        await until(lambda: first.embedded >= 16)
+        kept = len(feed.index)
+    async with feeding(rooms, conninfo, encoder=second, config=config) as feed:
+        await feed.freshness.settled()
+        whole = len(feed.index)
+
+    assert kept < 60
+    assert whole == 60
+    assert second.embedded <= 60 - kept
+
+
+async def test_an_encoder_that_fails_is_tried_again(router, conninfo, monkeypatch):
+    monkeypatch.setattr("millrace.feed.freshness.RETRY_SECONDS", 0.01)
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    encoder = BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=encoder) as feed:
+        await feed.freshness.settled()
+        encoder.broken = True
+        post = await rooms.post(gus, "one")
+        await until(lambda: feed.freshness.failures >= 2)
+        encoder.broken = False
+        await until(lambda: feed.index.find(post.key) is not None)
+
+
+async def test_members_are_embedded_again_when_they_change_or_act(router, conninfo):
+    """Profile and engagement move the vector of a member who has one; others wait until asked."""
+    rooms = Rooms(router)
+    _, reader, gus = await village(rooms)
+    post = await rooms.post(gus, "sail rope tide harbour")
+    encoder = BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=encoder) as feed:
+        await feed.freshness.settled()
+        before = encoder.embedded
+        await feed.page(reader.member)
+        assert encoder.embedded == before + 1
+        rooms.clock.move(1)
+        await rooms.reactions.like(reader, post.key)
+        await until(lambda: encoder.embedded == before + 2)
+        await rooms.members.update(
+            reader, reader.member, ProfileChanges(headline="a sailor"), expected_version=None
+        )
+        await until(lambda: encoder.embedded == before + 3)
+        await rooms.members.update(
+            gus, gus.member, ProfileChanges(headline="never asked"), expected_version=None
+        )
+        await feed.freshness.settled()
+
+    assert encoder.embedded == before + 3
