@@ -79,7 +79,7 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(drawn=st.lists(steps, min_size=4, max_size=14))
 async def test_counters_equal_a_recount(router, conninfo, drawn):

@@ -1,5 +1,6 @@
 """Goal: a token that holds names who asks with the role of this moment; any other is refused."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -418,3 +419,11 @@ def test_a_provider_that_cannot_be_trusted_is_not_set_up(rooms, url, issuer, com
     """Plain http to another machine, or half a setting, stops the start with the reason."""
     with pytest.raises(SetupError):
         IdentityProvider(jwks_url=url, issuer=issuer, community=community, clock=rooms.clock)
+
+
+async def test_the_first_key_is_made_once(identity, ann):
+    """Requests that all find no key agree on one."""
+    issued = await asyncio.gather(*(identity.issue(ann.name, 60) for _ in range(6)))
+
+    assert len({parts(one.token)[0]["kid"] for one in issued}) == 1
+    assert len({one.token_id for one in issued}) == 6

@@ -1,7 +1,7 @@
 """Goal: a percentile never falls as the value rises, and stays within 0 to 100."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.community.percentiles import METRICS, Scales, engagement_rate
@@ -11,6 +11,7 @@ from millrace.kernel.errors import InvalidError
 numbers = st.floats(allow_nan=False, width=32)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     cuts=st.lists(numbers, min_size=99, max_size=99).map(sorted),
     values=st.lists(numbers, min_size=2, max_size=20).map(sorted),

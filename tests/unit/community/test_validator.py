@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.community import validator
@@ -21,6 +21,7 @@ def refused(call, *args):
     return caught.value
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=50))
 def test_cleaning_twice_is_cleaning_once(text):
     """Else the same import twice would change something."""
@@ -138,6 +139,7 @@ def test_choices_and_numbers():
         refused(validator.limit, value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_searching_takes_any_text(text):
     """A text that cannot be stored cannot be found, and is no error of the database."""
