@@ -25,7 +25,7 @@ from millrace.cli.frame import (
 from millrace.settings import Settings
 from millrace.wiring import Program, Say, build
 from millrace.world.importers.kinds import bring
-from millrace.world.loader import silent
+from millrace.world.loader import LEARNING, silent
 from millrace.world.ports import Watch
 from millrace.world.types import EXIT_BROKEN, EXIT_REJECTED, EXIT_TAKEN, ImportReport
 
@@ -199,21 +199,21 @@ class _Bars:
     def watch(self, file: str, done: int, total: int) -> None:
         """Move the bar of a file."""
         if file not in self._tasks:
-            self._tasks[file] = self._bars.add_task(file, total=max(total, 1))
-        self._bars.update(self._tasks[file], completed=done if total else 1)
+            self._tasks[file] = self._bars.add_task(file, total=total or None)
+        self._bars.update(self._tasks[file], completed=done, total=total or None)
 
 
 class _Lines:
-    """One line when a file begins."""
+    """One line when a file, or the learning, begins."""
 
     def __init__(self) -> None:
         self._begun: set[str] = set()
 
     def watch(self, file: str, _done: int, _total: int) -> None:
-        """Say that a file is being read, once."""
+        """Say what is being done, once."""
         if file not in self._begun:
             self._begun.add(file)
-            say(f"reading {file}")
+            say(file if file == LEARNING else f"reading {file}")
 
 
 def plain(report: ImportReport) -> dict[str, object]:

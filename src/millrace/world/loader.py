@@ -53,6 +53,8 @@ NOUNS: dict[type[Draft], str] = {
     EngagementDraft: "engagements",
 }
 VIEWER = program("import")
+LEARNING = "the feed learns"
+"""What a watch is told while a feed is fitted; how long that takes is not known, so of 0."""
 
 
 class CommunityRow(Struct, frozen=True):
@@ -252,8 +254,10 @@ class Loader:
         await self._rooms.percentiles.refresh(list(self._report.communities.values()))
         feed: Any = getattr(cast("Any", self._rooms), "feed", None)
         if feed is not None:
+            self._watch(LEARNING, 0, 0)
             await feed.fit()
             self._report.learned = True
+            self._watch(LEARNING, 1, 1)
 
 
 def _names(row: Row) -> set[int]:

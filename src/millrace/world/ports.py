@@ -22,7 +22,7 @@ from millrace.community.types import (
 from millrace.kernel.clock import Clock
 
 Watch: TypeAlias = Callable[[str, int, int], None]
-"""Is told of progress: a file's name, how much of it is read, and how much there is."""
+"""Is told of progress: a file's name, how much of it is read, and how much there is (0: unknown)."""
 
 
 class CommunityVerbs(Protocol):
