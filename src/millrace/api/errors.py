@@ -223,15 +223,16 @@ def _retry_seconds(error: MillraceError) -> float | None:
 def known(error: Exception) -> MillraceError:
     """Return the error of our tree that says what a foreign error means.
 
-    What nobody foresaw becomes an `InternalError` without any detail: the log has that.
+    What nobody foresaw, or what only the operator can mend, becomes an `InternalError` without
+    any detail: the log has that.
     """
     if type(error) is ConflictError and error.field == "system_version":
         return _other_version(error)
-    if isinstance(error, MillraceError):
+    if isinstance(error, MillraceError) and STATUS.get(error.code, 500) != 500:
         return error
     if isinstance(error, ValidationException):
         return _parameter(error)
-    if isinstance(error, HTTPException):
+    if isinstance(error, HTTPException) and error.status_code < 500:
         return _of_litestar(error)
     return InternalError(
         "the server met a condition that it did not foresee",
@@ -279,14 +280,9 @@ def _of_litestar(error: HTTPException) -> MillraceError:
     if status == 405:
         allow = (error.headers or {}).get("allow", "")
         return MethodError("the method is not allowed here", allow=allow)
-    if status < 500:
-        cause = error.__cause__
-        detail = str(cause) if isinstance(cause, SerializationException) else error.detail
-        return MalformedError(detail or "the request cannot be read", next_step="correct it")
-    return InternalError(
-        "the server met a condition that it did not foresee",
-        next_step="send the request_id to the operator; the log has the cause",
-    )
+    cause = error.__cause__
+    detail = str(cause) if isinstance(cause, SerializationException) else error.detail
+    return MalformedError(detail or "the request cannot be read", next_step="correct it")
 
 
 def place_and_reason(error: Exception) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from millrace.api import auth, headers, limits
 from millrace.api.asked import Asked
-from millrace.api.errors import MethodError, known
+from millrace.api.errors import InternalError, MethodError, known
 from millrace.api.idempotency import KEPT_HEADERS, Claim, KeptAnswer, Keys, key_of, request_hash
 from millrace.api.incoming import (
     METHODS,
@@ -108,13 +108,13 @@ class Gate:
             await self._pass(visit, receive)
         except ClientGoneError:
             visit.status = CLIENT_GONE
-        except MillraceError as error:
-            await self._refuse(visit, error)
         except Exception as error:  # the last resort: a client must never see a bare failure
-            self._parts.log.exception("unforeseen", request_id=visit.incoming.request_id)
+            told = known(error)
+            if isinstance(told, InternalError):
+                self._parts.log.exception("unforeseen", request_id=visit.incoming.request_id)
             if visit.status:
                 raise
-            await self._refuse(visit, known(error))
+            await self._refuse(visit, told)
 
     async def _pass(self, visit: Visit, receive: Receive) -> None:
         incoming, state = visit.incoming, visit.incoming.scope["state"]
