@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -20,7 +21,6 @@ from millrace.community.types import (
     PostKind,
 )
 from millrace.feed.features import COLUMN, Example, Matrix, Subject, matrix
-from millrace.kernel.rng import Rng
 
 NEGATIVES = 4  # posts per moment that the member did not engage with
 POOL = 200  # the newest of that time, from which they are drawn
@@ -28,6 +28,17 @@ TOPICS_LOOKED_AT = 200
 SAME_TIME = timedelta(days=1)  # what a member does with a post on one day belongs together
 UNKNOWN = {"views_percentile": 0.5, "engagement_rate_percentile": 0.5}
 COUNTED = {Action.LIKE: "likes", Action.COMMENT: "comments", Action.SHARE: "shares"}
+
+
+Thing = TypeVar("Thing")
+
+
+class Draw(Protocol):
+    """What a replay asks of a source of randomness."""
+
+    def sample(self, population: Sequence[Thing], k: int) -> list[Thing]:
+        """Return `k` different members of a population."""
+        ...
 
 
 class PastPost(Struct, frozen=True, kw_only=True):
@@ -123,7 +134,7 @@ class History:
         for post in sorted(posts, key=lambda one: (one.created_at, one.post_id)):
             self._alive[post.community_id].append(post)
 
-    def moments(self, count: int, draw: Rng) -> list[Moment]:
+    def moments(self, count: int, draw: Draw) -> list[Moment]:
         """Return at most `count` moments, drawn from the positive engagements, in order of time."""
         usable = [one for one in self._engagements if self._is_usable(one)]
         chosen = draw.sample(usable, count) if len(usable) > count else usable
@@ -141,7 +152,7 @@ class History:
             and post.author != one.member
         )
 
-    def _moment(self, one: PastEngagement, draw: Rng) -> Moment:
+    def _moment(self, one: PastEngagement, draw: Draw) -> Moment:
         mine = self._by_member[one.member]
         met = {other.post for other in mine}
         alive = self._alive[one.post_community_id]

@@ -28,6 +28,7 @@ INTERCEPT_DEVIATION = 1.0
 STEPS_MAX = 30
 STEP_MIN = 1e-6
 CHANCE_MIN = 1e-6
+AUC_LOSS_MAX = 0.01  # a better level is not worth a worse order
 
 
 class Examples(Struct, frozen=True, kw_only=True):
@@ -101,14 +102,15 @@ def _judged(earlier: Examples, later: Examples, prior: Scorer, action: int) -> A
     before = _chances(later, _of(prior, action), offsets)
     after = _chances(later, _fit(earlier, prior, action), offsets)
     loss, loss_prior = _log_loss(labels, after), _log_loss(labels, before)
+    auc, auc_prior = _auc(labels, after), _auc(labels, before)
     return ActionFit(
         action=ACTIONS[action].value,
         positives=positives + int(labels.sum()),
         log_loss=loss,
         log_loss_prior=loss_prior,
-        auc=_auc(labels, after),
-        auc_prior=_auc(labels, before),
-        fitted=loss < loss_prior,
+        auc=auc,
+        auc_prior=auc_prior,
+        fitted=loss < loss_prior and auc > auc_prior - AUC_LOSS_MAX,
     )
 
 
