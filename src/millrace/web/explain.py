@@ -36,8 +36,8 @@ SIGNAL_LABELS = {
     "author_reach_percentile": "From somebody many follow",
 }
 SIGNAL_MIN = 0.02
-BARS_MAX = 6
-SHARE_MIN = 0.005  # less than this of the whole is not worth a bar
+BARS_MAX = 5
+SHARE_MIN = 0.01  # less than this of the whole is not worth a bar
 
 
 class Bar(Struct, frozen=True):
