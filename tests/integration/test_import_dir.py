@@ -11,7 +11,7 @@ import pytest
 from import_state import counts, state, write_lines
 
 from millrace.community.testing import NOON, OPERATOR, Rooms
-from millrace.kernel.errors import InvalidError, SetupError
+from millrace.kernel.errors import InvalidError, SetupError, UnavailableError
 from millrace.world.importers.directory import import_dir
 from millrace.world.importers.kinds import bring
 from millrace.world.rejects import RejectsList
@@ -338,22 +338,39 @@ async def test_a_percentile_knows_what_came_in(router, tmp_path):
     assert scales.of("views", 1_000) > scales.of("views", 0)
 
 
-async def test_a_feed_learns_from_what_came_in(router, tmp_path):
-    class Learning(Rooms):
-        """Rooms with a feed that counts how often it was fitted."""
+class Learning(Rooms):
+    """Rooms with a feed that counts how often it was fitted, and fails when told to."""
 
-        def __init__(self, router):
-            super().__init__(router)
-            self.feed, self.fitted = self, 0
+    def __init__(self, router, fault=None):
+        super().__init__(router)
+        self.feed, self.fitted, self.fault = self, 0, fault
 
-        async def fit(self):
-            self.fitted += 1
+    async def fit(self):
+        self.fitted += 1
+        if self.fault is not None:
+            raise self.fault
 
-    rooms = Learning(router)
-    report = await import_dir(rooms, town(tmp_path / "town"), rejects=RejectsList())
+
+async def test_a_feed_learns_from_what_came_in_and_not_from_nothing(router, tmp_path):
+    folder, rooms = town(tmp_path / "town"), Learning(router)
+
+    report = await import_dir(rooms, folder, rejects=RejectsList())
+    again = await import_dir(rooms, folder, rejects=RejectsList())
 
     assert rooms.fitted == 1
     assert report.learned
+    assert not again.learned
+
+
+@pytest.mark.parametrize("fault", [UnavailableError("the encoder is away"), TimeoutError()])
+async def test_a_feed_that_cannot_learn_is_said_and_undoes_nothing(router, tmp_path, fault):
+    rooms = Learning(router, fault)
+
+    report = await import_dir(rooms, town(tmp_path / "town"), rejects=RejectsList())
+
+    assert report.exit_status == 0
+    assert not report.learned
+    assert report.not_learned in ("the encoder is away", "TimeoutError")
 
 
 async def test_a_community_that_stands_keeps_its_name(router, tmp_path):

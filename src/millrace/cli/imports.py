@@ -240,4 +240,6 @@ def show(report: ImportReport) -> None:
         out.print(f"not read: {', '.join(report.ignored)}", markup=False)
     if report.rejects_file:
         out.print(f"{report.rejected:,} rows rejected, see {report.rejects_file}", markup=False)
+    if report.not_learned:
+        out.print(f"the feed has not learned from it yet: {report.not_learned}", markup=False)
     out.print(f"imported in {report.seconds:.1f} s", markup=False)

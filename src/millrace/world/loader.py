@@ -22,7 +22,7 @@ from millrace.community.types import (
     PostDraft,
     program,
 )
-from millrace.kernel.errors import InvalidError, NotFoundError
+from millrace.kernel.errors import InvalidError, MillraceError, NotFoundError
 from millrace.kernel.hashing import hash64
 from millrace.world.ports import Rooms, Watch
 from millrace.world.rejects import Rejects
@@ -250,14 +250,24 @@ class Loader:
         self._rejects.put(reject)
 
     async def finish(self) -> None:
-        """Bring the numbers up to date, and let a feed learn from what came in."""
+        """Bring the numbers up to date, and let a feed learn if anything came in.
+
+        A feed that cannot learn now does not undo the import: the report says why. A running
+        program fits its feed from time to time anyway.
+        """
         await self._rooms.percentiles.refresh(list(self._report.communities.values()))
         feed: Any = getattr(cast("Any", self._rooms), "feed", None)
-        if feed is not None:
-            self._watch(LEARNING, 0, 0)
+        nouns = self._report.nouns.values()
+        if feed is None or not any(noun.created or noun.updated for noun in nouns):
+            return
+        self._watch(LEARNING, 0, 0)
+        try:
             await feed.fit()
-            self._report.learned = True
-            self._watch(LEARNING, 1, 1)
+        except (MillraceError, TimeoutError) as exc:
+            self._report.not_learned = str(exc) or type(exc).__name__
+            return
+        self._report.learned = True
+        self._watch(LEARNING, 1, 1)
 
 
 def _names(row: Row) -> set[int]:

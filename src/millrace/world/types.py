@@ -109,7 +109,8 @@ class ImportReport(Struct, kw_only=True):
     communities: external id to community id.
     ignored: files of the folder that are no part of the format.
     rejects_file: where the rejected rows are, or empty when there is none.
-    learned: whether a feed was fitted on what came in.
+    learned: whether a feed was fitted on what came in; it is not where nothing new came.
+    not_learned: why it could not be fitted, or empty.
     """
 
     kind: str
@@ -120,6 +121,7 @@ class ImportReport(Struct, kw_only=True):
     ignored: list[str] = field(default_factory=list[str])
     rejects_file: str = ""
     learned: bool = False
+    not_learned: str = ""
     seconds: float = 0.0
 
     @property
