@@ -77,7 +77,7 @@ async def _why(settings: Settings, name: str, post: str, tell: Say) -> Explanati
     key = parse_key(post, "POST")
     async with build(settings, say=tell) as program:
         member = await program.members.find(name)
-        return await program.feed.why(member.key, key)
+        return await program.feed.why(member.key, key, oversees=True)
 
 
 def _plain(page: FeedPage) -> dict[str, object]:
