@@ -46,6 +46,13 @@ async function call(method, path, content, { keepalive = false } = {}) {
   return answer;
 }
 
+// A batch is answered with 200 even where items in it were refused.
+async function engage(item, options) {
+  const answer = await call("POST", "/v1/engagements", { items: [item] }, options);
+  const [refused] = (await answer.json()).rejected;
+  if (refused) throw new Problem(422, { detail: refused.reason });
+}
+
 async function fragment(path) {
   let answer;
   try {
@@ -165,7 +172,7 @@ async function share(button, card) {
   toast("Link copied.");
   addTo(button, 1);
   try {
-    await call("POST", "/v1/engagements", { items: [engagement(card, "share")] });
+    await engage(engagement(card, "share"));
   } catch (problem) {
     addTo(button, -1);
     tell(problem, "The share was not counted");
@@ -208,7 +215,7 @@ async function commitHide(card, keepalive = false) {
   clearTimeout(hiding.get(card));
   hiding.delete(card);
   try {
-    await call("POST", "/v1/engagements", { items: [engagement(card, "hide")] }, { keepalive });
+    await engage(engagement(card, "hide"), { keepalive });
     $(".gone-note .text-button", card)?.remove();
   } catch (problem) {
     restore(card, false);
