@@ -19,7 +19,7 @@ from millrace.world.types import Broken, Reached, Reject, Row, Skip
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ANCHORS = Anchors("quay", {"quay": NOW})
 fuzz = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 values = st.recursive(

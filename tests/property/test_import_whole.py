@@ -55,7 +55,7 @@ def encoded(row):
 def test_every_row_is_taken_or_set_aside(conninfo):
     """One database, one community per example: nothing raises, every row is counted once."""
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
     @given(content=st.fixed_dictionaries(NOUNS), number=st.uuids())
     def check(content, number):
         with tempfile.TemporaryDirectory() as name:

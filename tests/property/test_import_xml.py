@@ -10,7 +10,7 @@ from millrace.world.importers.xmlrows import XmlRow, refusal, xml_rows
 from millrace.world.types import Broken, Reached, Reject, Row, Skip
 
 fuzz = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 NAMES = ["Id", "PostTypeId", "ParentId", "PostId", "UserId", "OwnerUserId", "CreationDate", "Body",
          "Text", "DisplayName", "AboutMe", "Tags", "ViewCount", "VoteTypeId", "Title"]  # fmt: skip
