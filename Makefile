@@ -32,8 +32,7 @@ test: $(DEV) packages ## set up all that the tests need and run the whole suite;
 	@exec $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(DEV) ## format, lint, types, import contracts, dependencies, tidy tests: under a minute
-	@echo "format"; $(BIN)/ruff format --check --quiet src tests || \
-		{ echo "these files are not formatted: make format"; $(BIN)/ruff format --check src tests; exit 1; }
+	@echo "format"; $(BIN)/ruff format --check --quiet src tests || { echo "next: make format"; exit 1; }
 	@echo "lint"; $(BIN)/ruff check --quiet src tests
 	@echo "types"; $(BIN)/pyright --warnings
 	@echo "import contracts"; $(BIN)/lint-imports --no-cache | tail -n 2
