@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from millrace.community.types import Action, PostView
-from millrace.feed.types import ActionNote, Explanation
+from millrace.feed.types import ActionNote, Adjustment, Explanation
 from millrace.web.cards import HEADING_CHARACTERS
 from millrace.web.text import excerpt
 
@@ -35,6 +35,12 @@ SIGNAL_LABELS = {
     "comments_percentile": "Talked about",
     "author_reach_percentile": "From somebody many follow",
 }
+# What a stage did afterwards, by its name; a stage that is not here speaks for itself.
+ADJUSTMENT_LABELS = {
+    "author_decay": "Further down, because its author has another post above it.",
+    "diversity": "Placed so that posts beside each other differ.",
+    "exploration": "Further up, so that you meet somebody new.",
+}
 SIGNAL_MIN = 0.02
 BARS_MAX = 5
 SHARE_MIN = 0.01  # less than this of the whole is not worth a bar
@@ -50,7 +56,7 @@ class Bar(Struct, frozen=True):
 
 
 class WhyView(Struct, frozen=True, kw_only=True):
-    """What a member reads."""
+    """What a member reads. `shown` is false where a stage took the post out."""
 
     post: str
     heading: str
@@ -90,12 +96,12 @@ def why_view(found: Explanation, view: PostView) -> WhyView:
         post=str(found.post),
         heading=view.post.title or excerpt(view.post.text, HEADING_CHARACTERS),
         author=view.author.display_name or view.author.handle,
-        shown=found.shown,
+        shown=found.removed is None,
         sentence=found.sentence,
         sources=[SOURCE_LABELS.get(note.source, readable(note.source)) for note in found.sources],
         chances=chances_of(found.actions),
         signals=signals_of(found.features),
-        notes=[readable(change.reason) for change in found.adjustments],
+        notes=notes_of(found.adjustments),
     )
 
 
@@ -125,6 +131,12 @@ def signals_of(features: Mapping[str, float]) -> list[Bar]:
         for label, value in found
         if value >= SIGNAL_MIN
     ]
+
+
+def notes_of(adjustments: list[Adjustment]) -> list[str]:
+    """Return what moved the post afterwards, each kind once."""
+    found = [ADJUSTMENT_LABELS.get(one.stage, readable(one.reason)) for one in adjustments]
+    return list(dict.fromkeys(found))
 
 
 def chance(probability: float) -> str:

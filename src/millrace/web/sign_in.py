@@ -22,7 +22,8 @@ from millrace.web.shell import renderer, shell_of
 SESSION_COOKIE = "millrace_session"
 DEMO_COOKIE = "millrace_demo"
 """Says that the sign-in page made the session's token, so that signing out revokes it."""
-DEMO_MEMBERS = 60
+DEMO_MEMBERS = 120  # as many can be found
+DEMO_AT_FIRST = 16  # and as many are shown before anybody searches
 COOKIE_BYTES_MAX = 3_800  # browsers drop a cookie of more than 4,096 bytes, and say nothing
 VISITOR = program("sign-in")
 Text = Annotated[str, QueryParameter(max_length=2000)]
@@ -52,6 +53,7 @@ async def _show(
         "sign_in.html",
         shell=shell_of(request, None),
         people=people,
+        at_first=DEMO_AT_FIRST,
         find=find,
         next=wanted,
         error=error,

@@ -190,7 +190,10 @@ def explanation() -> Explanation:
             ActionNote("click", 0.5, 1.0, 0.5), ActionNote("hide", 0.004, -25.0, -0.1),
             ActionNote("share", 0.0, 3.0, 0.0),
         ],
-        adjustments=[Adjustment("author_decay", "the author has a post above", 0.2, 0.1)],
+        adjustments=[
+            Adjustment("author_decay", "post 2 of the author", 0.2, 0.1),
+            Adjustment("new_stage", "a reason of its own", 0.1, 0.05),
+        ],
         removed=None, served_feed_id=9, versions={"prompt": "v1"},
     )  # fmt: skip
 
@@ -204,7 +207,11 @@ def test_an_explanation_for_a_member():
         ("You open it", 83, False), ("You hide it", 17, True)
     ]  # fmt: skip
     assert [(b.text, b.percent) for b in view.signals] == [("25 of 100", 25), ("100 of 100", 100)]
-    assert view.notes == ["The author has a post above"]
+    assert view.shown
+    assert view.notes == [
+        "Further down, because its author has another post above it.",
+        "A reason of its own",
+    ]
     assert view.heading == "Who has a ladder?"
 
 

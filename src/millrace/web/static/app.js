@@ -516,7 +516,8 @@ for (const field of all("[data-filter]")) {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let left = 0;
     for (const line of list.children) {
-      line.hidden = !words.every((word) => line.dataset.words.includes(word));
+      const fits = words.every((word) => line.dataset.words.includes(word));
+      line.hidden = words.length ? !fits : "rest" in line.dataset;
       left += line.hidden ? 0 : 1;
     }
     $("[data-none]").hidden = left > 0;
