@@ -34,9 +34,7 @@ async def village(rooms: Rooms, posts: int = 12):
     for place in range(posts):
         topic, author = list(TEXTS)[place % 3], authors[place % 3]
         rooms.clock.move(60)
-        written.append(
-            await rooms.post(author, f"{TEXTS[topic]} number {place}", topics=[topic])
-        )
+        written.append(await rooms.post(author, f"{TEXTS[topic]} number {place}", topics=[topic]))
     return home, reader, authors, written
 
 
@@ -80,7 +78,9 @@ async def test_member_with_only_a_headline_gets_near_posts_at_once(router, conni
     """Cold start: no history, no embedding, and the first page is about the headline."""
     rooms = Rooms(router)
     home, _, _, _ = await village(rooms)
-    draft = MemberDraft(external_id="new", display_name="New", headline="sail boat wind tide harbour")
+    draft = MemberDraft(
+        external_id="new", display_name="New", headline="sail boat wind tide harbour"
+    )
     made = await rooms.members.upsert(OPERATOR, home, [draft])
     async with feeding(rooms, conninfo) as feed:
         await feed.freshness.settled()
@@ -119,7 +119,7 @@ async def test_pages_are_one_list_whatever_their_sizes(router, conninfo):
 async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conninfo):
     """Seen posts never stand before new ones, and the page says that the member is caught up."""
     rooms = Rooms(router)
-    _, reader, _, written = await village(rooms, 12)
+    _, reader, _, _ = await village(rooms, 12)
     async with feeding(rooms, conninfo) as feed:
         await feed.freshness.settled()
         first = await feed.page(reader.member, limit=4)
