@@ -212,6 +212,18 @@ async def test_too_many(conninfo, tmp_path):
     assert other.status_code == 200
 
 
+async def test_trying_tokens_has_a_price(conninfo, tmp_path):
+    """Who sends tokens that do not hold is soon told to wait; who has a good one is not."""
+    door = DoorConfig(rates=dict(RATES) | {"sign_in": 2})
+    async with town(conninfo, str(tmp_path), door=door) as place, place.client() as client:
+        bad = {"authorization": "Bearer a.b.c"}
+        answers = [await client.get("/v1/me", headers=bad) for _ in range(3)]
+        good = await client.get("/v1/me", headers=place.bearer("ada"))
+
+    assert [one.status_code for one in answers] == [401, 401, 429]
+    assert good.status_code == 200
+
+
 async def test_pages_tell_people(place, client):
     """A browser gets a page for an error, and the sign-in for a stranger."""
     html = {"accept": "text/html"}

@@ -220,6 +220,22 @@ async def test_the_end_of_the_server_loses_nothing(place, monkeypatch):
     assert free_address("127.0.0.1", int(address.rpartition(":")[2]))
 
 
+async def test_a_request_that_never_ends_does_not_hold_the_server(place, monkeypatch):
+    """After the time that a server gives its last requests, it ends without them."""
+    slow = Slow()
+    monkeypatch.setattr(place.program.communities, "list", slow.list)
+    monkeypatch.setattr("millrace.api.serve.SHUTDOWN_SECONDS_MAX", 0.2)
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
+        async with serving(place.app, "127.0.0.1", 0) as address:
+            url = f"{address}/v1/communities"
+            asked = asyncio.create_task(client.get(url, headers=place.bearer("ada")))
+            await slow.asked.wait()
+        slow.go.set()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    assert asked.done()
+
+
 @pytest.mark.parametrize(
     ("host", "port", "reason"),
     [

@@ -124,7 +124,7 @@ class Gate:
             await self._options(visit, template)
             return
         rule = visit.rule = self._parts.inventory.rule(incoming.method, template)
-        caller = visit.caller = await self._caller(incoming, rule)
+        caller = visit.caller = await self._caller(visit, rule)
         self._take(visit, rule.rate_class)
         auth.permit(rule, caller, params)
         if rule.unsafe and (caller.by_cookie or rule.page):
@@ -175,8 +175,13 @@ class Gate:
             answer |= headers.preflight(methods)
         await visit.answer(204, answer, b"", self._sender(visit))
 
-    async def _caller(self, incoming: Incoming, rule: RouteRule) -> auth.Caller:
-        config = self._config
+    async def _caller(self, visit: Visit, rule: RouteRule) -> auth.Caller:
+        """Return who asks. A token that does not hold has a price, so that nobody tries many.
+
+        Raises:
+            UnauthenticatedError: a token was sent and does not hold.
+        """
+        incoming, config = visit.incoming, self._config
         address, direct = auth.address_of(incoming.peer, incoming.headers, config.proxies)
         direct = direct and not config.public_url  # a proxy on this machine looks local too
         unknown = auth.Caller(viewer=None, by_cookie=False, address=address, direct=direct)
@@ -187,8 +192,8 @@ class Gate:
                 incoming.headers, self._parts.program.identity, lenient=rule.page
             )
         except UnauthenticatedError:
-            # Whoever tries tokens is counted by address, so that trying has a price.
-            self._parts.limits.take(RateClass.SIGN_IN, unknown.name)
+            visit.caller = unknown
+            self._take(visit, RateClass.SIGN_IN)
             raise
         return auth.Caller(viewer=viewer, by_cookie=by_cookie, address=address, direct=direct)
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 from granian.constants import HTTPModes, Interfaces
@@ -79,7 +79,8 @@ async def serving(app: Litestar, host: str, port: int) -> AsyncGenerator[str]:
         yield f"http://{f'[{address}]' if ':' in address else address}:{number}"
     finally:
         server.stop()
-        await asyncio.wait_for(running, SHUTDOWN_SECONDS_MAX)
+        with suppress(TimeoutError):  # what still runs then is cut off: nobody waits for ever
+            await asyncio.wait_for(running, SHUTDOWN_SECONDS_MAX)
 
 
 async def _listening(address: str, port: int, running: "asyncio.Task[None]") -> None:
