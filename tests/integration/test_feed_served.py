@@ -1,0 +1,78 @@
+"""The log of served feeds: partitions ahead, retention, outside the publication."""
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from millrace.community.testing import Rooms
+from millrace.feed.served import ServedFeeds
+from millrace.feed.testing import feeding
+from millrace.kernel.errors import InvalidError
+
+pytestmark = pytest.mark.services
+
+PARTITIONS = """select child.relname from pg_inherits join pg_class child on child.oid = inhrelid
+    where inhparent = 'served_feed'::regclass order by 1"""
+PUBLISHED = "select tablename from pg_publication_tables where pubname = 'millrace'"
+
+
+def asked(conninfo: str, query: str) -> list:
+    with psycopg.connect(conninfo) as connection:
+        return [row[0] for row in connection.execute(query).fetchall()]
+
+
+async def served_village(rooms: Rooms):
+    home = await rooms.community("village")
+    reader, gus = await rooms.people(home, "rita", "gus")
+    for place in range(6):
+        await rooms.post(gus, f"post {place}")
+    return reader
+
+
+async def test_partitions_are_made_ahead_and_dropped_when_old(router, conninfo):
+    rooms = Rooms(router)
+    served = ServedFeeds(router)
+    now = rooms.clock.now()
+    await served.prepare(now)
+    await served.prepare(now)
+    first = asked(conninfo, PARTITIONS)
+    await served.prepare(now + timedelta(days=40))
+    dropped = await served.retire(now + timedelta(days=40), days=39)
+    left = asked(conninfo, PARTITIONS)
+
+    assert first == ["served_feed_20260301", "served_feed_20260302", "served_feed_20260303"]
+    assert dropped == 1
+    assert left[0] == "served_feed_20260302"
+    assert "served_feed_20260410" in left
+
+
+async def test_a_feed_is_logged_before_it_is_answered_and_beside_the_stream(router, conninfo):
+    rooms = Rooms(router)
+    reader = await served_village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        page = await feed.page(reader.member, limit=2)
+        logged = asked(conninfo, "select served_feed_id from served_feed")
+        delivered = asked(conninfo, "select delivered from served_feed")
+        await feed.page(reader.member, limit=3, cursor=page.next_cursor)
+        later = asked(conninfo, "select delivered from served_feed")
+        await feed.page(reader.member, limit=1, cursor=page.next_cursor)
+        never_less = asked(conninfo, "select delivered from served_feed")
+
+    assert logged == [page.served_feed_id]
+    assert (delivered, later, never_less) == ([2], [5], [5])
+    assert not [name for name in asked(conninfo, PUBLISHED) if name.startswith("served_feed")]
+
+
+async def test_a_clock_that_jumps_ahead_finds_its_partition(router, conninfo):
+    """A day that nobody prepared is made when the first feed of it is served."""
+    rooms = Rooms(router)
+    reader = await served_village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        rooms.clock.move(100 * 24 * 3600)
+        page = await feed.page(reader.member, limit=2)
+        served = ServedFeeds(router)
+        await served.retire(rooms.clock.now() + timedelta(days=50), days=30)
+        with pytest.raises(InvalidError, match="has expired"):
+            await feed.page(reader.member, cursor=page.next_cursor)
