@@ -204,6 +204,42 @@ async def test_metrics_are_not_for_the_public(place, client):
 
 
 @pytest.mark.parametrize(
+    ("host", "public_url", "good"),
+    [
+        ("127.0.0.1:8321", "", True),
+        ("[::1]:8321", "", True),
+        ("192.168.1.5", "", True),
+        ("localhost:8321", "", True),
+        ("demo.example", "https://demo.example", True),
+        ("evil.example:8321", "", False),
+        ("evil.example", "https://demo.example", False),
+        ("127.0.0.1.evil.example", "", False),
+    ],
+)
+async def test_a_demonstration_answers_to_its_own_name(host, public_url, good):
+    """A stranger's name that points at this machine does not make the stranger's page ours."""
+    from millrace.api.auth import require_own_name
+    from millrace.api.errors import OriginError
+
+    if good:
+        require_own_name({"host": host}, public_url)
+    else:
+        with pytest.raises(OriginError):
+            require_own_name({"host": host}, public_url)
+
+
+async def test_the_demonstration_asks_for_the_name(conninfo, tmp_path):
+    """The rule holds at the door of a demonstration."""
+    door = DoorConfig(demo=True)
+    async with town(conninfo, str(tmp_path), door=door) as place, place.client() as client:
+        own = await client.get("/sign-in")
+        strange = await client.get("/sign-in", headers={"host": "evil.example"})
+
+    assert own.status_code == 200
+    assert strange.status_code == 403
+
+
+@pytest.mark.parametrize(
     ("proxies", "forwarded", "address"),
     [
         (0, "6.6.6.6", "peer"),

@@ -5,6 +5,7 @@ the member meant it, so a cookie with an unsafe method also needs a page of our 
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
@@ -145,6 +146,27 @@ def require_own_origin(headers: Mapping[str, str], public_url: str) -> None:
         _refuse_origin("Origin", "", "this server's own origin")
     if origin is not None and urlsplit(origin).netloc.lower() not in own:
         _refuse_origin("Origin", origin, "this server's own origin")
+
+
+def require_own_name(headers: Mapping[str, str], public_url: str) -> None:
+    """Refuse a request that reached a demonstration under a stranger's name.
+
+    A page elsewhere can let its own name point at this machine, and is then of our origin for the
+    browser. In a demonstration a click is enough to sign in, so only names that nobody else can
+    give count: an address in numbers, localhost, and the public one. Others are an OriginError.
+    """
+    host = _host(headers)
+    own = urlsplit(public_url).hostname if public_url else "localhost"
+    if host not in {"", "localhost", own} and not _is_address(host):
+        _refuse_origin("Host", host, f"an address in numbers, or {own}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_origin(field: str, value: str, limit: str) -> NoReturn:

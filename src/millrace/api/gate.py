@@ -124,6 +124,8 @@ class Gate:
             await self._options(visit, template)
             return
         rule = visit.rule = self._parts.inventory.rule(incoming.method, template)
+        if self._config.demo:
+            auth.require_own_name(incoming.headers, self._config.public_url)
         caller = visit.caller = await self._caller(visit, rule)
         self._take(visit, rule.rate_class)
         auth.permit(rule, caller, params)
