@@ -2,7 +2,7 @@
 
 from xml.sax.saxutils import quoteattr
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from millrace.world.importers.stackexchange import Threads, comments, members, posts, votes
@@ -27,7 +27,7 @@ junk = st.one_of(
     st.binary(max_size=60),
     st.sampled_from(
         [b"<row", b"<row Id='1'", b'<row Id="1" /><row', b"</posts>", b"<posts>", b"&amp;", b"]]>",
-         b"<!DOCTYPE x>", b"<!-- ", b"-->", b"<![CDATA[", b"<row Id=\"&x;\"/>", b"\x00", b"\xff\xfe"]
+         b"<a>", b"<row>", b"<a><b>", b"<row Id='1'>", b"<!DOCTYPE x>", b"<!-- ", b"-->", b"<![CDATA[", b"<row Id=\"&x;\"/>", b"\x00", b"\xff\xfe"]
     ),
 )  # fmt: skip
 
@@ -81,6 +81,10 @@ def test_every_row_is_one_event(tmp_path, rows):
 
 
 @fuzz
+@example(bad=[b"<A>"])
+@example(bad=[b"<row>", b"<A>"])
+@example(bad=[b"<row Id='x'>"])
+@example(bad=[b'<row Id="'])
 @given(bad=st.lists(junk.filter(lambda one: b"\n" not in one and b"\r" not in one), max_size=3))
 def test_rows_after_junk_are_found(tmp_path, bad):
     """Junk of a line costs no row that begins on a later line, unless it says that the file ends."""

@@ -35,12 +35,16 @@ class _RefusedError(Exception):
 
 
 class _FaultError(Exception):
-    """One row cannot be read; the column is 0 where it is not known."""
+    """One row cannot be read; the column is 0 where it is not known.
 
-    def __init__(self, reason: str, column: int = 0) -> None:
+    nested: the fault is that the row before was never closed.
+    """
+
+    def __init__(self, reason: str, column: int = 0, *, nested: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.column = column
+        self.nested = nested
 
 
 class _Reader:
@@ -105,7 +109,11 @@ class _Reader:
         if self._depth == 1 and name != self.root:
             raise _RefusedError(f"its root is <{name[:60]}>, a dump has <{self.root}>")
         self.opened = True
-        if self._depth == 2 and name == "row":
+        if self._depth > 2:
+            raise _FaultError(f"<{name[:60]}> stands within another element", nested=True)
+        if self._depth == 2 and name != "row":
+            raise _FaultError(f"<{name[:60]}> stands where a row should")
+        if self._depth == 2:
             self.found.append(XmlRow(Place(self.file, self.line), values))
 
     def _end(self, _name: str) -> None:
@@ -186,10 +194,9 @@ def _lines(file: BinaryIO, reader: _Reader) -> Iterator[XmlRow | Reject | Broken
         last = line
         began = reader.unfinished
         fault = _fed(reader, line)
-        if fault is not None and began is not None and line.lstrip().startswith(b"<row"):
+        if fault is not None and (began or fault.nested) and line.lstrip().startswith(b"<row"):
             # The fault is that of the row before, which never ended: this one gets a fresh start.
-            yield _fault(reader, began[0], 0, fault.reason, began[1])
-            reader.again()
+            yield from _earlier(reader, began, fault)
             fault = _fed(reader, line)
         yield from reader.found
         reader.found.clear()
@@ -206,6 +213,16 @@ def _lines(file: BinaryIO, reader: _Reader) -> Iterator[XmlRow | Reject | Broken
     if not lost and reader.ends_inside_a_row():
         yield _fault(reader, reader.line, len(last), "the file ends within this row", last)
     yield Broken(reader.file, f"it is cut after line {reader.line}: </{reader.root}> is missing")
+
+
+def _earlier(
+    reader: _Reader, began: tuple[int, bytes] | None, fault: _FaultError
+) -> Iterator[Reject]:
+    """Reject what began on an earlier line, unless it was told already, and begin anew."""
+    if began is not None:
+        yield _fault(reader, began[0], 0, fault.reason, began[1])
+    reader.found.clear()
+    reader.again()
 
 
 def _fed(reader: _Reader, line: bytes) -> _FaultError | None:
