@@ -295,9 +295,6 @@ async function more(place) {
   try {
     const holder = document.createElement("template");
     holder.innerHTML = await fragment(link.dataset.fragment);
-    const shown = new Set(all("[data-post]").map((card) => card.dataset.post));
-    const fresh = all("[data-post]", holder.content);
-    for (const card of fresh) if (shown.has(card.dataset.post)) card.remove();
     const cards = all("[data-post]", holder.content);
     const hadFocus = place.contains(document.activeElement);
     place.replaceWith(holder.content);
