@@ -142,6 +142,7 @@ async def _fill(program: Program, bring: Import | None) -> None:
     longer empty. Nothing else loads it again, so what people did in it stays.
     """
     if bring is not None:
+        say(f"importing {bring.folder}; the page answers meanwhile")
         report = await brought(program, bring.kind, bring.folder)
         said = (
             f"{report.rejected:,} rows rejected, see {report.rejects_file}; "
