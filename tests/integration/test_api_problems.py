@@ -55,7 +55,7 @@ async def test_wrong_method(client):
     answer = await client.put("/v1/posts")
     told = problem(answer, 405, "method_not_allowed")
 
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "POST", "OPTIONS"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST", "OPTIONS"}
     assert told["limit"] == answer.headers["allow"]
 
 

@@ -164,14 +164,21 @@ class Gate:
             self._take_unknown(visit)
             raise MethodError(
                 f"{incoming.method[:20]} is not allowed at {incoming.path[:200]}",
-                allow=(exc.headers or {}).get("allow", ""),
+                allow=self._allowed(incoming.path),
             ) from exc
         return found[4], found[3]
+
+    def _allowed(self, path: str) -> str:
+        """Return the methods of a path that has a route; every route answers OPTIONS."""
+        return self._methods(self._app.asgi_router.handle_routing(path=path, method="OPTIONS")[4])
+
+    def _methods(self, template: str) -> str:
+        return ", ".join([*self._parts.inventory.methods(template), "OPTIONS"])
 
     async def _options(self, visit: Visit, template: str) -> None:
         """Say what a path allows; a browser asks this before a call from another origin."""
         self._take_unknown(visit)
-        methods = ", ".join([*self._parts.inventory.methods(template), "OPTIONS"])
+        methods = self._methods(template)
         answer = {"allow": methods} | self._cross_origin(visit)
         if "access-control-allow-origin" in answer:
             answer |= headers.preflight(methods)
