@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +38,32 @@ class Up:
                 [sys.executable, "-m", "millrace", "up", "--port", "0", *options],
                 stdout=out, stderr=err, env=environment(folder),
             )  # fmt: skip
-        self.address = self._await_ready(began + READY_SECONDS_MAX)
-        self.seconds = time.monotonic() - began
+        self._until = began + READY_SECONDS_MAX
 
     @property
     def said(self) -> str:
         """Return what it has said on standard error."""
         return self._err.read_text(encoding="utf-8")
 
-    def _await_ready(self, until: float) -> str:
-        while time.monotonic() < until and self.process.poll() is None:
-            line = self._out.read_text(encoding="utf-8")
-            if line.endswith("\n"):
-                found = READY.fullmatch(line.strip())
-                assert found, f"{line!r} is not the ready line alone"
-                return found[1]
+    @property
+    def address(self) -> str:
+        """Wait for the ready line, and return the address in it."""
+        line = self._waited(lambda: self._out.read_text(encoding="utf-8"), "\n")
+        found = READY.fullmatch(line.strip())
+        assert found, f"{line!r} is not the ready line alone"
+        return found[1]
+
+    def hear(self, words: str) -> None:
+        """Wait until it says something on standard error."""
+        self._waited(lambda: self.said, words)
+
+    def _waited(self, text: Callable[[], str], words: str) -> str:
+        while time.monotonic() < self._until and self.process.poll() is None:
+            if words in text():
+                return text()
             time.sleep(0.02)
         self.process.kill()
-        raise AssertionError(f"it did not come up: {self.said}")
+        raise AssertionError(f"waited for {words!r} in vain: {self.said}")
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit status."""
@@ -154,13 +162,14 @@ def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
     """Up with the small community: ready, used, used beside itself, refused twice, ended."""
     up = Up(folder, "--demo")
     ups.append(up)
+    address = up.address
     token = beside.answer("operator", "create", "grace")["token"]
 
-    assert httpx.get(f"{up.address}/health/ready").status_code == 200
-    page = httpx.get(f"{up.address}/sign-in", headers={"Accept": "text/html"})
+    assert httpx.get(f"{address}/health/ready").status_code == 200
+    page = httpx.get(f"{address}/sign-in", headers={"Accept": "text/html"})
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
-    with client(up.address, token) as api:
+    with client(address, token) as api:
         community = api.get("/v1/communities").json()["items"][0]["id"]
         members = api.get("/v1/members", params={"community_id": community}).json()["items"]
         member = members[0]["id"]
@@ -176,10 +185,10 @@ def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
 
     status, out, err = beside.ran("up", "--port", "0")
     assert (status, out) == (5, "")
-    assert f"process {up.process.pid} at {up.address}" in err
+    assert f"process {up.process.pid} at {address}" in err
 
     assert up.end(signal.SIGINT) == 0, up.said
-    assert not is_listening(up.address)
+    assert not is_listening(address)
     assert not (folder / "postgres" / "postmaster.pid").exists(), "the database was left running"
 
 
@@ -188,8 +197,9 @@ def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up], beside: 
     """A power cut in the middle: what was acknowledged is there after the next start."""
     up = Up(folder, "--demo")
     ups.append(up)
+    address = up.address
     token = beside.answer("operator", "create", "grace")["token"]
-    before = counts(up.address, token)
+    before = counts(address, token)
 
     up.process.kill()
     up.process.wait(timeout=END_SECONDS_MAX)
@@ -199,6 +209,17 @@ def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up], beside: 
     assert before["posts"] > 100
     assert counts(again.address, token) == before
     assert again.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.services
+def test_ended_while_it_comes_up(folder: Path, ups: list[Up]) -> None:
+    """Ctrl-C does not wait for the ready line, and leaves no server behind either."""
+    up = Up(folder, "--demo")
+    ups.append(up)
+    up.hear("loading the encoder")
+
+    assert up.end(signal.SIGINT) == 0, up.said
+    assert not (folder / "postgres" / "postmaster.pid").exists(), "the database was left running"
 
 
 def client(address: str, token: str) -> httpx.Client:
