@@ -20,7 +20,7 @@ def examples() -> list[str]:
         (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS if (ROOT / name).exists()
     ]
     found = {line for text in texts for line in EXAMPLE.findall(text)}
-    return sorted(line for line in found if "[OPTIONS]" not in line and "..." not in line)
+    return sorted(line for line in found if "[" not in line and "..." not in line)  # no usage lines
 
 
 def understood(line: str) -> list[str]:
