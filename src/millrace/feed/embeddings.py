@@ -80,7 +80,11 @@ class Embeddings:
             return None
         facts = await self.member_facts(member, row)
         prompt = await asyncio.to_thread(self.member_prompt, facts)
-        vector = (await self._encoder.embed([prompt]))[0]
+        name = prompt_hash(prompt)
+        if row.vector is not None and row.prompt_hash == name:
+            vector = unpacked(row.vector)  # as it was: only the position moves
+        else:
+            vector = (await self._encoder.embed([prompt]))[0]
         async with self._parts.router.write() as session:
             await session.run(
                 QUERIES["store_member_embedding"],
@@ -88,7 +92,7 @@ class Embeddings:
                 member_id=member.id,
                 model_version=self._encoder.version,
                 prompt_version=v1.VERSION,
-                prompt_hash=prompt_hash(prompt),
+                prompt_hash=name,
                 source_version=row.system_version,
                 position=position,
                 vector=packed(vector),

@@ -8,7 +8,7 @@ any point: what is missing is found again by the next scan.
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
@@ -48,6 +48,7 @@ class Freshness:
         self._stale: set[Key] = set()
         self._members: dict[Key, float] = {}
         self._member_busy = False
+        self._stopping = False
         self._rebuild = False
         self._turn = asyncio.Lock()
         self._wake_look = asyncio.Event()
@@ -62,17 +63,27 @@ class Freshness:
 
     async def start(self) -> None:
         """Make the index from the table, then follow the changes."""
+        self._stopping = False
         await self._make_index()
         self._scans_asked += 1
-        for work in (self._listen(), self._looking(), self._embedding(), self._membering()):
-            self._tasks.append(asyncio.create_task(work))
+        for work in (self._listen, self._looking, self._embedding, self._membering):
+            self._tasks.append(asyncio.create_task(self._kept(work)))
 
     async def stop(self) -> None:
         """Stop following; safe to call twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._stopping = True
+        await ended(self._tasks)
         self._tasks.clear()
+
+    async def _kept(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep one of the loops running: one that died without a word would be a stale index."""
+        while not self._stopping:
+            try:
+                await work()
+            except Exception:
+                self.failures += 1
+                logger.exception("freshness broke off and begins again")
+                await asyncio.sleep(RETRY_SECONDS)
 
     @property
     def running(self) -> bool:
@@ -233,6 +244,7 @@ class Freshness:
             self._scanned.notify_all()
 
     async def _scan(self) -> None:
+        everybody = self._rebuild
         if self._rebuild:
             self._rebuild = False
             try:
@@ -249,7 +261,7 @@ class Freshness:
             last = keys
             if self._stale:  # a new post does not wait for an import
                 await self._named()
-        await self._find_members()
+        await self._find_members(everybody=everybody)
 
     async def _missing(self) -> list[Key]:
         """Return some posts without a current vector, the newest first."""
@@ -271,12 +283,13 @@ class Freshness:
         await self._look(keys)
         self._pending = max(self._pending - len(keys), 0)
 
-    async def _find_members(self) -> None:
+    async def _find_members(self, *, everybody: bool) -> None:
         async with self._parts.router.read() as session:
             rows = await session.rows(
                 QUERIES["members_to_embed"],
                 MemberKeyRow,
                 model_version=self._model,
+                everybody=everybody,
                 limit=MEMBERS_MAX,
             )
         for row in rows:
@@ -326,3 +339,12 @@ class Freshness:
             logger.warning("freshness failed and tries again: %s", exc)
             return False
         return True
+
+
+async def ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they end: a driver that is connecting may swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1.0)

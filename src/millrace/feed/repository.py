@@ -27,6 +27,7 @@ class MemberRow(Struct, frozen=True, kw_only=True):
     vector: bytes | None
     source_version: int | None
     position: str | None
+    prompt_hash: str | None = None
 
 
 class TopicRow(Struct, frozen=True):

@@ -9,7 +9,7 @@ from millrace.feed import cursor as cursors
 from millrace.feed import record as records
 from millrace.feed.cursor import Cursor
 from millrace.feed.embeddings import Embeddings
-from millrace.feed.freshness import Freshness
+from millrace.feed.freshness import Freshness, ended
 from millrace.feed.index import PostIndex
 from millrace.feed.models import Models, values_of
 from millrace.feed.parts import FeedParts
@@ -56,9 +56,7 @@ class Feed:
 
     async def stop(self) -> None:
         """End what `start` began; safe to call twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
         self._tasks.clear()
         await self.freshness.stop()
 
@@ -102,7 +100,10 @@ class Feed:
         Posts that were just imported are embedded first: without vectors there is little to learn.
         """
         if self.freshness.running:
-            await self.freshness.settled()
+            try:
+                await self.freshness.settled()
+            except TimeoutError:
+                logger.warning("the scorer is fitted though not every post is embedded")
         report = await self._models.fit()
         self._pipeline.scorer = await self._models.newest()
         return report

@@ -92,25 +92,20 @@ select post.community_id, post.post_id, count(*) over () as pending
  limit %(limit)s
 
 -- name: members_to_embed
--- Members whose vector is older than their profile or their newest engagement.
+-- Members whose vector is older than their profile or their newest engagement. After bulk work
+-- everybody who has one: what was imported may be older than the vector.
 select embedding.community_id, embedding.member_id
   from member_embedding embedding
   join member using (community_id, member_id)
  where embedding.model_version = %(model_version)s and member.removed_at is null
-   and (embedding.source_version < member.system_version
+   and (%(everybody)s or embedding.source_version < member.system_version
         or exists (
            select from engagement
             where engagement.community_id = embedding.community_id
               and engagement.member_id = embedding.member_id
               and engagement.happened_at > embedding.made_at))
+ order by embedding.made_at
  limit %(limit)s
-
--- name: member_known
--- Whether a member has a vector of this model, so that it is worth keeping fresh.
-select true
-  from member_embedding
- where community_id = %(community_id)s and member_id = %(member_id)s
-   and model_version = %(model_version)s
 
 -- name: posts_of_author
 -- Every post of one author: to clear the slots when the author is removed.

@@ -3,6 +3,7 @@
 select member.display_name, member.headline, member.about, member.skills, member.place,
        member.languages, member.system_version, community.name as community_name,
        community.language as community_language, embedding.vector, embedding.source_version,
+       embedding.prompt_hash,
        embedding.position::text as position
   from member
   join community using (community_id)
