@@ -29,6 +29,7 @@ from millrace.feed.ports import Encoder
 from millrace.feed.room import Feed
 from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import Clock, SystemClock
+from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
 from millrace.settings import DoorConfig, Settings
@@ -39,6 +40,8 @@ from millrace.store.router import Router
 from millrace.store.secret import secret_of
 
 Say = Callable[[str], None]
+OWN_SECONDS_MAX = 60.0
+OWN_POLL_SECONDS = 1.0
 
 
 def silent(_: str) -> None:
@@ -99,8 +102,16 @@ class Ground(Struct, kw_only=True):
 
 
 @asynccontextmanager
-async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Ground]:
+async def reached(
+    settings: Settings, *, keep: bool = False, say: Say = silent
+) -> AsyncGenerator[Ground]:
     """Start or reach the database as it is, and lend it until the block ends.
+
+    Args:
+        settings: as loaded.
+        keep: whether to wait until the embedded server is ours: that of another process would
+            end with it. For programs that stay.
+        say: told, in a few words, what is being waited for.
 
     A data directory, a database or a setting that does not allow it is a SetupError.
     """
@@ -110,6 +121,8 @@ async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Gr
         if not conninfo:
             say("opening the database")
             server = await stack.enter_async_context(EmbeddedServer(data_dir))
+            if keep:
+                await _own(server, say)
             conninfo = server.conninfo
         secret = secret_of(data_dir, settings.secret)
         pool = Pool(conninfo, settings.store)
@@ -120,20 +133,42 @@ async def reached(settings: Settings, *, say: Say = silent) -> AsyncGenerator[Gr
         )
 
 
+async def _own(server: EmbeddedServer, say: Say) -> None:
+    """Wait until whoever owns the server has left, and own it.
+
+    Raises:
+        ConflictError: the other process stays.
+    """
+    for _ in range(int(OWN_SECONDS_MAX / OWN_POLL_SECONDS)):
+        if server.owns:
+            return
+        say(f"waiting for another command of millrace on {server.data_dir} to end")
+        await server.stop()
+        await asyncio.sleep(OWN_POLL_SECONDS)
+        await server.start()
+    raise ConflictError(
+        f"another process uses the database in {server.data_dir}",
+        value=str(server.data_dir),
+        limit=f"{OWN_SECONDS_MAX:g} s",
+        next_step="wait until it has ended, or choose another --data-dir",
+    )
+
+
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, clock: Clock | None = None, say: Say = silent
+    settings: Settings, *, clock: Clock | None = None, keep: bool = False, say: Say = silent
 ) -> AsyncGenerator[Domain]:
     """Migrate the database and lend the community on it until the block ends.
 
     Args:
         settings: as loaded.
         clock: a fake in tests; the machine's own by default.
+        keep: as in `reached`.
         say: told, in a few words, what is being waited for.
 
     What does not allow it is a SetupError, as in `reached`.
     """
-    async with reached(settings, say=say) as ground:
+    async with reached(settings, keep=keep, say=say) as ground:
         for name in await migrate(ground.router):
             say(f"migrated the database: {name}")
         yield _domain(settings, clock or SystemClock(), ground)
@@ -181,6 +216,7 @@ async def build(
     *,
     clock: Clock | None = None,
     encoder: Encoder | None = None,
+    keep: bool = False,
     say: Say = silent,
 ) -> AsyncGenerator[Program]:
     """Build the whole program and lend it until the block ends.
@@ -189,11 +225,12 @@ async def build(
         settings: as loaded.
         clock: a fake in tests; the machine's own by default.
         encoder: a fake in tests; the model of the settings by default.
+        keep: as in `reached`.
         say: told, in a few words, what is being waited for.
 
     What does not allow it is a SetupError, as in `reached`.
     """
-    async with opened(settings, clock=clock, say=say) as domain:
+    async with opened(settings, clock=clock, keep=keep, say=say) as domain:
         if encoder is None:
             say("loading the encoder")
             encoder = await asyncio.to_thread(_encoder, settings.feed)

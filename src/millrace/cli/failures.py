@@ -13,7 +13,7 @@ from millrace.kernel.errors import (
     SetupError,
     UnavailableError,
 )
-from millrace.world.types import EXIT_BROKEN
+from millrace.world.types import EXIT_BROKEN, EXIT_REJECTED
 
 # The statuses are documented in docs/cli.md; scripts rely on them.
 DONE = 0
@@ -30,12 +30,12 @@ MEANINGS: dict[int, str] = {
     DONE: "done",
     NOT_ALL_WELL: "the command ran, and not all is well: a check failed",
     WRONG_INPUT: "the command line or its input is wrong",
-    WRONG_SETUP: "the installation is wrong: a setting, a folder, a port, a version; "
-    "after `millrace import` with a report: some rows were rejected, the rest is loaded",
+    WRONG_SETUP: "the installation is wrong: a setting, a folder, a port, a version",
     NOT_FOUND: "there is no such member, post or file",
     CONFLICT: "the thing is not in the state that the command expects",
     UNAVAILABLE: "the database does not answer now; trying again may help",
     EXIT_BROKEN: "`millrace import` met a file that is cut; what stood before is loaded",
+    EXIT_REJECTED: "`millrace import` rejected some rows; the rest is loaded",
     UNEXPECTED: "a fault of Millrace; `--debug` prints where",
     INTERRUPTED: "ended by Ctrl-C",
 }

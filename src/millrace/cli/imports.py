@@ -32,9 +32,9 @@ from millrace.world.types import EXIT_BROKEN, EXIT_REJECTED, EXIT_TAKEN, ImportR
 STATUSES = (
     f"\b\nExit status:\n"
     f"  {EXIT_TAKEN}  every row was taken, or left out by a documented rule\n"
-    f"  {EXIT_REJECTED}  some rows were rejected; the rest is loaded (they are in the rejects file)\n"
     f"  {EXIT_BROKEN}  a file could not be read to its end; what stood before is loaded\n"
-    f"  other  nothing was imported: see `millrace --help`\n"
+    f"  {EXIT_REJECTED}  some rows were rejected; the rest is loaded (they are in the rejects file)\n"
+    f"  other  the import ended early: the error says why; run it again when that is mended\n"
 )
 SAFE = (
     "Importing the same folder again changes nothing. An import that was killed is completed by "

@@ -119,7 +119,7 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
         _, port = frame.doors.free_address(host, settings.door.port)
         address = settings.door.public_url or _shown(host, port)
         stack.enter_context(lock.held(folder, address))
-        program = await stack.enter_async_context(build(settings, say=say))
+        program = await stack.enter_async_context(build(settings, keep=True, say=say))
         await stack.enter_async_context(frame.doors.serving(program, host, port))
         await _fill(program, bring)
         warm = asyncio.create_task(_warm(program))

@@ -1,0 +1,93 @@
+"""The built program: what it starts, what it leaves, and whose server it stands on."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from millrace import wiring
+from millrace.community.types import program
+from millrace.feed.testing import FakeEncoder
+from millrace.kernel.errors import ConflictError
+from millrace.settings import Settings
+from millrace.store.embedded import EmbeddedServer
+from millrace.store.testing import fresh_folder
+from millrace.store.types import StoreConfig
+
+pytestmark = pytest.mark.services
+WAIT_SECONDS = 30
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A data folder that the server's own user can enter."""
+    with fresh_folder() as made:
+        yield made / "data"
+
+
+def at(folder: Path) -> Settings:
+    """Return settings of a program on the folder."""
+    return Settings(store=StoreConfig(data_dir=str(folder)))
+
+
+async def test_builds_on_nothing_and_leaves_no_server(folder: Path) -> None:
+    said: list[str] = []
+
+    async with wiring.build(at(folder), encoder=FakeEncoder(), say=said.append) as made:
+        assert await made.communities.list(program()) == []
+        assert (folder / "postgres" / "postmaster.pid").exists()
+
+    assert not (folder / "postgres" / "postmaster.pid").exists()
+    assert [line.partition(":")[0] for line in said] == [
+        "opening the database",
+        "migrated the database",
+    ]
+
+
+async def test_the_secret_outlives_the_program(folder: Path) -> None:
+    async with wiring.reached(at(folder)) as first:
+        pass
+    async with wiring.reached(at(folder)) as second:
+        assert second.secret == first.secret
+
+
+async def test_a_program_that_stays_waits_for_a_server_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short command owns the server and ends; what stays must not end with it."""
+    monkeypatch.setattr(wiring, "OWN_POLL_SECONDS", 0.05)
+    waits = asyncio.Event()
+    short = EmbeddedServer(folder, durable=False)
+    await short.start()
+
+    async def stay() -> list[object]:
+        async with wiring.opened(at(folder), keep=True, say=_heard("waiting", waits)) as made:
+            return list(await made.communities.list(program()))
+
+    staying = asyncio.create_task(stay())
+    await asyncio.wait_for(waits.wait(), WAIT_SECONDS)
+    assert not staying.done()
+    await short.stop()
+
+    assert await asyncio.wait_for(staying, WAIT_SECONDS) == []
+
+
+async def test_it_does_not_wait_for_ever(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "OWN_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(wiring, "OWN_SECONDS_MAX", 0.1)
+
+    async with EmbeddedServer(folder, durable=False):
+        with pytest.raises(ConflictError, match="another process uses the database"):
+            async with wiring.reached(at(folder), keep=True):
+                pass
+
+
+def _heard(word: str, event: asyncio.Event) -> wiring.Say:
+    """Return a listener that sets the event when it hears the word."""
+
+    def listen(text: str) -> None:
+        if word in text:
+            event.set()
+
+    return listen
