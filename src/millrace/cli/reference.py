@@ -26,7 +26,11 @@ def reference() -> str:
     parts = [HEAD]
     for path, command, context in _walk(
         click.Context(
-            millrace, info_name="millrace", max_content_width=COLUMNS, terminal_width=COLUMNS
+            millrace,
+            info_name="millrace",
+            max_content_width=COLUMNS,
+            terminal_width=COLUMNS,
+            **millrace.context_settings,
         )
     ):
         parts.append(f"## {path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
