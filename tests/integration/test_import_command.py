@@ -8,7 +8,7 @@ from import_state import counts, write_lines
 
 from millrace import wiring
 from millrace.api.serve import free_address
-from millrace.cli import main
+from millrace.cli import failures, main
 from millrace.cli.ports import Doors
 from millrace.feed.testing import FakeEncoder
 
@@ -48,12 +48,12 @@ def test_a_clean_import_ends_with_0(millrace, town, conninfo):
     assert "reading posts.jsonl" in err
 
 
-def test_rejected_rows_end_with_3_and_lie_in_a_file(millrace, town, tmp_path):
+def test_rejected_rows_end_with_8_and_lie_in_a_file(millrace, town, tmp_path):
     write_lines(town, "posts", {"external_id": "p", "author": "zoe", "text": "Hello."}, b"{")
 
     status, out, _ = millrace("import", "dir", str(town), "--community", "quay")
 
-    assert status == 3
+    assert status == 8
     assert "2 rows rejected, see town.rejects.jsonl" in out
     assert len((tmp_path / "town.rejects.jsonl").read_text().splitlines()) == 2
 
@@ -93,5 +93,15 @@ def test_a_folder_that_cannot_be_imported_ends_with_2(millrace, tmp_path, kind):
 def test_help_says_what_the_statuses_mean(millrace):
     _, out, _ = millrace("import", "stackexchange", "--help")
 
-    for part in ("Exit status", "0  every row", "3  some rows", "7  a file", "killed", "Users.xml"):
+    for part in ("Exit status", "0  every row", "7  a file", "8  some rows", "killed", "Users.xml"):
         assert part in " ".join(out.split()) or part in out
+
+
+def test_every_status_has_one_meaning():
+    """A script that sees a status must know what happened: no two of ours share a number."""
+    named = [
+        value for name, value in vars(failures).items() if name.isupper() and name != "MEANINGS"
+    ]
+    numbers = [value for value in named if isinstance(value, int)]
+
+    assert sorted(numbers) == sorted(failures.MEANINGS)

@@ -201,7 +201,7 @@ async def test_bad_rows_are_set_aside_with_their_place(router, conninfo, tmp_pat
     report = await bring(Rooms(router), "dir", folder, rejects=out)
 
     rows = [json.loads(line) for line in out.read_bytes().splitlines()]
-    assert report.exit_status == 3
+    assert report.exit_status == 8
     assert report.files["posts.jsonl"].skipped == {"blank line": 1}
     assert report.files["posts.jsonl"].rows == len(bad) + 3
     assert [row["line"] for row in sorted(rows, key=lambda row: row["line"])] == [

@@ -151,7 +151,7 @@ async def test_a_bad_row_costs_one_row(router, tmp_path, row, reason):
     assert reason in faults[0].reason
     assert faults[0].line in (5, 6)
     assert report.files["Users.xml"].taken == 2
-    assert report.exit_status == 3
+    assert report.exit_status == 8
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.4, 0.6, 0.8, 0.97])

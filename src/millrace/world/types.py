@@ -27,8 +27,8 @@ SHOWN_MAX = 300
 """How much of a rejected row is written down."""
 
 EXIT_TAKEN = 0
-EXIT_REJECTED = 3
 EXIT_BROKEN = 7
+EXIT_REJECTED = 8
 
 
 class Place(Struct, frozen=True):
@@ -131,7 +131,7 @@ class ImportReport(Struct, kw_only=True):
 
     @property
     def exit_status(self) -> int:
-        """Return 0 when all was taken, 3 when rows were rejected, 7 when a file is broken."""
+        """Return 0 when all was taken, 7 when a file is broken, 8 when rows were rejected."""
         if any(one.broken for one in self.files.values()):
             return EXIT_BROKEN
         return EXIT_REJECTED if self.rejected else EXIT_TAKEN
