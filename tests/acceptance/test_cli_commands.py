@@ -15,6 +15,8 @@ from millrace.api.serve import free_address
 from millrace.cli import checks, main
 from millrace.cli.checks import Applied, ContentState, ServerState, State
 from millrace.cli.ports import Doors
+from millrace.cli.up import with_demo
+from millrace.settings import overlaid, read
 from millrace.store.migrate import Migration
 from millrace.wiring import Program
 
@@ -151,6 +153,27 @@ def test_settings_can_show_only_what_was_changed(millrace: Millrace) -> None:
 def test_migrate_twice_changes_nothing(beside: Millrace) -> None:
     assert beside("migrate", "--json").json == {"applied": []}
     assert "nothing to do" in beside("migrate").out
+
+
+@pytest.mark.parametrize(
+    ("options", "demo"),
+    [
+        ({}, True),
+        ({"door.host": "localhost"}, True),
+        ({"door.host": "::1"}, True),
+        ({"door.host": "0.0.0.0"}, False),
+        ({"door.host": "feed.example"}, False),
+        ({"door.demo": False}, False),
+        ({"door.host": "0.0.0.0", "door.demo": True}, True),
+    ],
+)
+def test_demo_is_on_by_itself_only_where_nobody_else_comes_by(
+    options: dict[str, object], demo: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert with_demo(overlaid(read(None, {}), options)).door.demo is demo
+
+    warned = "may sign in as any member" in capsys.readouterr().err
+    assert warned is (options.get("door.demo") is True)
 
 
 # ------------------------------------------------------------------------------ operators

@@ -73,7 +73,7 @@ def up(
     loaded = frame.loaded(
         store__data_dir=data_dir, door__host=host, door__port=port, door__demo=demo
     )
-    settings = _with_demo(loaded)
+    settings = with_demo(loaded)
     bring = None if wanted is None else Import(*wanted)
     run_until_signal(_up(frame, settings, bring))
 
@@ -92,7 +92,7 @@ def serve(frame: Frame, host: str | None, port: int | None, data_dir: str | None
     run_until_signal(_up(frame, settings, None))
 
 
-def _with_demo(loaded: Loaded) -> Settings:
+def with_demo(loaded: Loaded) -> Settings:
     """Decide whether anybody may sign in as anybody: by itself only where nobody else comes by."""
     settings = loaded.settings
     local = _is_local(settings.door.host)
