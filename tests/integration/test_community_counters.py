@@ -1,6 +1,7 @@
 """Goal: counters equal a recount, whatever was done, however often, and by how many at once."""
 
 import asyncio
+import contextlib
 import itertools
 from datetime import timedelta
 
@@ -208,4 +209,28 @@ async def test_like_and_unlike_at_once(conninfo):
                 *(verb(ben, post) for verb in (rooms.reactions.like, rooms.reactions.unlike) * 3)
             )
 
+    assert_counters_hold(conninfo)
+
+
+async def test_a_follow_and_a_block_at_once_never_both_stand(conninfo):
+    """Whoever comes second sees the first: a blocked pair holds no follow, and counts none."""
+    async with opened(conninfo, StoreConfig(pool_size_min=6, pool_size_max=6)) as router:
+        rooms = Rooms(router)
+        home = await rooms.community("home")
+        people = await rooms.people(home, *(f"p{n}" for n in range(40)))
+
+        async def follow(viewer, target):
+            with contextlib.suppress(NotFoundError):
+                await rooms.relations.follow(viewer, target.member)
+
+        for ann, ben in zip(people[::2], people[1::2], strict=True):
+            await asyncio.gather(follow(ann, ben), rooms.relations.block(ben, ann.member))
+
+    both, blocks = asked(
+        conninfo,
+        """select from follow join block on (follow.member_id, follow.target_id)
+                                        = (block.target_id, block.member_id)""",
+        "select from block",
+    )
+    assert (len(both), len(blocks)) == (0, 20)
     assert_counters_hold(conninfo)

@@ -13,8 +13,8 @@ from millrace.community.intake import (
     Intake,
     Line,
     bounded,
-    bulk,
     home_of,
+    in_bulk,
     members_named,
     operators_only,
 )
@@ -147,18 +147,22 @@ class RelationBook:
         """
         operators_only(viewer, "add follows in bulk")
         bounded("drafts", drafts)
-        intake, now = Intake(), self._clock.now()
-        lines = intake.cleaned(drafts, lambda draft: _clean(draft, now))
-        lines = intake.distinct(lines, lambda clean: (clean.member, clean.target), "target")
-        async with bulk(self._router, community_id) as session:
+
+        async def work(session: Session) -> BatchResult:
+            intake, now = Intake(), self._clock.now()
+            lines = intake.cleaned(drafts, lambda draft: _clean(draft, now))
+            lines = intake.distinct(lines, lambda clean: (clean.member, clean.target), "target")
             await home_of(session, community_id)
             await _add_follows(session, intake, community_id, lines)
-        return intake.result()
+            return intake.result()
+
+        return await in_bulk(self._router, community_id, work)
 
     async def _follow(self, viewer: Viewer, member: Key, target: Key) -> bool:
         async with self._router.write() as session:
-            await _met(session, viewer, target)
             pair = _pair(member, target)
+            await session.run(QUERIES["hold_pairs"], rows=document([pair]))
+            await _met(session, viewer, target)
             new = await session.run(QUERIES["insert_follow"], **pair, now=self._clock.now())
             moves = CounterMoves()
             moves.member(target, "followers", new)
@@ -264,6 +268,7 @@ async def blocked(session: Session, pairs: Pairs, now: datetime, moves: CounterM
     if not pairs:
         return 0
     rows = document([_pair(member, target) for member, target in pairs])
+    await session.run(QUERIES["hold_pairs"], rows=rows)
     new = await session.run(QUERIES["insert_blocks"], rows=rows, now=now)
     for gone in await session.rows(QUERIES["delete_follows_between"], PairRow, rows=rows):
         moves.member(Key(gone.target_community_id, gone.target_id), "followers", -1)
@@ -350,6 +355,7 @@ async def _add_follows(
                 _pair(member, target) | {"created_at": line.clean.created_at, "index": line.index}
             )
     batch = document(rows)
+    await session.run(QUERIES["hold_pairs"], rows=batch)
     apart = await session.rows(QUERIES["pairs_apart"], ApartRow, rows=batch)
     for one in apart:
         intake.reject(one.index, "target", "a block stands between the two members")

@@ -20,6 +20,21 @@ select 'nearby', neighbour_id, 0
   from nearby
  where community_id = %(community_id)s
 
+-- name: hold_pairs
+-- Holds one member of each pair, the one with the smaller key, in the order of keys: so a follow and
+-- a block of the same two members wait for each other, and the later one sees the earlier.
+select
+  from member
+ where (community_id, member_id) in (
+       select least(community_id, target_community_id),
+              case when community_id < target_community_id then member_id
+                   when community_id > target_community_id then target_id
+                   else least(member_id, target_id) end
+         from jsonb_to_recordset(%(rows)s::jsonb) as line (
+              community_id bigint, member_id bigint, target_community_id bigint, target_id bigint))
+ order by community_id, member_id
+   for no key update
+
 -- name: insert_follow
 -- Adds a follow, if it is not there.
 insert into follow (community_id, member_id, target_community_id, target_id, created_at)
