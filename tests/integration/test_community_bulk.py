@@ -360,3 +360,59 @@ async def test_roles_and_audiences_are_read_from_drafts(rooms, home):
     assert (
         await rooms.posts.get(OPERATOR, Key(home, made.ids["p"]))
     ).post.audience is Audience.PUBLIC
+
+
+LOSE_ONCE = """
+create sequence tries;
+create function lose_once() returns trigger language plpgsql as $$
+begin
+    if nextval('tries') = 1 then
+        raise exception 'deadlock detected' using errcode = 'deadlock_detected';
+    end if;
+    return null;
+end $$;
+"""
+
+
+async def test_a_batch_that_loses_a_race_is_made_again(rooms, home, conninfo):
+    """The database ends one side of a deadlock: the batch is run again, and counted once."""
+    who = [member("ann"), member("ben")]
+    verbs = {
+        "member": lambda: rooms.members.upsert(OPERATOR, home, who),
+        "post": lambda: rooms.posts.upsert(OPERATOR, home, [post("p"), post("q")]),
+        "comment": lambda: rooms.threads.upsert(
+            OPERATOR,
+            home,
+            [CommentDraft(external_id=c, author="ben", post="p", text=c) for c in "ab"],
+        ),
+        "follow": lambda: rooms.relations.upsert_follows(
+            OPERATOR,
+            home,
+            [FollowDraft(member="ann", target="ben"), FollowDraft(member="ben", target="ann")],
+        ),
+        "impression": lambda: rooms.activity.upsert_impressions(
+            OPERATOR, home, [ImpressionDraft(member="ben", post=p, shown_at=NOON) for p in "pq"]
+        ),
+        "engagement": lambda: rooms.activity.upsert_engagements(
+            OPERATOR,
+            home,
+            [
+                EngagementDraft(member="ben", post=p, kind=Action.LIKE, happened_at=NOON)
+                for p in "pq"
+            ],
+        ),
+        "community": lambda: rooms.communities.upsert(
+            OPERATOR, [CommunityDraft(external_id=c, name=c) for c in "xy"]
+        ),
+    }
+    with psycopg.connect(conninfo, autocommit=True) as db:
+        db.execute(LOSE_ONCE)
+        for table, verb in verbs.items():
+            db.execute("alter sequence tries restart")
+            db.execute(f"create trigger lose after insert on {table} execute function lose_once()")
+
+            result = await verb()
+
+            assert (result.created, result.unchanged, result.rejected) == (2, 0, []), table
+            assert db.execute("select last_value from tries").fetchone() == (2,), table
+            db.execute(f"drop trigger lose on {table}")

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from millrace.community import validator
 from millrace.community.activity_batch import ActivityBatch
-from millrace.community.intake import bounded, bulk, home_of, operators_only
+from millrace.community.intake import bounded, home_of, in_bulk, operators_only
 from millrace.community.logs import QUERIES
 from millrace.community.retries import retried
 from millrace.community.rights import author_of
@@ -26,6 +26,7 @@ from millrace.community.types import (
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import ForbiddenError
 from millrace.store.router import Router
+from millrace.store.session import Session
 
 POSITIVE = sorted(POSITIVE_ACTIONS)
 
@@ -80,12 +81,15 @@ class Activity:
         """
         operators_only(viewer, "record impressions in bulk")
         bounded("drafts", drafts)
-        batch = ActivityBatch(self._clock.now())
-        async with bulk(self._router, community_id) as session:
+
+        async def work(session: Session) -> BatchResult:
+            batch = ActivityBatch(self._clock.now())
             await home_of(session, community_id)
             batch.take_impressions(await batch.named(session, community_id, drafts, _impression))
             await batch.write(session, viewer)
-        return batch.intake.result()
+            return batch.intake.result()
+
+        return await in_bulk(self._router, community_id, work)
 
     async def upsert_engagements(
         self, viewer: Viewer, community_id: int, drafts: Sequence[EngagementDraft]
@@ -99,12 +103,15 @@ class Activity:
         """
         operators_only(viewer, "record engagements in bulk")
         bounded("drafts", drafts)
-        batch = ActivityBatch(self._clock.now())
-        async with bulk(self._router, community_id) as session:
+
+        async def work(session: Session) -> BatchResult:
+            batch = ActivityBatch(self._clock.now())
             await home_of(session, community_id)
             batch.take_engagements(await batch.named(session, community_id, drafts, _engagement))
             await batch.write(session, viewer)
-        return batch.intake.result()
+            return batch.intake.result()
+
+        return await in_bulk(self._router, community_id, work)
 
     async def positives(
         self, member: Key, limit: int = 200, before: datetime | None = None

@@ -12,7 +12,7 @@ from millrace.community.intake import (
     Line,
     Named,
     bounded,
-    bulk,
+    in_bulk,
     operators_only,
     placed,
 )
@@ -94,18 +94,18 @@ class Communities:
         """
         operators_only(viewer, "create or change communities")
         bounded("drafts", drafts)
-        intake = Intake()
-        lines = intake.distinct(
-            intake.cleaned(drafts, self._clean), lambda clean: clean.external_id, "external_id"
-        )
-        async with bulk(self._router, ALL_COMMUNITIES) as session:
-            named = {
-                one.external_id: one.id
-                for one in await session.rows(QUERIES["community_ids"], Named)
-            }
+
+        async def work(session: Session) -> BatchResult:
+            intake = Intake()
+            lines = intake.cleaned(drafts, self._clean)
+            lines = intake.distinct(lines, lambda clean: clean.external_id, "external_id")
+            known = await session.rows(QUERIES["community_ids"], Named)
+            named = {one.external_id: one.id for one in known}
             lines = _with_known_neighbours(intake, lines, named)
             await self._write(session, intake, lines, named)
-        return intake.result()
+            return intake.result()
+
+        return await in_bulk(self._router, ALL_COMMUNITIES, work)
 
     def _clean(self, draft: CommunityDraft) -> CleanCommunity:
         now = self._clock.now()

@@ -5,13 +5,14 @@ with its place, field and reason; the rest is taken. One bulk transaction at a t
 it may then look up, decide and write without another one in between.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+from millrace.community.retries import retried
 from millrace.community.types import BATCH_MAX, BatchResult, Key, Rejected, Viewer
 from millrace.community.visibility import unseen
 from millrace.kernel.errors import ForbiddenError, InvalidError, TooLargeError
@@ -129,8 +130,26 @@ def bounded(field: str, batch: Collection[object], largest: int = BATCH_MAX) -> 
         )
 
 
+async def in_bulk(
+    router: Router, community_id: int, work: Callable[[Session], Awaitable[BatchResult]]
+) -> BatchResult:
+    """Run `work` in a bulk transaction, and anew where it lost a race against another write.
+
+    So `work` begins with a batch of its own each time.
+
+    Passes on:
+        ConflictError: it lost every time.
+    """
+
+    async def whole() -> BatchResult:
+        async with _bulk(router, community_id) as session:
+            return await work(session)
+
+    return await retried(whole)
+
+
 @asynccontextmanager
-async def bulk(router: Router, community_id: int) -> AsyncGenerator[Session]:
+async def _bulk(router: Router, community_id: int) -> AsyncGenerator[Session]:
     """Lend the session of one bulk transaction: alone in its community, one notice at the end.
 
     Tables that doubled are analyzed before the end. Autovacuum would do so a minute later, and until

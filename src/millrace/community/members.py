@@ -6,7 +6,7 @@ from typing import NoReturn
 from msgspec.structs import asdict
 
 from millrace.community import validator
-from millrace.community.intake import QUERIES, bounded, bulk, operators_only
+from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.member_batch import MemberBatch, profile
 from millrace.community.types import (
     REASON_MAX,
@@ -178,11 +178,13 @@ class Members:
         """
         operators_only(viewer, "create or change members in bulk")
         bounded("drafts", drafts)
-        batch = MemberBatch(community_id, self._clock.now())
-        lines = batch.cleaned(drafts)
-        async with bulk(self._router, community_id) as session:
-            await batch.write(session, lines)
-        return batch.intake.result()
+
+        async def work(session: Session) -> BatchResult:
+            batch = MemberBatch(community_id, self._clock.now())
+            await batch.write(session, batch.cleaned(drafts))
+            return batch.intake.result()
+
+        return await in_bulk(self._router, community_id, work)
 
     # Last in the class: after it, `list` in an annotation would mean this method.
     async def list(

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from millrace.community import validator
 from millrace.community.counts import CounterMoves
-from millrace.community.intake import QUERIES, bounded, bulk, operators_only
+from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.lines import PostLine
 from millrace.community.post_batch import PostBatch, content
 from millrace.community.rights import author_of, moderates
@@ -200,11 +200,13 @@ class Posts:
         """
         operators_only(viewer, "create or change posts in bulk")
         bounded("drafts", drafts)
-        batch = PostBatch(community_id, self._clock.now())
-        lines = batch.cleaned(drafts)
-        async with bulk(self._router, community_id) as session:
-            await batch.write(session, lines)
-        return batch.intake.result()
+
+        async def work(session: Session) -> BatchResult:
+            batch = PostBatch(community_id, self._clock.now())
+            await batch.write(session, batch.cleaned(drafts))
+            return batch.intake.result()
+
+        return await in_bulk(self._router, community_id, work)
 
 
 class PostKey(Struct, frozen=True):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from millrace.community import validator
 from millrace.community.comment_batch import CommentBatch
 from millrace.community.counts import CounterMoves
-from millrace.community.intake import QUERIES, bounded, bulk, operators_only
+from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.lines import CommentLine
 from millrace.community.logs import logged
 from millrace.community.posts import ID_TRIES_MAX, no_id_left, seen_post, standing_post
@@ -167,11 +167,13 @@ class Threads:
         """
         operators_only(viewer, "create or change comments in bulk")
         bounded("drafts", drafts)
-        batch = CommentBatch(community_id, self._clock.now())
-        lines = batch.cleaned(drafts)
-        async with bulk(self._router, community_id) as session:
-            await batch.write(session, lines)
-        return batch.intake.result()
+
+        async def work(session: Session) -> BatchResult:
+            batch = CommentBatch(community_id, self._clock.now())
+            await batch.write(session, batch.cleaned(drafts))
+            return batch.intake.result()
+
+        return await in_bulk(self._router, community_id, work)
 
 
 async def _seen(session: Session, viewer: Viewer, key: Key) -> Comment:
