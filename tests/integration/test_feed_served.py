@@ -76,3 +76,29 @@ async def test_a_clock_that_jumps_ahead_finds_its_partition(router, conninfo):
         await served.retire(rooms.clock.now() + timedelta(days=50), days=30)
         with pytest.raises(InvalidError, match="has expired"):
             await feed.page(reader.member, cursor=page.next_cursor)
+
+
+async def test_a_look_is_what_the_member_would_get_and_changes_nothing(router, conninfo):
+    """An operator looks twice: no row, no delivery, no cursor, and the member's page is the same."""
+    rooms = Rooms(router)
+    reader = await served_village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        looks = [await feed.preview(reader.member, limit=4) for _ in range(2)]
+        logged = asked(conninfo, "select served_feed_id from served_feed")
+        page = await feed.page(reader.member, limit=4)
+        after = await feed.preview(reader.member, limit=4)
+        delivered = asked(conninfo, "select delivered from served_feed")
+        with pytest.raises(InvalidError, match="limit 0"):
+            await feed.preview(reader.member, limit=0)
+
+    assert logged == []
+    assert looks[0].items == looks[1].items == page.items
+    assert (looks[0].served_feed_id, looks[0].next_cursor) == (0, "")
+    assert page.next_cursor
+    assert {item.view.post.key for item in after.items[:2]} == set_of(after) - set_of(page)
+    assert delivered == [4]
+
+
+def set_of(page) -> set:
+    return {item.view.post.key for item in page.items}

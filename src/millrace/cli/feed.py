@@ -19,7 +19,6 @@ from millrace.feed.types import LIMIT_MAX, Explanation, FeedPage
 from millrace.settings import Settings
 from millrace.wiring import Say, build
 
-SURFACE = "cli"
 TITLE_CHARACTERS_MAX = 60
 
 
@@ -32,7 +31,9 @@ TITLE_CHARACTERS_MAX = 60
 @json_option
 @pass_frame
 def feed(frame: Frame, member: str, limit: int, data_dir: str | None, as_json: bool) -> None:
-    """Print the feed of MEMBER.
+    """Print the feed that MEMBER would get now.
+
+    Only a look: nothing is logged or counts as delivered, so what MEMBER gets does not change.
 
     MEMBER is a handle, an external id, or an id as the API writes it.
     """
@@ -70,7 +71,7 @@ def why(frame: Frame, member: str, post: str, data_dir: str | None, as_json: boo
 async def _feed(settings: Settings, name: str, limit: int, tell: Say) -> FeedPage:
     async with build(settings, say=tell) as program:
         member = await program.members.find(name)
-        return await program.feed.page(member.key, surface=SURFACE, limit=limit)
+        return await program.feed.preview(member.key, limit=limit)
 
 
 async def _why(settings: Settings, name: str, post: str, tell: Say) -> Explanation:
@@ -83,7 +84,6 @@ async def _why(settings: Settings, name: str, post: str, tell: Say) -> Explanati
 def _plain(page: FeedPage) -> dict[str, object]:
     """Return the page as the command prints it: what a row of the table has, by name."""
     return {
-        "served_feed_id": str(page.served_feed_id),
         "caught_up": page.caught_up,
         "degraded": page.degraded,
         "items": [

@@ -3,6 +3,9 @@
 import asyncio
 import logging
 from datetime import UTC, timedelta
+from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from millrace.community.types import Key, PostView
 from millrace.feed import cursor as cursors
@@ -16,7 +19,7 @@ from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
 from millrace.feed.record import RankedPost
 from millrace.feed.repository import reader
-from millrace.feed.run import Request
+from millrace.feed.run import Request, Run
 from millrace.feed.scorer import prior
 from millrace.feed.served import Served
 from millrace.feed.types import LIMIT_MAX, Explanation, FeedItem, FeedPage, FitReport
@@ -26,6 +29,11 @@ from millrace.kernel.errors import InvalidError, MillraceError
 DAY_SECONDS = 24 * 3600.0
 FIT_RETRY_SECONDS = 300.0
 LOOK_AHEAD = 20  # posts that are read beyond a page, for those that are gone meanwhile
+
+PREVIEW = "preview"  # the surface of a feed that nobody was served
+
+Shown: TypeAlias = tuple[int, RankedPost, PostView]
+"""A post of a page with its place in the feed."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +79,9 @@ class Feed:
     ) -> FeedPage:
         """Return a page of a member's feed; without a cursor a new feed is ranked and logged.
 
+        Whoever calls this serves the member: the posts count as delivered. To look only, see
+        `preview`.
+
         Passes on:
             NotFoundError: there is no such member.
             InvalidError: the limit is outside its bounds, or the cursor is not good (any more).
@@ -81,6 +92,21 @@ class Feed:
             found = await self._first(member, surface, limit, token)
         self.degraded_pages += bool(found.degraded)
         return found
+
+    async def preview(self, member: Key, *, limit: int = 20, token: str = "") -> FeedPage:
+        """Return what a member's next first page would be, for somebody who only looks.
+
+        Ranked as for the member, and not served: nothing is logged, nothing counts as delivered,
+        there is no cursor, and the id of the served feed is 0.
+
+        Passes on:
+            NotFoundError: there is no such member.
+            InvalidError: the limit is outside its bounds.
+        """
+        _expect_limit(limit)
+        run, made = await self._ranked(member, PREVIEW, limit, token)
+        found = self._page(member, made, _first_posts(run, made), made.delivered)
+        return replace(found, next_cursor="")
 
     async def why(
         self, member: Key, post: Key, *, token: str = "", oversees: bool = False
@@ -113,25 +139,26 @@ class Feed:
             self._pipeline.scorer = await self._models.newest()
 
     async def _first(self, member: Key, surface: str, limit: int, token: str) -> FeedPage:
+        run, ranked = await self._ranked(member, surface, limit, token)
+        made = replace(ranked, served_feed_id=self._parts.ids.next())
+        await self._pipeline.served.write(member, made)
+        return self._page(member, made, _first_posts(run, made), made.delivered)
+
+    async def _ranked(
+        self, member: Key, surface: str, limit: int, token: str
+    ) -> tuple[Run, Served]:
+        """Rank a feed; it has no id, because nobody wrote it down."""
         await self._ready()
         now = self._parts.clock.now()
         run = await self._pipeline.run(
             Request(member=member, surface=surface, token=token, now=now)
         )
-        made = Served(
-            served_feed_id=self._parts.ids.next(),
+        return run, Served(
+            served_feed_id=0,
             served_at=now,
             delivered=min(limit, len(run.candidates)),
             record=records.of(run),
         )
-        await self._pipeline.served.write(member, made)
-        shown = [
-            (place, ranked, one.shown)
-            for place, (ranked, one) in enumerate(
-                zip(made.record.ranked[:limit], run.candidates[:limit], strict=True)
-            )
-        ]
-        return self._page(member, made, shown, made.delivered)
 
     async def _next(self, member: Key, limit: int, text: str, token: str) -> FeedPage:
         """Return the page behind a cursor; what is gone meanwhile is left out, and made up for.
@@ -148,7 +175,7 @@ class Feed:
             self._parts.relations.of(member, token), self._parts.activity.hidden_posts(member)
         )
         ranked, offset = made.record.ranked, place.offset
-        shown: list[tuple[int, RankedPost, PostView]] = []
+        shown: list[Shown] = []
         while offset < len(ranked) and len(shown) < limit:
             part = ranked[offset : offset + limit + LOOK_AHEAD]
             views = await self._parts.posts.views(reader(member, token), [p.key for p in part])
@@ -167,7 +194,7 @@ class Feed:
         self,
         member: Key,
         made: Served,
-        shown: list[tuple[int, RankedPost, PostView]],
+        shown: list[Shown],
         offset: int,
     ) -> FeedPage:
         found = made.record
@@ -208,6 +235,16 @@ class Feed:
             except (MillraceError, TimeoutError) as exc:
                 logger.warning("the scorer was not fitted: %s", exc)
                 await asyncio.sleep(FIT_RETRY_SECONDS)
+
+
+def _first_posts(run: Run, made: Served) -> list[Shown]:
+    """Return the posts of a first page; they were read a moment ago."""
+    return [
+        (place, ranked, one.shown)
+        for place, (ranked, one) in enumerate(
+            zip(made.record.ranked[: made.delivered], run.candidates, strict=False)
+        )
+    ]
 
 
 def _expect_limit(limit: int) -> None:
