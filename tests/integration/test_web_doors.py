@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -126,6 +127,22 @@ async def test_no_sign_in_leads_to_another_host(demo: Town, wanted: str):
 
     assert entered.headers["location"] in {"/", "/%0a//evil.example"}
     assert again.headers["location"] == "/"
+
+
+@pytest.mark.parametrize("wanted", ["/日本", "/posts/ü", "/why/1-2?member=1-3", "/%e6%97%a5"])
+async def test_an_address_in_any_letters_leads_there(demo: Town, wanted: str):
+    """A header holds ASCII only: other letters are quoted, what is quoted already stays."""
+    async with demo.client() as client:
+        form = {"member": str(demo.members["ada"]), "next": wanted}
+        entered = await enter(client, form)
+        again = await client.get(
+            "/sign-in", params={"next": wanted}, headers=OWN, follow_redirects=False
+        )
+
+    assert (entered.status_code, again.status_code) == (303, 303)
+    assert entered.headers["location"] == again.headers["location"]
+    assert entered.headers["location"].isascii()
+    assert unquote(entered.headers["location"]) == unquote(wanted)
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-out", "/compose", "/posts/{post}/comments"])

@@ -1,6 +1,7 @@
 """What a page asks of its request, and how it answers."""
 
 from typing import Any, TypeAlias, cast
+from urllib.parse import quote
 
 from litestar import Request, Response
 from msgspec import Struct
@@ -11,6 +12,7 @@ from millrace.wiring import Program
 
 Asked: TypeAlias = Request[Any, Any, Any]
 HTML = "text/html; charset=utf-8"
+KEPT_IN_ADDRESSES = "/%?#&=+:;,@!$'()*[]~"  # what already has its form in an address
 FRAGMENT_HEADER = "x-fragment"
 VARY = {"vary": "Cookie, X-Fragment"}  # the same address answers differently by these
 
@@ -64,5 +66,9 @@ def page(content: str, *, status: int = 200) -> Response[str]:
 
 
 def go(path: str) -> Response[None]:
-    """Send the browser on with a GET, after a form did its work."""
-    return Response(None, status_code=303, headers={"location": path})
+    """Send the browser on with a GET, after a form did its work.
+
+    A header holds no letter beyond Latin-1, and an address none beyond ASCII, so those are quoted.
+    """
+    address = quote(path, safe=KEPT_IN_ADDRESSES, errors="replace")
+    return Response(None, status_code=303, headers={"location": address})
