@@ -134,6 +134,7 @@ async def test_preflight(client):
         ({"origin": HOME, "sec-fetch-site": "same-origin"}, 201),
         ({"origin": FRIEND}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://[::1"}, 403),
         ({"origin": "http://127.0.0.1.evil.example"}, 403),
         ({"origin": HOME, "sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
@@ -148,6 +149,17 @@ async def test_a_cookie_needs_our_own_page(place, client, headers, status):
     assert answer.status_code == status, answer.text
     if status == 403:
         assert answer.json()["code"] == "foreign_origin"
+
+
+@pytest.mark.parametrize("public_url", ["", "feed.example", "http://[feed"])
+@pytest.mark.parametrize("origin", ["null", "", "file://", "http://["])
+async def test_a_page_of_no_origin_is_never_ours(origin, public_url):
+    """No name is not our name, even where the settings or the request name no host."""
+    from millrace.api.auth import require_own_origin
+    from millrace.api.errors import OriginError
+
+    with pytest.raises(OriginError):
+        require_own_origin({"origin": origin}, public_url)
 
 
 async def test_a_form_needs_our_own_page_even_before_sign_in(client):

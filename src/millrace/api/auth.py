@@ -139,13 +139,20 @@ def require_own_origin(headers: Mapping[str, str], public_url: str) -> None:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site not in {"same-origin", "none"}:
         _refuse_origin("Sec-Fetch-Site", site, "same-origin")
-    own = {headers.get("host", "").lower()}
-    if public_url:
-        own.add(urlsplit(public_url).netloc.lower())
+    # No name is not our name: a public address without a scheme must not let `null` in.
+    own = {headers.get("host", "").lower(), _place(public_url)} - {""}
     if origin is None and site is None:
         _refuse_origin("Origin", "", "this server's own origin")
-    if origin is not None and urlsplit(origin).netloc.lower() not in own:
+    if origin is not None and _place(origin) not in own:
         _refuse_origin("Origin", origin, "this server's own origin")
+
+
+def _place(address: str) -> str:
+    """Return host and port of an address; empty for one that names none, such as `null`."""
+    try:
+        return urlsplit(address).netloc.lower()
+    except ValueError:  # for example an unfinished IPv6 host
+        return ""
 
 
 def require_own_name(headers: Mapping[str, str], public_url: str) -> None:
