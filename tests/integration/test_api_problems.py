@@ -1,6 +1,7 @@
 """Goal: every error is a problem that names field, value, limit and next step, and nothing breaks."""
 
 import asyncio
+import base64
 
 import pytest
 import pytest_asyncio
@@ -25,6 +26,11 @@ async def client(place):
     """A client of the town."""
     async with place.client() as made:
         yield made
+
+
+def b64(text: str) -> str:
+    """Return a part of a token."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def problem(answer, status: int, code: str) -> dict:
@@ -73,6 +79,7 @@ async def test_wrong_method(client):
         (b'"\\ud800"', None, ""),
         (b'{"text": "a\\u0000b"}', "body", "NUL"),
         (b"[]", None, "Expected `object`, got `array`"),
+        (b'{"text": ' + b"[" * 100_000, "text", "Expected `str`, got `array`"),
     ],
 )
 async def test_malformed_body(place, client, body, field, words):
@@ -83,6 +90,16 @@ async def test_malformed_body(place, client, body, field, words):
 
     assert told.get("field") == field
     assert words in told["detail"]
+    assert told["next_step"]
+
+
+@pytest.mark.parametrize("path", ["/v1/impressions", "/v1/engagements", "/v1/bulk/members"])
+async def test_json_nested_without_end(place, client, path):
+    """JSON nested deeper than anybody follows is refused, not stumbled over."""
+    headers = place.bearer("operator") | {"content-type": "application/json"}
+    body = b'{"community": "harbour", "items": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}"
+
+    told = problem(await client.post(path, content=body, headers=headers), 400, "malformed")
     assert told["next_step"]
 
 
@@ -131,7 +148,7 @@ async def test_body_too_large_announced(place, client):
     answer = await client.post("/v1/posts", content=b"x" * 600_000, headers=headers)
     told = problem(answer, 413, "body_too_large")
 
-    assert told["limit"] == 512 * 1024
+    assert (told["value"], told["limit"]) == (600_000, 512 * 1024)
 
 
 async def test_body_where_none_is_read(place, client):
@@ -166,11 +183,19 @@ async def test_wrong_parameters(place, client, path, status, code, field):
 
     if field:
         assert told["field"] == field
+        assert told["limit"]
+    if "limit=" in path:
+        assert told["value"] == path.partition("limit=")[2]
 
 
 @pytest.mark.parametrize(
-    "held", ["Bearer", "Basic YWRhOmFkYQ==", "Bearer x.y.z", "Bearer " + "x" * 9000]
-)
+    "held",
+    [
+        "Bearer", "Basic YWRhOmFkYQ==", "Bearer x.y.z", "Bearer " + "x" * 9000,
+        "Bearer " + b64('{"alg":"EdDSA","kid":"millrace-\\u0000"}') + ".e30.eA",
+        "Bearer " + b64('{"alg":"EdDSA","kid":"millrace-\\ud800"}') + ".e30.eA",
+    ],
+)  # fmt: skip
 async def test_a_token_that_does_not_hold(client, held):
     """Whoever is not known is told how to be."""
     answer = await client.get("/v1/me", headers={"authorization": held})
@@ -209,6 +234,7 @@ async def test_too_many(conninfo, tmp_path):
     assert answers[2].headers["ratelimit-policy"] == '"read";q=2;w=60'
     assert 1 <= int(answers[2].headers["retry-after"]) <= 31
     assert "try again" in told["next_step"]
+    assert told["limit"] == "2 read requests a minute"
     assert other.status_code == 200
 
 

@@ -90,7 +90,7 @@ def _routes(app: Litestar) -> Iterable[tuple[str, str]]:
 def _problem(request: Asked, error: Exception) -> Response[bytes]:
     """Answer an error that a handler raised."""
     state = request.scope["state"]
-    told = known(error)
+    told = known(error, dict(request.query_params))
     if isinstance(told, InternalError):
         request.app.state.log.error("unforeseen", request_id=state["request_id"], exc_info=error)
     reply = refusal(told, request, state["rule"])

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import msgspec
 from litestar import Request
 
-from millrace.api.errors import MalformedError, malformed_body
+from millrace.api.errors import UNREADABLE, MalformedError, malformed_body
 from millrace.community.types import BIGINT_MAX, Viewer
 from millrace.wiring import Program
 
@@ -32,7 +32,7 @@ async def read(request: Asked, form: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(await request.body(), type=form)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         error = malformed_body(exc)
         raise error from exc
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from millrace.api import wire
-from millrace.api.errors import place_and_reason
+from millrace.api.errors import UNREADABLE, place_and_reason
 from millrace.community.types import BatchResult, Rejected
 from millrace.kernel.errors import InvalidError, TooLargeError
 
@@ -42,7 +42,7 @@ def parse(
         try:
             drafts.append(drafted(msgspec.json.decode(item, type=form)))
             places.append(place)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        except UNREADABLE as exc:
             rejected.append(Rejected(place, *place_and_reason(exc)))
         except InvalidError as exc:
             rejected.append(Rejected(place, exc.field or "", exc.message))

@@ -5,6 +5,7 @@ test compares the two.
 """
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
@@ -25,6 +26,8 @@ from millrace.kernel.errors import (
 MEDIA_TYPE = "application/problem+json"
 VALUE_CHARACTERS_MAX = 120
 RETRY_SECONDS = 1.0
+# What msgspec raises on a body. The last is for JSON that is nested deeper than it follows.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
 
 
@@ -220,8 +223,12 @@ def _retry_seconds(error: MillraceError) -> float | None:
     return RETRY_SECONDS if error.code == "unavailable" else None
 
 
-def known(error: Exception) -> MillraceError:
+def known(error: Exception, sent: Mapping[str, str] | None = None) -> MillraceError:
     """Return the error of our tree that says what a foreign error means.
+
+    Args:
+        error: what was raised.
+        sent: the parameters of the query, to tell the value of a wrong one.
 
     What nobody foresaw, or what only the operator can mend, becomes an `InternalError` without
     any detail: the log has that.
@@ -231,7 +238,7 @@ def known(error: Exception) -> MillraceError:
     if isinstance(error, MillraceError) and STATUS.get(error.code, 500) != 500:
         return error
     if isinstance(error, ValidationException):
-        return _parameter(error)
+        return _parameter(error, sent or {})
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _of_litestar(error)
     return InternalError(
@@ -251,7 +258,7 @@ def _other_version(error: ConflictError) -> PreconditionError:
     )
 
 
-def _parameter(error: ValidationException) -> MillraceError:
+def _parameter(error: ValidationException, sent: Mapping[str, str]) -> MillraceError:
     """Tell about the first wrong parameter; the framework lists them all."""
     found = cast("list[dict[str, Any]]", error.extra or [{}])
     first = found[0]
@@ -260,6 +267,7 @@ def _parameter(error: ValidationException) -> MillraceError:
         return MalformedError(
             f"the parameter {missing[1]} is missing",
             field=missing[1],
+            limit="a parameter that is needed",
             next_step="send it; /openapi.json has its type",
         )
     field = str(first.get("key", "")) or None
@@ -267,6 +275,8 @@ def _parameter(error: ValidationException) -> MillraceError:
     return MalformedError(
         f"parameter {field}: {message}" if field else message,
         field=field,
+        value=sent.get(field) if field else None,
+        limit=message if field else None,
         next_step="correct the parameter; /openapi.json has its type",
     )
 

@@ -217,9 +217,11 @@ class Gate:
         allowance = self._parts.limits.take(rate_class, caller.name)
         visit.extra |= limits.headers_of(rate_class, allowance)
         if not allowance.allowed:
+            limit = f"{allowance.limit} {rate_class} requests a minute"
             raise TooManyError(
-                f"{caller.name} used up {allowance.limit} {rate_class} requests a minute",
+                f"{caller.name} used up {limit}",
                 retry_seconds=allowance.retry_seconds,
+                limit=limit,
             )
 
     def _take_unknown(self, visit: Visit) -> None:

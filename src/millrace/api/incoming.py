@@ -99,7 +99,7 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
     """
     announced = incoming.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > rule.body_bytes_max:
-        _refuse_size(rule)
+        _refuse_size(rule, int(announced))
     chunks: list[bytes] = []
     size = 0
     try:
@@ -112,7 +112,7 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
                 chunk, more = _chunk(message)
                 size += len(chunk)
                 if size > rule.body_bytes_max:
-                    _refuse_size(rule)
+                    _refuse_size(rule, size)
                 chunks.append(chunk)
     except TimeoutError as exc:
         raise BodyTimeoutError(
@@ -128,8 +128,8 @@ def _chunk(message: object) -> tuple[bytes, bool]:
     return held.get("body", b""), held.get("more_body", False)
 
 
-def _refuse_size(rule: RouteRule) -> NoReturn:
-    """Refuse the body.
+def _refuse_size(rule: RouteRule, size: int) -> NoReturn:
+    """Refuse the body, of which so many bytes are known.
 
     Raises:
         BodyTooLargeError: names the route and its limit.
@@ -138,6 +138,7 @@ def _refuse_size(rule: RouteRule) -> NoReturn:
     raise BodyTooLargeError(
         f"{rule.method} {rule.path} takes a body of at most {rule.body_bytes_max} bytes",
         field="body",
+        value=size,
         limit=rule.body_bytes_max,
         next_step=step,
     )

@@ -60,7 +60,7 @@ def key_id_of(bearer: str) -> str:
             "this is not a signed token", field="token", next_step="sign in again"
         ) from exc
     key_id = header.get("kid")
-    if not isinstance(key_id, str) or not key_id:
+    if not isinstance(key_id, str) or not key_id or not key_id.isprintable():
         refuse("the token does not name its key (kid)")
     return key_id
 

@@ -84,9 +84,10 @@ class TooManyError(MillraceError):
 
     code = "too_many"
 
-    def __init__(self, message: str, *, retry_seconds: float) -> None:
+    def __init__(self, message: str, *, retry_seconds: float, limit: object = None) -> None:
         # Rounded up: whoever returns a moment too early is only refused again.
-        super().__init__(message, next_step=f"try again in {max(1, ceil(retry_seconds))} s")
+        step = f"try again in {max(1, ceil(retry_seconds))} s"
+        super().__init__(message, limit=limit, next_step=step)
         self.retry_seconds = retry_seconds
 
 
