@@ -48,3 +48,19 @@ def test_every_code_has_a_status_and_a_row():
     assert set(rows) == set(STATUS) == set(titles())
     wrong = [code for code, line in rows.items() if f"| {STATUS[code]} |" not in line]
     assert not wrong, f"docs/errors.md has another status for {wrong}"
+
+
+async def test_the_document_says_where_if_match_counts(conninfo, tmp_path):
+    """What takes an ETag is told, with the refusal; what ignores it does not pretend to."""
+    async with town(conninfo, str(tmp_path)) as place, place.client() as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+    taking = {
+        (method, path)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if any(one["name"] == "If-Match" for one in operation["parameters"])
+    }
+
+    member, post = "/v1/members/{member_id}", "/v1/posts/{post_id}"
+    assert taking == {(method, path) for method in ("patch", "delete") for path in (member, post)}
+    assert all("412" in paths[path][method]["responses"] for method, path in taking)

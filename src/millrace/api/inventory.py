@@ -63,7 +63,7 @@ class RouteRule(Struct, frozen=True, kw_only=True):
     body: the Struct that the body is read as; only for JSON.
     page: made for a browser: who is not signed in is sent to the sign-in page.
     anonymous: nobody is asked who they are, so the route answers without the database.
-    versioned: answers an ETag and, for a write, takes If-Match.
+    versioned: a read answers an ETag, a write takes If-Match.
     status: the status of success.
     """
 
@@ -108,7 +108,12 @@ def _public(path: str) -> RouteRule:
 
 
 def _write(
-    method: str, path: str, scope: Scope = Scope.MEMBER, body: type[Struct] | None = None
+    method: str,
+    path: str,
+    scope: Scope = Scope.MEMBER,
+    body: type[Struct] | None = None,
+    *,
+    versioned: bool = False,
 ) -> RouteRule:
     return RouteRule(
         method=method,
@@ -118,7 +123,7 @@ def _write(
         body_bytes_max=0 if body is None else SMALL_BYTES,
         media=Media.NONE if body is None else Media.JSON,
         body=body,
-        versioned=method == "PATCH",
+        versioned=versioned,
         status={"POST": 201, "DELETE": 204, "PUT": 204}.get(method, 200),
     )
 
@@ -166,8 +171,8 @@ ABOUT = [
 MEMBERS = [
     _read("/v1/members"),
     _read(MEMBER, versioned=True),
-    _write("PATCH", MEMBER, Scope.SELF, bodies.ProfilePatch),
-    _write("DELETE", MEMBER),
+    _write("PATCH", MEMBER, Scope.SELF, bodies.ProfilePatch, versioned=True),
+    _write("DELETE", MEMBER, versioned=True),
     _read(f"{MEMBER}/feed", Scope.SELF),
     _read(f"{MEMBER}/why", Scope.SELF),
     *(_read(f"{MEMBER}/{kind}", Scope.OWN) for kind in ("follows", "blocks", "mutes")),
@@ -182,8 +187,8 @@ POSTS = [
     _write("POST", "/v1/posts", Scope.AUTHOR, bodies.PostNew),
     _read("/v1/posts"),
     _read(POST, versioned=True),
-    _write("PATCH", POST, body=bodies.PostPatch),
-    _write("DELETE", POST),
+    _write("PATCH", POST, body=bodies.PostPatch, versioned=True),
+    _write("DELETE", POST, versioned=True),
     _read(f"{POST}/comments"),
     _write("POST", f"{POST}/comments", Scope.AUTHOR, bodies.CommentNew),
     _write("DELETE", "/v1/comments/{comment_id}"),
