@@ -18,12 +18,14 @@ from millrace.community.activity import Activity
 from millrace.community.communities import Communities
 from millrace.community.identity import Identity
 from millrace.community.members import Members
+from millrace.community.percentile_keeper import PercentileKeeper
 from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
 from millrace.community.provider import IdentityProvider
 from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
 from millrace.community.threads import Threads
+from millrace.feed.freshness import ended
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder
 from millrace.feed.room import Feed
@@ -32,6 +34,7 @@ from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
+from millrace.kernel.rng import rng
 from millrace.settings import DoorConfig, Settings
 from millrace.store.embedded import EmbeddedServer, default_data_dir
 from millrace.store.migrate import migrate
@@ -235,12 +238,22 @@ async def build(
             say("loading the encoder")
             encoder = await asyncio.to_thread(_encoder, settings.feed)
         feed = Feed(_parts(domain, encoder))
+        tasks: list[asyncio.Task[None]] = []
         try:
             if settings.feed.serve:
+                tasks.append(asyncio.create_task(_keeper(domain).run()))
                 await feed.start()
             yield Program(**asdict(domain), feed=feed)
         finally:
+            await ended(tasks)
             await feed.stop()
+
+
+def _keeper(domain: Domain) -> PercentileKeeper:
+    """Return what keeps the percentiles; processes draw their pauses from different seeds."""
+    return PercentileKeeper(
+        percentiles=domain.percentiles, clock=domain.clock, rng=rng(node_number())
+    )
 
 
 def _encoder(config: FeedConfig) -> Encoder:

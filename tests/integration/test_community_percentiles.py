@@ -1,13 +1,17 @@
 """Goal: scales come from the tables, per community, and are read without scanning."""
 
+import asyncio
 from datetime import timedelta
 from statistics import median
 
+import psycopg
 import pytest
 
+from millrace.community.percentile_keeper import PercentileKeeper
 from millrace.community.percentiles import METRICS, SCALE_SECONDS, engagement_rate
 from millrace.community.testing import NOON, OPERATOR, Rooms
 from millrace.community.types import Key, PostDraft
+from millrace.kernel.rng import rng
 
 pytestmark = pytest.mark.services
 
@@ -88,3 +92,59 @@ async def test_scales_are_kept_for_a_bounded_time(router):
     await filled(rooms, "home", [2_000] * 10)
     await rooms.percentiles.refresh()
     assert (await rooms.percentiles.scales(home)).of("views", 100) == 0
+
+
+async def test_an_age_stands_where_it_stood_while_a_community_is_quiet(router):
+    """All posts grow older together, and nobody makes the scale anew: the newest stays the newest."""
+    rooms = Rooms(router)
+    home, _ = await filled(rooms, "home", [0] * 100)
+    await rooms.percentiles.refresh([home])
+    rooms.clock.move(10 * 24 * 3600)
+    scales = await rooms.percentiles.scales(home)
+
+    assert [scales.of("age_hours", 240 + n) for n in (0, 24, 98)] == [0, 24, 98]
+
+
+async def test_only_what_moved_is_made_anew(router):
+    """A like, a follow, a new post: its community is found once; old scales are found too."""
+    rooms = Rooms(router)
+    home, (post, *_) = await filled(rooms, "home", range(3))
+    other, _ = await filled(rooms, "other", range(3))
+    (ben,) = await rooms.people(home, "ben")
+    assert sorted(await rooms.percentiles.refresh_moved()) == sorted([home, other])
+    assert await rooms.percentiles.refresh_moved() == []
+
+    author = (await rooms.posts.get(ben, post)).post.author
+    for write in (
+        lambda: rooms.reactions.like(ben, post),
+        lambda: rooms.relations.follow(ben, author),
+        lambda: rooms.post(ben),
+        lambda: rooms.people(home, "cem"),
+    ):
+        await write()
+        assert await rooms.percentiles.refresh_moved() == [home]
+        assert await rooms.percentiles.refresh_moved() == []
+    rooms.clock.move(13 * 3600)
+    assert len(await rooms.percentiles.refresh_moved()) == 2
+
+
+async def test_the_keeper_finds_what_the_api_wrote_and_outlives_a_failure(router, conninfo, caplog):
+    """Nobody imports anything: the numbers of a community are on a scale all the same."""
+    rooms = Rooms(router)
+    keeper = PercentileKeeper(
+        percentiles=rooms.percentiles, clock=rooms.clock, rng=rng(1), pause_seconds=0.01
+    )
+    home, _ = await filled(rooms, "home", [])
+    with psycopg.connect(conninfo, autocommit=True) as db:
+        db.execute("alter table percentile_mark rename to away")
+        running = asyncio.create_task(keeper.run())
+        async with asyncio.timeout(20):
+            while "were not refreshed" not in caplog.text:
+                await asyncio.sleep(0.01)
+            db.execute("alter table away rename to percentile_mark")
+            await filled(rooms, "home", range(100))
+            while (await rooms.percentiles.scales(home)).of("views", 1_000) == 50:
+                await asyncio.sleep(0.01)
+    running.cancel()
+
+    assert (await rooms.percentiles.scales(home)).of("views", 50) == 50

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from millrace import wiring
-from millrace.community.types import program
+from millrace.community.percentiles import MIDDLE, Percentiles
+from millrace.community.types import CommunityDraft, MemberDraft, program
 from millrace.feed.testing import FakeEncoder
 from millrace.kernel.errors import ConflictError
 from millrace.settings import Settings
@@ -81,6 +82,27 @@ async def test_it_does_not_wait_for_ever(folder: Path, monkeypatch: pytest.Monke
         with pytest.raises(ConflictError, match="another process uses the database"):
             async with wiring.reached(at(folder), keep=True):
                 pass
+
+
+async def test_a_program_that_serves_keeps_the_percentiles(folder: Path) -> None:
+    """Nobody imports: a community that was filled by the API has its scales all the same."""
+    async with wiring.opened(at(folder)) as made:
+        drafts = [CommunityDraft(external_id="quay", name="Quay")]
+        home = (await made.communities.upsert(program(), drafts)).ids["quay"]
+        await made.members.upsert(
+            program(), home, [MemberDraft(external_id="ann", display_name="Ann")]
+        )
+
+    async with wiring.build(at(folder), encoder=FakeEncoder()) as serving:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await fresh_percentile(serving, home):
+                await asyncio.sleep(0.02)
+
+
+async def fresh_percentile(made: wiring.Program, community: int) -> bool:
+    """Tell whether a community has scales now; what the program itself read is kept a minute."""
+    scales = await Percentiles(router=made.router, clock=made.clock).scales(community)
+    return scales.of("author_posts", 1) != MIDDLE
 
 
 def _heard(word: str, event: asyncio.Event) -> wiring.Say:

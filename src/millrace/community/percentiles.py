@@ -3,10 +3,12 @@
 A scale holds 99 rising cuts per metric; cut i is the value below which i per cent of the samples
 lie. Refreshing reads the tables; reading is a binary search in a scale that is kept in memory for
 SCALE_SECONDS. So a percentile may be that much, and the time since the last refresh, out of date.
+Ages alone grow by themselves: their cuts grow with them on reading.
 """
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Literal, get_args
 
 from msgspec import Struct
@@ -19,6 +21,9 @@ from millrace.store.router import Router
 
 SCALE_SECONDS = 60.0
 SCALES_MAX = 10_000
+REMADE_AFTER = timedelta(hours=12)
+"""Scales are made anew after this time even where no counter moved: members may have left."""
+
 CUTS = 99
 MIDDLE = 50
 RATE_PRIOR_VIEWS = 10
@@ -76,6 +81,20 @@ class ScaleRow(Struct, frozen=True):
 
     metric: str
     cuts: list[float]
+    made_at: datetime
+
+    def at(self, now: datetime) -> tuple[float, ...]:
+        """Return the cuts at a moment: every sample of an age has grown since they were made."""
+        if self.metric != "age_hours":
+            return tuple(self.cuts)
+        grown = max((now - self.made_at).total_seconds(), 0.0) / 3600
+        return tuple(cut + grown for cut in self.cuts)
+
+
+class MovedRow(Struct, frozen=True):
+    """A community whose scales are to be made."""
+
+    community_id: int
 
 
 class Percentiles:
@@ -94,7 +113,7 @@ class Percentiles:
             return kept
         async with self._router.read() as session:
             rows = await session.rows(QUERIES["scales"], ScaleRow, community_id=community_id)
-        made = Scales({row.metric: tuple(row.cuts) for row in rows})
+        made = Scales({row.metric: row.at(self._clock.now()) for row in rows})
         if len(self._kept) >= SCALES_MAX:
             self._kept.clear()
         self._kept[community_id] = (now, made)
@@ -106,7 +125,18 @@ class Percentiles:
         now = self._clock.now()
         async with self._router.write() as session:
             await session.value(QUERIES["lock_scales"])
+            await session.run(QUERIES["mark_scales"], ids=ids, now=now)
             for query in ("refresh_post_scales", "refresh_author_scales"):
                 await session.run(QUERIES[query], ids=ids, now=now, prior_views=RATE_PRIOR_VIEWS)
         for community_id in list(self._kept) if ids is None else ids:
             self._kept.pop(community_id, None)
+
+    async def refresh_moved(self) -> list[int]:
+        """Make the scales of those communities whose numbers moved; return which they are."""
+        async with self._router.read() as session:
+            rows = await session.rows(
+                QUERIES["communities_moved"], MovedRow, old=self._clock.now() - REMADE_AFTER
+            )
+        for row in rows:  # one at a time: each statement stays short, and so does the lock
+            await self.refresh([row.community_id])
+        return [row.community_id for row in rows]

@@ -246,6 +246,14 @@ create table percentile_scale (
     primary key (community_id, metric)
 );
 
+-- How far a community's counters had moved when its scales were made: the sum of their versions,
+-- which rises with every write.
+create table percentile_mark (
+    community_id    bigint      primary key,
+    moves           bigint      not null,
+    made_at         timestamptz not null
+);
+
 -- A comment lives with its author's community; the post may be of another one.
 create table comment (
     community_id      bigint      not null,

@@ -18,4 +18,4 @@ select (select count(*) from community)                         as communities,
          where p.removed_at is null
            and exists (select from post_embedding e
                         where e.community_id = p.community_id and e.post_id = p.post_id)) as vectors,
-       (select min(made_at) from percentile_scale)              as oldest_scale_at
+       (select min(made_at) from percentile_mark)               as oldest_scale_at

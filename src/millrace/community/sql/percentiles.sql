@@ -1,10 +1,36 @@
 -- name: scales
 -- The scales of one community.
-select metric, cuts from percentile_scale where community_id = %(community_id)s
+select metric, cuts, made_at from percentile_scale where community_id = %(community_id)s
 
 -- name: lock_scales
 -- One refresh at a time; released at the end of the transaction.
 select pg_advisory_xact_lock(hashtextextended('millrace.scales', 0))
+
+-- name: communities_moved
+-- Communities whose counters moved since their scales were made, or whose scales are old. One pass
+-- over the counters, which is a small part of the work of making scales.
+select counted.community_id
+  from (select community_id, sum(system_version)::bigint as moves
+          from (select community_id, system_version from post_counter
+                 union all
+                select community_id, system_version from member_counter) as counter
+         group by community_id) as counted
+  left join percentile_mark mark using (community_id)
+ where mark.community_id is null or mark.moves <> counted.moves
+    or mark.made_at < %(old)s::timestamptz
+ order by counted.community_id
+
+-- name: mark_scales
+-- Remembers how far the counters had moved. Before the scales are made: what moves meanwhile is
+-- found the next time.
+insert into percentile_mark (community_id, moves, made_at)
+select community_id, sum(system_version)::bigint, %(now)s
+  from (select community_id, system_version from post_counter
+         union all
+        select community_id, system_version from member_counter) as counter
+ where %(ids)s::bigint[] is null or community_id = any(%(ids)s::bigint[])
+ group by community_id
+    on conflict (community_id) do update set moves = excluded.moves, made_at = excluded.made_at
 
 -- name: refresh_post_scales
 -- Makes the scales of posts from those that stand. One pass over them for all metrics.
