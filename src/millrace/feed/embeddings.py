@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.community.percentiles import Scales, engagement_rate
-from millrace.community.types import Key, MemberCounts, PostView, program
+from millrace.community.types import KEYS_MAX, Key, MemberCounts, PostView, program
 from millrace.feed.facts import Profile, member_facts, post_facts
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v1
@@ -100,25 +100,20 @@ class Embeddings:
             )
         return Made(vector=unpacked(packed(vector)), position=position)
 
-    async def member_facts(
-        self, member: Key, row: MemberRow, before: datetime | None = None
-    ) -> MemberFacts:
-        """Return what the prompt says of a member, with the history up to a moment.
-
-        Only posts that the member may still see are in it.
-        """
-        liked = await self._parts.activity.positives(member, HISTORY_MAX, before)
+    async def member_facts(self, member: Key, row: MemberRow) -> MemberFacts:
+        """Return what the prompt says of a member; only posts that they may still see are in it."""
+        liked = await self._parts.activity.positives(member, HISTORY_MAX)
         keys = list(dict.fromkeys(one.post for one in liked))
         views = await self._parts.posts.views(reader(member), keys)
-        profile = Profile(
-            display_name=row.display_name,
-            headline=row.headline,
-            about=row.about,
-            skills=row.skills,
-            place=row.place,
-            languages=row.languages,
-        )
-        return member_facts(profile, keys, {view.post.key: view for view in views})
+        return member_facts(profile_of(row), keys, {view.post.key: view for view in views})
+
+    async def views(self, keys: Sequence[Key]) -> dict[Key, PostView]:
+        """Return posts for the program's own use, whoever may see them."""
+        found: dict[Key, PostView] = {}
+        for start in range(0, len(keys), KEYS_MAX):
+            for view in await self._parts.posts.views(PROGRAM, keys[start : start + KEYS_MAX]):
+                found[view.post.key] = view
+        return found
 
     def member_prompt(self, facts: MemberFacts) -> Prompt:
         """Return the prompt of a member within the encoder's budget. Takes some milliseconds."""
@@ -205,6 +200,18 @@ class Embeddings:
                 made_at=now,
                 **columns((view.post.key for view in views), "communities", "ids"),
             )
+
+
+def profile_of(row: MemberRow) -> Profile:
+    """Return what a member says of themself."""
+    return Profile(
+        display_name=row.display_name,
+        headline=row.headline,
+        about=row.about,
+        skills=row.skills,
+        place=row.place,
+        languages=row.languages,
+    )
 
 
 def packed(vector: NDArray[np.floating]) -> bytes:

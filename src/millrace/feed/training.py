@@ -6,19 +6,22 @@ without impressions; the member's prompt is made anew as of each moment.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from millrace.community.types import Action, Key
+from millrace.community.types import POSITIVE_ACTIONS, Action, Key
 from millrace.feed import record
-from millrace.feed.embeddings import Embeddings, unpacked
+from millrace.feed.embeddings import HISTORY_MAX, Embeddings, profile_of, unpacked
+from millrace.feed.facts import member_facts
 from millrace.feed.features import COLUMN, FEATURES, Matrix, position_of, words
 from millrace.feed.hydration import languages_of
 from millrace.feed.parts import FeedParts
+from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.replay import History, Moment, PastEngagement, PastFollow, PastPost
 from millrace.feed.repository import QUERIES, MemberRow, columns
 from millrace.feed.scorer_fit import Examples
@@ -28,6 +31,7 @@ from millrace.kernel.rng import rng
 PAGE = 20  # a served feed has about so many impressions
 PAST_MAX = 100_000
 SEED = 20261121
+POSITIVE = sorted(action.value for action in POSITIVE_ACTIONS)
 PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
 
@@ -61,6 +65,14 @@ class VectorRow(Struct, frozen=True):
     vector: bytes
 
 
+class LikedRow(Struct, frozen=True):
+    """A post that a member had liked to engage with by a moment; `number` counts from 1."""
+
+    number: int
+    post_community_id: int
+    post_id: int
+
+
 class Line(Struct, frozen=True):
     """One example."""
 
@@ -76,6 +88,7 @@ class Training:
     def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
         self._parts = parts
         self._embeddings = embeddings
+        self._made: dict[str, NDArray[np.float32]] = {}  # by prompt, of the last fit alone
 
     async def examples(self) -> Examples:
         """Return all examples in the order of time."""
@@ -122,16 +135,13 @@ class Training:
         moments = [moment for moment in moments if all(key in vectors for key in moment.posts)]
         known = await self._members({moment.member for moment in moments})
         moments = [moment for moment in moments if moment.member in known]
-        prompts = [
-            await asyncio.to_thread(
-                self._embeddings.member_prompt,
-                await self._embeddings.member_facts(m.member, known[m.member], m.time),
-            )
-            for m in moments
-        ]
-        if not prompts:
+        if not moments:
             return []
-        members = await self._parts.encoder.embed(prompts)
+        facts = await self._facts(moments, known)
+        prompts = await asyncio.to_thread(
+            lambda: [self._embeddings.member_prompt(f) for f in facts]
+        )
+        members = await self._encoded(prompts)
         communities = {key.community_id for moment in moments for key in moment.posts}
         of = {c: (await self._parts.percentiles.scales(c)).of for c in sorted(communities)}
         lines: list[Line] = []
@@ -141,6 +151,37 @@ class Training:
             near = [float(vectors[key] @ vector) for key in moment.posts]
             lines.extend(_replayed_lines(moment, history.features(moment, subject, near, of)))
         return lines
+
+    async def _facts(
+        self, moments: Sequence[Moment], known: Mapping[Key, MemberRow]
+    ) -> list[MemberFacts]:
+        """Return what the prompts of these moments say: two reads, however many moments."""
+        async with self._parts.router.read() as session:
+            rows = await session.rows(
+                QUERIES["past_positives"],
+                LikedRow,
+                **columns((one.member for one in moments), "communities", "members"),
+                times=[one.time for one in moments],
+                kinds=POSITIVE,
+                limit=HISTORY_MAX,
+            )
+        liked: dict[int, list[Key]] = defaultdict(list)
+        for row in rows:
+            liked[row.number].append(Key(row.post_community_id, row.post_id))
+        keys = sorted({key for found in liked.values() for key in found})
+        views = await self._embeddings.views(keys)
+        return [
+            member_facts(profile_of(known[one.member]), liked[number], views)
+            for number, one in enumerate(moments, 1)
+        ]
+
+    async def _encoded(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float32]]:
+        """Return the vectors of prompts; those that the last fit made are kept for the next."""
+        names = [prompt_hash(prompt) for prompt in prompts]
+        new = {n: p for n, p in zip(names, prompts, strict=True) if n not in self._made}
+        found = dict(zip(new, await self._parts.encoder.embed(list(new.values())), strict=True))
+        self._made = {name: found[name] if name in found else self._made[name] for name in names}
+        return [self._made[name] for name in names]
 
     async def _history(self) -> History:
         async with self._parts.router.read() as session:

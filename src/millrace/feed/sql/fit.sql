@@ -66,3 +66,30 @@ select community_id, post_id, vector
   join unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
        using (community_id, post_id)
  where model_version = %(model_version)s
+
+-- name: past_positives
+-- What members liked to do before a moment each, newest first, as far as they still may see it:
+-- the `positives` of the community's activity for many moments in one statement.
+select asked.number, liked.post_community_id, liked.post_id
+  from unnest(%(communities)s::bigint[], %(members)s::bigint[], %(times)s::timestamptz[])
+       with ordinality as asked (community_id, member_id, moment, number)
+ cross join lateral (
+       select happened_at, post_community_id, post_id, kind
+         from engagement
+        where engagement.community_id = asked.community_id
+          and engagement.member_id = asked.member_id
+          and engagement.happened_at < asked.moment
+          and engagement.kind = any(%(kinds)s::text[])
+          and (engagement.kind <> 'like' or exists (
+               select from reaction
+                where reaction.community_id = engagement.community_id
+                  and reaction.member_id = engagement.member_id
+                  and reaction.post_community_id = engagement.post_community_id
+                  and reaction.post_id = engagement.post_id
+                  and reaction.created_at <= engagement.happened_at))
+        order by happened_at desc, post_community_id desc, post_id desc, kind desc
+        limit %(limit)s) as liked
+  join lateral post_seen_by('member', asked.community_id, asked.member_id) as post
+    on post.community_id = liked.post_community_id and post.post_id = liked.post_id
+ order by asked.number, liked.happened_at desc, liked.post_community_id desc,
+          liked.post_id desc, liked.kind desc
