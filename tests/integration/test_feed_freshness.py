@@ -135,6 +135,56 @@ async def test_an_encoder_that_fails_is_tried_again(router, conninfo, monkeypatc
         await until(lambda: feed.index.find(post.key) is not None)
 
 
+async def test_lag_is_the_age_of_the_oldest_change_that_waits(router, conninfo, monkeypatch):
+    """Nothing waits, nothing lags; with a broken encoder the lag grows until it is mended."""
+    monkeypatch.setattr("millrace.feed.freshness.RETRY_SECONDS", 0.01)
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    encoder = BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=encoder) as feed:
+        old = await rooms.post(gus, "one")
+        await feed.freshness.settled()
+        calm = (feed.freshness.lag(), feed.freshness.waiting())
+        encoder.broken = True
+        await rooms.posts.edit(gus, old.key, PostChanges(text="two"))
+        await until(lambda: feed.freshness.failures > 0)
+        rooms.clock.move(40)
+        await rooms.post(gus, "three")
+        await until(lambda: feed.freshness.waiting() == 2)
+        late = feed.freshness.lag()
+        encoder.broken = False
+        await until(lambda: feed.freshness.waiting() == 0)
+        again = feed.freshness.lag()
+
+    assert calm == (0.0, 0)
+    assert 40 <= late < 41
+    assert again == 0.0
+
+
+async def test_a_feed_says_that_most_posts_are_still_to_be_embedded(router, conninfo):
+    """While a community comes in, a page is served and says what is missing; later it does not."""
+    rooms = Rooms(router)
+    home, reader, _ = await village(rooms)
+    encoder = BrokenEncoder()
+    config = FeedConfig(coalesce_seconds=0, fit_minutes=0, embed_batch=4)
+    async with feeding(rooms, conninfo, encoder=encoder, config=config) as feed:
+        await feed.page(reader.member)  # the member has a vector; only posts are missing
+        encoder.broken = True
+        drafts = [PostDraft(external_id=f"p{n}", author="gus", text=f"post {n}") for n in range(30)]
+        await rooms.posts.upsert(OPERATOR, home, drafts)
+        await until(lambda: feed.freshness.progress() == (0, 30))
+        page = await feed.page(reader.member)
+        encoder.broken = False
+        await feed.freshness.settled()
+        later = await feed.page(reader.member)
+
+    assert len(page.items) == 20
+    assert page.degraded == [
+        "nearness is known for 0 of 30 posts so far: the others are being read"
+    ]
+    assert later.degraded == []
+
+
 async def test_members_are_embedded_again_when_they_change_or_act(router, conninfo):
     """Profile and engagement move the vector of a member who has one; others wait until asked."""
     rooms = Rooms(router)

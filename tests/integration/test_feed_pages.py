@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from millrace.api.metrics import Metrics
 from millrace.community.testing import OPERATOR, Rooms, as_member
 from millrace.community.types import (
     Action,
@@ -280,3 +281,28 @@ async def test_likes_turn_the_feed(router, conninfo):
 
     assert page.items[0].view.post.topics == ["cooking"]
     assert "you liked posts about cooking" in page.items[0].reason
+
+
+async def test_stages_count_what_they_did(router, conninfo):
+    """Totals only grow; what a filter took out is under its name, and Prometheus can read it."""
+    rooms = Rooms(router)
+    _, reader, authors, _ = await village(rooms, 9)
+    metrics = Metrics()
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        before = {one.stage: one for one in feed.stages()}
+        await rooms.relations.mute(reader, authors[0].member)
+        for _ in range(2):
+            await feed.page(reader.member)
+        after = {one.stage: one for one in feed.stages()}
+        text = metrics.text(feed).decode()
+
+    assert before == {}
+    assert list(after) == [
+        "hydrate_member", "sources", "hydrate_candidates", "filters", "score", "value", "select",
+        "explain",
+    ]  # fmt: skip
+    assert all(one.runs == 2 and one.seconds >= 0 for one in after.values())
+    assert after["filters"].taken == after["filters"].left + sum(after["filters"].removed.values())
+    assert 'millrace_feed_stage_runs_total{stage="filters"} 2.0' in text
+    assert "millrace_freshness_lag_seconds 0.0" in text

@@ -56,7 +56,9 @@ class Freshness:
         self._scans_asked = 0
         self._scans_done = 0
         self._scanned = asyncio.Condition()
-        self._pending = 0
+        self._missing = 0
+        self._missing_since: float | None = None
+        self._heard: dict[Key, float] = {}  # changed posts that wait, the oldest first
         self._indexed: set[Key] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.failures = 0
@@ -91,8 +93,18 @@ class Freshness:
         return bool(self._tasks)
 
     def progress(self) -> tuple[int, int]:
-        """Return how many posts have a current vector, and how many there are."""
-        return len(self._index), len(self._index) + self._pending
+        """Return how many posts have a vector, and how many there are."""
+        return len(self._index), len(self._index) + self._missing
+
+    def waiting(self) -> int:
+        """Return how many posts are new or changed and not yet in the index as they are."""
+        return self._missing + len(self._heard)
+
+    def lag(self) -> float:
+        """Return for how many seconds the oldest change that this process knows of has waited."""
+        since = [next(iter(self._heard.values()), None), self._missing_since]
+        begun = min((one for one in since if one is not None), default=None)
+        return 0.0 if begun is None else self._parts.clock.monotonic() - begun
 
     async def settled(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
         """Wait until everything committed before this call is in vectors and slots.
@@ -119,7 +131,9 @@ class Freshness:
 
     def _take(self, notice: Notice) -> None:
         if notice.table == "post":
-            self._looks.add(Key(notice.community_id, int(notice.key)))
+            key = Key(notice.community_id, int(notice.key))
+            self._looks.add(key)
+            self._heard.setdefault(key, self._parts.clock.monotonic())
             self._wake_look.set()
         elif notice.table in ("member", "engagement"):
             key = Key(notice.community_id, int(notice.key))
@@ -156,6 +170,7 @@ class Freshness:
             for key in keys:
                 if key not in standing:
                     self._remove(key)
+                    self._heard.pop(key, None)
                 stale |= {row.key for row in rows if not self._put(row)}
         if stale:
             self._stale |= stale
@@ -175,7 +190,10 @@ class Freshness:
         )
         self._index.put(entry, unpacked(row.vector))
         self._indexed.add(row.key)
-        return row.source_version is not None and row.source_version >= row.system_version
+        current = row.source_version is not None and row.source_version >= row.system_version
+        if current:
+            self._heard.pop(row.key, None)
+        return current
 
     def _remove(self, key: Key) -> None:
         self._index.remove(key)
@@ -253,7 +271,7 @@ class Freshness:
                 self._rebuild = True
                 raise
         last: list[Key] = []
-        while keys := await self._missing():
+        while keys := await self._to_embed():
             if keys == last:  # rows that cannot be read as posts; said, and not tried for ever
                 logger.warning("%d posts cannot be embedded, the first is %s", len(keys), keys[0])
                 break
@@ -263,7 +281,7 @@ class Freshness:
                 await self._named()
         await self._find_members(everybody=everybody)
 
-    async def _missing(self) -> list[Key]:
+    async def _to_embed(self) -> list[Key]:
         """Return some posts without a current vector, the newest first."""
         config = self._parts.config
         async with self._parts.router.read() as session:
@@ -274,14 +292,18 @@ class Freshness:
                 numbers_before=self._parts.clock.now() - timedelta(hours=config.refresh_hours),
                 limit=config.embed_batch,
             )
-        self._pending = rows[0].pending if rows else 0
+        self._missing = rows[0].missing if rows else 0
+        if not self._missing:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = self._parts.clock.monotonic()
         return [row.key for row in rows]
 
     async def _embed(self, keys: list[Key]) -> None:
         """Embed posts, then look at them again: what changed meanwhile is seen now."""
         await self._embeddings.embed_posts(keys)
         await self._look(keys)
-        self._pending = max(self._pending - len(keys), 0)
+        self._missing = max(self._missing - len(keys), 0)
 
     async def _find_members(self, *, everybody: bool) -> None:
         async with self._parts.router.read() as session:

@@ -32,11 +32,12 @@ from millrace.feed.run import FRESH, SEEN, SERVED, Candidate, Request, Run, Stag
 from millrace.feed.scorer import Scorer
 from millrace.feed.served import ServedFeeds
 from millrace.feed.sources import EPOCH, Sources
-from millrace.feed.types import Removal
+from millrace.feed.types import Removal, StageTotal
 from millrace.feed.value import Values
 
 Stage = Callable[[Run], Awaitable[None]]
 WAITING = {SEEN: "seen", SERVED: "served"}
+MISSING_SHARE = 0.05  # of all posts; with more of them not embedded, the page says so
 WAITING_REASONS = {
     SEEN: "the member has seen it, or did something with it",
     SERVED: "it was delivered a moment ago",
@@ -47,8 +48,14 @@ class Pipeline:
     """Makes one feed for one member."""
 
     def __init__(
-        self, parts: FeedParts, index: PostIndex, embeddings: Embeddings, values: Values
+        self,
+        parts: FeedParts,
+        index: PostIndex,
+        embeddings: Embeddings,
+        values: Values,
+        progress: Callable[[], tuple[int, int]],
     ) -> None:
+        """Take the feed's parts; `progress` says how many posts have a vector, and how many are."""
         self.served = ServedFeeds(parts.router)
         self.sources = Sources(parts, index)
         self.scorer: Scorer | None = None
@@ -57,6 +64,8 @@ class Pipeline:
         self._embeddings = embeddings
         self._hydration = Hydration(parts, embeddings, self.served)
         self._values = values
+        self._progress = progress
+        self._totals: dict[str, StageTotal] = {}
         self._stages: tuple[tuple[str, Stage], ...] = (
             ("hydrate_member", self._hydrate_member),
             ("sources", self._sources),
@@ -85,7 +94,24 @@ class Pipeline:
             removed = Counter(why.stage for _, why in run.removed[gone:])
             spent = (self._parts.clock.monotonic() - began) * 1000
             run.stages.append(StageNote(name, taken, len(run.candidates), dict(removed), spent))
+        for note in run.stages:
+            self._count(note)
         return run
+
+    def totals(self) -> list[StageTotal]:
+        """Return what every stage did since the start."""
+        return list(self._totals.values())
+
+    def _count(self, note: StageNote) -> None:
+        before = self._totals.get(note.stage, StageTotal(stage=note.stage))
+        self._totals[note.stage] = StageTotal(
+            stage=note.stage,
+            runs=before.runs + 1,
+            seconds=before.seconds + note.milliseconds / 1000,
+            taken=before.taken + note.taken,
+            left=before.left + note.left,
+            removed=dict(Counter(before.removed) + Counter(note.removed)),
+        )
 
     async def _hydrate_member(self, run: Run) -> None:
         run.state = await self._hydration.member(run)
@@ -98,6 +124,11 @@ class Pipeline:
 
     async def _sources(self, run: Run) -> None:
         run.candidates = await self.sources.propose(run)
+        done, total = self._progress()
+        if total - done > max(self._parts.config.embed_batch, MISSING_SHARE * total):
+            run.degraded.append(
+                f"nearness is known for {done:,} of {total:,} posts so far: the others are being read"
+            )
         followed = run.request.follow
         if followed is None:
             return

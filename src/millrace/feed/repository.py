@@ -129,11 +129,11 @@ class IndexedRow(Struct, frozen=True, kw_only=True):
 
 
 class PendingRow(Struct, frozen=True):
-    """A post to embed, and how many there are in all."""
+    """A post to embed, and how many have no vector at all."""
 
     community_id: int
     post_id: int
-    pending: int
+    missing: int
 
     @property
     def key(self) -> Key:

@@ -22,7 +22,7 @@ from millrace.feed.repository import reader
 from millrace.feed.run import Request, Run
 from millrace.feed.scorer import prior
 from millrace.feed.served import Served
-from millrace.feed.types import LIMIT_MAX, Explanation, FeedItem, FeedPage, FitReport
+from millrace.feed.types import LIMIT_MAX, Explanation, FeedItem, FeedPage, FitReport, StageTotal
 from millrace.feed.why import Why
 from millrace.kernel.errors import InvalidError, MillraceError
 
@@ -47,7 +47,9 @@ class Feed:
         self._embeddings = Embeddings(parts)
         self.index = PostIndex(parts.encoder.dims)
         self.freshness = Freshness(parts, self.index, self._embeddings)
-        self._pipeline = Pipeline(parts, self.index, self._embeddings, self._values)
+        self._pipeline = Pipeline(
+            parts, self.index, self._embeddings, self._values, self.freshness.progress
+        )
         self._models = Models(parts, self._embeddings)
         self._why = Why(parts, self._pipeline, self._values)
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,6 +121,10 @@ class Feed:
         """
         await self._ready()
         return await self._why.explain(member, post, token=token, oversees=oversees)
+
+    def stages(self) -> list[StageTotal]:
+        """Return what each stage did since the start: runs, time, candidates in, out and removed."""
+        return self._pipeline.totals()
 
     async def fit(self) -> FitReport:
         """Fit the scorer to what members did; it serves from now on where it is better.

@@ -87,6 +87,20 @@ class Explanation(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
+class StageTotal(Struct, frozen=True, kw_only=True):
+    """What one stage did since the start of the process; every number only grows.
+
+    removed: how many candidates went out, by the name of the filter or stage. The names are few.
+    """
+
+    stage: str
+    runs: int = 0
+    seconds: float = 0.0
+    taken: int = 0
+    left: int = 0
+    removed: dict[str, int] = {}
+
+
 class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the feed behaves. Everything has a default that runs on a laptop.
 

@@ -76,8 +76,10 @@ select post.community_id, post.post_id, post.author_id, post.created_at, post.la
 
 -- name: posts_to_embed
 -- Standing posts without a vector, with one of an older version, or with one whose numbers are old;
--- the newest first, because they are asked for first. `pending` counts all that are left.
-select post.community_id, post.post_id, count(*) over () as pending
+-- the newest first, because they are asked for first. `missing` counts all that have no
+-- vector at all.
+select post.community_id, post.post_id,
+       count(*) filter (where embedding.post_id is null) over () as missing
   from post
   join member author
     on author.community_id = post.community_id and author.member_id = post.author_id
