@@ -131,13 +131,13 @@ async def test_tab_reaches_every_control_of_a_card_with_a_visible_focus(visit: V
     await visit.sign_in("zoe", f"/posts/{visit.site.posts['p9']}")
     await visit.card("p9").focus()
     met = []
-    for _ in range(6):
+    for _ in range(7):
         await page.keyboard.press("Tab")
         met.append(await focused(page, "node => node.dataset.do ?? node.localName"))
         style = await focused(page, "node => getComputedStyle(node).outlineStyle")
         assert style == "solid", met
 
-    assert met == ["follow", "like", "comment", "share", "hide", "why"]
+    assert met == ["follow", "summary", "like", "comment", "share", "hide", "why"]
 
 
 async def test_motion_is_reduced_where_asked(browser: Browser, site: Site):

@@ -182,23 +182,32 @@ async function share(button, card) {
 // A hide is sent when the time for undo is over, or when the page is left.
 const hiding = new Map();
 
-function hide(button, card) {
-  const line = document.createElement("p");
-  line.className = "gone-note";
+function element(name, className, text) {
+  const node = document.createElement(name);
+  node.className = className;
+  node.textContent = text;
+  if (name === "button") node.type = "button";
+  return node;
+}
+
+// What stands where a card was, with the way back where there is one.
+function fold(card, text, undo) {
+  const line = element("p", "gone-note", "");
   line.setAttribute("role", "status");
-  const words = document.createElement("span");
-  words.className = "grow";
-  words.textContent = "Hidden. You will see less like this.";
-  const undo = document.createElement("button");
-  undo.type = "button";
-  undo.className = "text-button";
-  undo.textContent = "Undo";
-  undo.addEventListener("click", () => restore(card, true));
-  line.append(words, undo);
+  line.append(element("span", "grow", text));
   card.prepend(line);
   card.classList.add("gone");
   unwatch(card);
-  undo.focus({ preventScroll: true });
+  if (undo) {
+    const button = element("button", "text-button", "Undo");
+    button.addEventListener("click", undo);
+    line.append(button);
+    button.focus({ preventScroll: true });
+  } else card.focus({ preventScroll: true });
+}
+
+function hide(button, card) {
+  fold(card, "Hidden. You will see less like this.", () => restore(card, true));
   hiding.set(card, setTimeout(() => commitHide(card), UNDO_MS));
 }
 
@@ -222,6 +231,111 @@ async function commitHide(card, keepalive = false) {
     tell(problem, "The post was not hidden");
   }
 }
+
+// Muting is quiet and asks nothing. A block is felt by two, a report cannot be taken back: both ask.
+const against = {
+  mute: {
+    list: "mutes",
+    failed: "Nobody was muted",
+    done: (who) => `You muted ${who}. Their posts leave your feed.`,
+  },
+  block: {
+    list: "blocks",
+    failed: "Nobody was blocked",
+    sure: (who) => [`Block ${who}?`, "Neither of you sees the other any more, and neither follows the other.", "Block"],
+    done: (who) => `You blocked ${who}. Neither of you sees the other.`,
+  },
+  report: {
+    failed: "The post was not reported",
+    sure: (who) => ["Report this post?", `You say that the post by ${who} does not belong here. You will not see it again, and this cannot be undone.`, "Report"],
+    done: () => "Reported. You will not see this post again.",
+  },
+};
+
+function sure([title, words, yes]) {
+  const sheet = $("#sure");
+  $("h2", sheet).textContent = title;
+  $("#sure-words").textContent = words;
+  $("[data-yes]", sheet).textContent = yes;
+  sheet.returnValue = "";
+  sheet.showModal();
+  return new Promise((answer) => {
+    sheet.addEventListener("close", () => answer(sheet.returnValue === "yes"), { once: true });
+  });
+}
+
+async function turnAway(button, card) {
+  const kind = button.dataset.do;
+  const { list, failed, sure: asked, done } = against[kind];
+  const author = card.dataset.author;
+  const who = $(".author strong", card).textContent;
+  closeMenus();
+  if (asked && !(await sure(asked(who)))) return;
+  const others = list ? all("[data-post]").filter((one) => one !== card && one.dataset.author === author) : [];
+  try {
+    // A hide that waits would find no post after a block.
+    await Promise.all(others.filter((one) => hiding.has(one)).map((one) => commitHide(one)));
+    await engage(engagement(card, kind));
+  } catch (problem) {
+    return tell(problem, failed);
+  }
+  if (!list) return fold(card, done(who));
+  for (const one of others) one.hidden = true;
+  fold(card, done(who), async () => {
+    try {
+      await call("DELETE", `/v1/members/${me}/${list}/${author}`);
+    } catch (problem) {
+      return tell(problem, "It was not taken back");
+    }
+    for (const one of others) one.hidden = false;
+    restore(card, true);
+  });
+}
+
+// Everybody whom the member turned away, with the way back.
+async function away() {
+  const sheet = $("#away");
+  const place = $("[data-away]", sheet);
+  closeMenus();
+  place.replaceChildren(element("li", "bone", ""));
+  sheet.showModal();
+  try {
+    const lines = [];
+    for (const [list, state, undo] of [["blocks", "blocked", "Unblock"], ["mutes", "muted", "Unmute"]]) {
+      const answer = await call("GET", `/v1/members/${me}/${list}?limit=100`);
+      for (const one of (await answer.json()).items) lines.push(awayLine(list, one, state, undo));
+    }
+    place.replaceChildren(...(lines.length ? lines : [element("li", "quiet-text", "Nobody. Whoever you mute or block stands here.")]));
+  } catch (problem) {
+    sheet.close();
+    tell(problem, "The list did not load");
+  }
+}
+
+function awayLine(list, member, state, undo) {
+  const line = element("li", "", "");
+  const button = element("button", "text-button", undo);
+  button.append(element("span", "unseen", ` ${member.display_name}`));
+  line.append(element("span", "grow", `${member.display_name} · ${state}`), button);
+  button.addEventListener("click", async () => {
+    try {
+      await call("DELETE", `/v1/members/${me}/${list}/${member.id}`);
+      line.replaceChildren(element("span", "grow quiet-text", `${member.display_name} is no longer ${state}.`));
+    } catch (problem) {
+      tell(problem, "It was not taken back");
+    }
+  });
+  return line;
+}
+
+function closeMenus(but = null) {
+  for (const menu of all(".menu[open]")) {
+    if (menu.contains(but)) continue;
+    if (menu.contains(document.activeElement)) $("summary", menu).focus({ preventScroll: true });
+    menu.open = false;
+  }
+}
+document.addEventListener("click", (event) => closeMenus(event.target));
 
 const whySheet = $("#why");
 
@@ -263,7 +377,8 @@ function back(link) {
 }
 
 const actions = {
-  like, follow, share, hide, unfold, theme, back,
+  like, follow, share, hide, unfold, theme, back, away,
+  mute: turnAway, block: turnAway, report: turnAway,
   why: (link) => why(link),
   help: () => $("#help").showModal(),
   compose: () => $("#compose-text")?.focus(),
@@ -445,7 +560,7 @@ addEventListener("pagehide", () => {
 // ---------------------------------------------------------------- keys
 
 function step(by) {
-  const cards = all("article.card:not(.gone)");
+  const cards = all("article.card:not(.gone, [hidden])");
   if (!cards.length) return;
   const here = cards.indexOf(cardOf(document.activeElement) ?? $(".current"));
   const next = cards[Math.min(Math.max(here + by, 0), cards.length - 1)];
@@ -468,11 +583,14 @@ const keys = {
   o: onCard("h2 a"),
   w: onCard('[data-do="why"]'),
   x: onCard('[data-do="hide"]'),
+  m: onCard(".menu summary"),
   n: actions.compose,
   "?": actions.help,
 };
 
 document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && $(".menu[open]");
+  if (menu) return closeMenus();
   const typing = event.target.closest("input, textarea, select, [contenteditable]");
   const busy = event.target.closest("dialog") || $("dialog[open]");
   if (typing || busy || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
@@ -482,6 +600,7 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 document.addEventListener("focusin", (event) => {
+  closeMenus(event.target);
   const current = $(".current");
   if (current && !current.contains(event.target)) current.classList.remove("current");
 });
