@@ -213,6 +213,11 @@ def _provider(door: DoorConfig, clock: Clock) -> IdentityProvider | None:
     )
 
 
+def without_feed(program: Program) -> Domain:
+    """Return the program without its feed: what is written through it waits to be learned from."""
+    return Domain(**{name: getattr(program, name) for name in Domain.__struct_fields__})
+
+
 @asynccontextmanager
 async def build(
     settings: Settings,

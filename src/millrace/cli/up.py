@@ -14,13 +14,15 @@ from millrace.cli.frame import Frame, data_dir_option, pass_frame, say
 from millrace.cli.imports import brought
 from millrace.cli.signals import run_until_signal
 from millrace.community.types import program as millrace
+from millrace.kernel.errors import MillraceError
 from millrace.settings import DEFAULT, Loaded, Settings
-from millrace.wiring import Program, build, data_dir_of
+from millrace.wiring import Program, build, data_dir_of, without_feed
 from millrace.world.small.loading import load
 
-# The first page waits this long for its vectors; a larger community is embedded behind it.
+# The line waits this long for vectors; a larger community, or an import, is embedded behind it.
 WARM_SECONDS_MAX = 20.0
 PROGRESS_SECONDS = 5.0
+EMBED_SECONDS_MAX = 24 * 3600.0  # only so that nothing waits for ever
 MARK = "small.loading"
 
 host_option = click.option("--host", help="Where to listen. Default: door.host, this machine only.")
@@ -121,10 +123,12 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
         stack.enter_context(lock.held(folder, address))
         program = await stack.enter_async_context(build(settings, keep=True, say=say))
         await stack.enter_async_context(frame.doors.serving(program, host, port))
-        await _fill(program, bring)
+        came = await _fill(program, bring)
         warm = asyncio.create_task(_warm(program))
+        learning = asyncio.create_task(_learn(program, warm if came else None))
+        stack.callback(learning.cancel)
         stack.callback(warm.cancel)
-        await asyncio.wait({warm}, timeout=WARM_SECONDS_MAX)
+        await asyncio.wait({warm}, timeout=0 if came else WARM_SECONDS_MAX)
         click.echo(f"Millrace is ready at {address}")
         await asyncio.Event().wait()
 
@@ -135,22 +139,25 @@ def _shown(host: str, port: int) -> str:
     return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
-async def _fill(program: Program, bring: Import | None) -> None:
+async def _fill(program: Program, bring: Import | None) -> bool:
     """Bring in what was asked for, or the small community where there is none.
+
+    Returns whether an import brought something new; it is embedded and learned from behind the
+    page, which says meanwhile what it does not know yet.
 
     A load that was killed is run again: the mark says so, because afterwards the database is no
     longer empty. Nothing else loads it again, so what people did in it stays.
     """
     if bring is not None:
         say(f"importing {bring.folder}; the page answers meanwhile")
-        report = await brought(program, bring.kind, bring.folder)
+        report = await brought(without_feed(program), bring.kind, bring.folder)
         said = (
             f"{report.rejected:,} rows rejected, see {report.rejects_file}; "
             if report.rejected
             else ""
         )
         say(f"{said}imported {bring.folder} in {report.seconds:.1f} s")
-        return
+        return any(noun.created or noun.updated for noun in report.nouns.values())
     mark = program.data_dir / MARK
     empty = not await program.communities.list(millrace())
     if program.settings.door.demo and (empty or mark.exists()):
@@ -158,11 +165,12 @@ async def _fill(program: Program, bring: Import | None) -> None:
         mark.touch()
         await load(program)
         mark.unlink()
+    return False
 
 
 async def _warm(program: Program) -> None:
     """Say how far the vectors are until every post has one."""
-    settled = asyncio.create_task(program.feed.freshness.settled())
+    settled = asyncio.create_task(program.feed.freshness.settled(EMBED_SECONDS_MAX))
     try:
         while not (await asyncio.wait({settled}, timeout=PROGRESS_SECONDS))[0]:
             done, total = program.feed.freshness.progress()
@@ -170,3 +178,17 @@ async def _warm(program: Program) -> None:
         await settled
     finally:
         settled.cancel()
+
+
+async def _learn(program: Program, warm: asyncio.Task[None] | None) -> None:
+    """Fit the scorer to what an import brought, once it is embedded."""
+    if warm is None:
+        return
+    await asyncio.wait({warm})
+    say("the feed learns from what members did; it serves meanwhile")
+    try:
+        report = await program.feed.fit()
+    except (MillraceError, TimeoutError) as exc:
+        say(f"the feed has not learned yet, and tries again later: {exc or type(exc).__name__}")
+        return
+    say(f"the feed learned in {report.seconds:.1f} s; {report.reason}")
