@@ -249,6 +249,29 @@ async def test_the_pool_is_bounded_in_time_and_number(conninfo):
     assert sorted(answers) == [late] * 3 + [full] * 3
 
 
+async def test_a_database_that_left_is_not_called_a_pool_that_is_too_small():
+    """Many ask at once, and nobody holds a connection: the cause is named, not a setting."""
+    config = StoreConfig(pool_size_min=1, pool_size_max=4, acquire_seconds_max=0.5)
+    with fresh_folder() as folder:
+        server = EmbeddedServer(folder, durable=False)
+        await server.start()
+        async with opened(server.conninfo, config) as router:
+            await asyncio.gather(*(_one(router) for _ in range(4)))
+            await server.stop()
+            found = await asyncio.gather(*(_one(router) for _ in range(6)), return_exceptions=True)
+
+    assert {type(one) for one in found} == {UnavailableError}
+    assert {str(one) for one in found} <= {
+        "the database has not answered for 0.5 s",
+        "the database went away during the request",
+    }
+
+
+async def _one(router) -> int:
+    async with router.read() as session:
+        return await session.value(q("select 1"))
+
+
 async def test_two_writers_of_the_same_rows(conninfo):
     """A deadlock has one winner, and one who is asked to try again."""
     async with opened(conninfo) as router:

@@ -30,6 +30,7 @@ class Pool:
         self._conninfo = conninfo
         self._config = config
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] | None = None
+        self._lent = 0
 
     async def open(self) -> None:
         """Connect. Nothing at the address, or a server that will not do, is a SetupError."""
@@ -56,6 +57,7 @@ class Pool:
         connection = await self._acquired()
         assert self._pool is not None, "open() comes first"
         ended = False
+        self._lent += 1
         try:
             with spoken(committing=lambda: ended):
                 if read_only:
@@ -66,6 +68,7 @@ class Pool:
                     _refuse_failed(connection)
                     ended = True
         finally:
+            self._lent -= 1
             await self._pool.putconn(connection)
 
     async def _acquired(self) -> AsyncConnection[DictRow]:
@@ -78,10 +81,15 @@ class Pool:
                 connection = await self._pool.getconn(timeout=deadline - loop.time())
             except (PoolTimeout, TooManyRequests, PoolClosed) as exc:
                 raise self._refused(exc) from exc
-            if await _is_alive(connection):
+            alive = False
+            try:
+                alive = await _is_alive(connection)
+            finally:  # whoever waits may be cancelled here
+                if not alive:
+                    await connection.close()
+                    await self._pool.putconn(connection)  # which replaces it
+            if alive:
                 return connection
-            await connection.close()
-            await self._pool.putconn(connection)  # which replaces it
 
     def _refused(self, exc: psycopg.Error) -> UnavailableError:
         waited = self._config.acquire_seconds_max
@@ -91,10 +99,9 @@ class Pool:
                 limit=self._config.waiting_max,
                 next_step="try again later; if it persists, raise store.pool_size_max",
             )
-        assert self._pool is not None, "only an open pool refuses"
         if isinstance(exc, PoolClosed):
             return UnavailableError("the program is ending", next_step="start it again")
-        if self._pool.get_stats().get("pool_size", 0) < self._config.pool_size_min:
+        if self._lent < self._config.pool_size_max:  # nobody keeps them: none could be made
             return UnavailableError(
                 f"the database has not answered for {waited:g} s", next_step="try again later"
             )
