@@ -222,6 +222,74 @@ def test_ended_while_it_comes_up(folder: Path, ups: list[Up]) -> None:
     assert not (folder / "postgres" / "postmaster.pid").exists(), "the database was left running"
 
 
+@pytest.mark.services
+def test_an_import_beside_up_is_on_the_page_within_seconds(
+    folder: Path, ups: list[Up], beside: Beside
+) -> None:
+    """A second process writes; what is up embeds, and serves it to a member who was not there."""
+    up = Up(folder, "--no-demo")
+    ups.append(up)
+    address = up.address
+    token = beside.answer("operator", "create", "grace")["token"]
+
+    report = beside.answer("import", "dir", str(town(folder, posts=40)), "--community", "quay")
+    with client(address, token) as api:
+        community = report["communities"]["quay"]
+        ada, _ = api.get("/v1/members", params={"community_id": community}).json()["items"]
+        until = time.monotonic() + 20
+        while len(shown := api.get(f"/v1/members/{ada['id']}/feed").json()["items"]) < 20:
+            assert time.monotonic() < until, f"{len(shown)} posts after 20 s: {up.said}"
+            time.sleep(0.1)
+
+    assert report["nouns"]["posts"]["created"] == 40
+    assert address in report["not_learned"], "two processes embedded the same posts"
+    assert up.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.services
+def test_an_import_whose_server_leaves_ends_with_a_clear_error(
+    folder: Path, ups: list[Up], beside: Beside
+) -> None:
+    """The database belongs to what is up: the guest says so at once, and goes on the next time."""
+    up = Up(folder, "--no-demo")
+    ups.append(up)
+    assert up.address
+    large = town(folder, posts=20_000)
+    guest = subprocess.Popen(
+        [sys.executable, "-m", "millrace", "import", "dir", str(large), "--community", "quay"],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(folder),
+    )  # fmt: skip
+    assert guest.stderr is not None
+    heard = ""
+    while "reading posts.jsonl" not in heard:
+        heard = guest.stderr.readline()
+        assert heard, "it ended early"
+
+    assert up.end(signal.SIGTERM) == 0
+    out, err = guest.communicate(timeout=END_SECONDS_MAX)
+
+    assert (guest.returncode, out) == (6, "")
+    assert "error: the database" in err
+    assert "next:" in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 4, err
+
+
+def town(folder: Path, posts: int) -> Path:
+    """Write a folder to import: two members, and posts by the one."""
+    made = folder.with_name(f"town-{posts}")
+    made.mkdir()
+    people = [{"external_id": name, "display_name": name.title()} for name in ("ada", "zoe")]
+    texts = [
+        {"external_id": f"p{n}", "author": "zoe", "text": f"Rope number {n} lies at the quay."}
+        for n in range(posts)
+    ]
+    for name, rows in (("members", people), ("posts", texts)):
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (made / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return made
+
+
 def client(address: str, token: str) -> httpx.Client:
     """Return a caller of the API who is an operator."""
     return httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=60)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from millrace.cli import lock
 from millrace.cli.frame import (
     Frame,
     console,
@@ -23,10 +24,10 @@ from millrace.cli.frame import (
     say,
 )
 from millrace.settings import Settings
-from millrace.wiring import Program, Say, build
+from millrace.wiring import Say, build, data_dir_of, opened
 from millrace.world.importers.kinds import bring
 from millrace.world.loader import LEARNING, silent
-from millrace.world.ports import Watch
+from millrace.world.ports import Rooms, Watch
 from millrace.world.types import EXIT_BROKEN, EXIT_REJECTED, EXIT_TAKEN, ImportReport
 
 STATUSES = (
@@ -136,19 +137,25 @@ def _import(settings: Settings, wanted: _Wanted, *, as_json: bool) -> None:
 
 
 async def _run(settings: Settings, wanted: _Wanted, tell: Say, *, quiet: bool) -> ImportReport:
-    async with build(settings, say=tell) as program:
-        return await brought(
-            program,
+    """Import; beside a program that is up, leave the feed to it: else both embed every post."""
+    up = None if settings.store.primary else lock.holder(data_dir_of(settings))
+    lent = build(settings, say=tell) if up is None else opened(settings, say=tell)
+    async with lent as rooms:
+        report = await brought(
+            rooms,
             wanted.kind,
             wanted.folder,
             community=wanted.community,
             rejects=wanted.rejects,
             quiet=quiet,
         )
+    if up is not None:
+        report.not_learned = f"Millrace is up at {up.address}, embeds it now and learns by and by"
+    return report
 
 
 async def brought(
-    program: Program,
+    rooms: Rooms,
     kind: str,
     folder: Path,
     *,
@@ -156,10 +163,10 @@ async def brought(
     rejects: Path | None = None,
     quiet: bool = False,
 ) -> ImportReport:
-    """Import a folder into a running program with progress on standard error.
+    """Import a folder with progress on standard error.
 
     Args:
-        program: as built.
+        rooms: the program, or its community alone.
         kind: `dir` or `stackexchange`.
         folder: what to import.
         community: external id of the community, empty for the default of the kind.
@@ -167,7 +174,7 @@ async def brought(
         quiet: whether nothing is printed.
     """
     with watching(quiet=quiet) as watch:
-        return await bring(program, kind, folder, community=community, rejects=rejects, watch=watch)
+        return await bring(rooms, kind, folder, community=community, rejects=rejects, watch=watch)
 
 
 @contextmanager

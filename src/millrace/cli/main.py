@@ -1,5 +1,6 @@
 """The command `millrace`: one group, one file per room, one place where errors become words."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -43,6 +44,8 @@ for command in (up, serve, imports, feed, why, operator, doctor, migrate, settin
 def run(doors: Doors, arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status; every error becomes a message."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # The pool warns at each try to connect again; our own errors say it once.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     try:
         status = millrace.main(arguments, prog_name="millrace", standalone_mode=False, obj=doors)
     except click.ClickException as failure:
