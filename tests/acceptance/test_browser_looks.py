@@ -196,6 +196,32 @@ async def test_a_half_written_text_outlives_a_lost_session(browser: Browser, sit
         await expect(page.get_by_label("Your post")).to_have_value("")
 
 
+async def test_a_half_written_text_is_for_its_writer_only(browser: Browser, site: Site):
+    """Whoever signs in next in the same tab does not read it."""
+    async with visiting(browser, site) as visit:
+        page = visit.page
+        await visit.sign_in("jonas")
+        await page.get_by_label("Your post").fill("A private thought")
+        await page.get_by_role("button", name="Sign out").click()
+        await visit.sign_in("tom")
+        await expect(page.get_by_label("Your post")).to_have_value("")
+        await visit.sign_in("jonas")
+        await expect(page.get_by_label("Your post")).to_have_value("A private thought")
+
+
+async def test_the_bar_keeps_its_words_whole(browser: Browser, site: Site):
+    """However narrow the screen, the name of the product and the sign of a demo are one line."""
+    async with visiting(browser, site) as visit:
+        await visit.sign_in("ada")
+        for width in (320, 360, 390, 820):
+            await visit.page.set_viewport_size({"width": width, "height": 800})
+            for selector in (".brand span", ".pill"):
+                box = await visit.page.locator(selector).bounding_box()
+                assert box, selector
+                assert box["height"] < 40, f"{selector} at {width}"
+            assert await visit.page.evaluate(WIDER) <= 0, width
+
+
 async def test_long_text_unfolds_in_place_and_counts_as_a_click(visit: Visit):
     """Read more shows the rest, and the author learns that it was opened."""
     page = visit.page

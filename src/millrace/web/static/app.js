@@ -618,9 +618,10 @@ for (const form of all("[data-compose]")) {
 }
 addEventListener("pageshow", () => all("[data-compose] button").forEach((button) => (button.disabled = false)));
 
-// A half-written text outlives a lost session; it is dropped once the server has taken it.
+// A half-written text outlives a lost session, for its own writer: whoever signs in next in this
+// tab must not read it. It is dropped once the server has taken it.
 for (const area of all("[data-draft]")) {
-  const name = `draft:${area.dataset.draft}`;
+  const name = `draft:${me}:${area.dataset.draft}`;
   if ($(`[data-posted="${area.dataset.draft}"]`)) sessionStorage.removeItem(name);
   if (!area.value) area.value = sessionStorage.getItem(name) ?? "";
   area.addEventListener("input", () => sessionStorage.setItem(name, area.value));
