@@ -252,6 +252,25 @@ async def test_the_demonstration_asks_for_the_name(conninfo, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("unknown" * 1000, ("unknown" * 1000)[:64]),
+    ],
+)
+async def test_one_subscriber_has_one_rate(address, network):
+    """Who has one IPv6 address has a whole network of them."""
+    from millrace.api.auth import Caller
+
+    caller = Caller(viewer=None, by_cookie=False, address=address, direct=False)
+    assert caller.name == f"address:{network}"
+
+
+@pytest.mark.parametrize(
     ("proxies", "forwarded", "address"),
     [
         (0, "6.6.6.6", "peer"),

@@ -5,7 +5,7 @@ the member meant it, so a cookie with an unsafe method also needs a page of our 
 """
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import NoReturn, Protocol
 from urllib.parse import urlsplit
 
@@ -20,6 +20,8 @@ SESSION_COOKIE = "millrace_session"
 TOKEN_COOKIE = "millrace_token"  # noqa: S105  the name of a cookie, not a secret
 TOKEN_HEADER = "millrace-token"  # noqa: S105  the name of a header
 BEARER_CHARACTERS_MAX = 8192
+ADDRESS_CHARACTERS_MAX = 64
+IPV6_PREFIX = 64
 HOLDERS: dict[Scope, frozenset[Role]] = {
     Scope.MEMBER: frozenset({Role.MEMBER, Role.MODERATOR, Role.OPERATOR}),
     Scope.MODERATOR: frozenset({Role.MODERATOR, Role.OPERATOR}),
@@ -55,7 +57,21 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """Return what rates, keys and logs call the caller."""
-        return self.viewer.name if self.viewer else f"address:{self.address}"
+        return self.viewer.name if self.viewer else f"address:{network_of(self.address)}"
+
+
+def network_of(address: str) -> str:
+    """Return what one subscriber has: an IPv4 address, or the /64 of an IPv6 address.
+
+    Whoever has one IPv6 address has 2**64 of them, and each would have a rate of its own.
+    """
+    try:
+        found = ip_address(address)
+    except ValueError:  # what a proxy wrote; never long, since it is kept
+        return address[:ADDRESS_CHARACTERS_MAX]
+    if found.version == 4 or found.ipv4_mapped:
+        return str(found if found.version == 4 else found.ipv4_mapped)
+    return str(ip_network((int(found), IPV6_PREFIX), strict=False))
 
 
 def cookies_of(header: str) -> dict[str, str]:
