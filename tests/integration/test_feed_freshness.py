@@ -8,6 +8,7 @@ from millrace.community.testing import OPERATOR, Rooms
 from millrace.community.types import Audience, Key, PostChanges, PostDraft, ProfileChanges
 from millrace.feed.testing import BrokenEncoder, feeding
 from millrace.feed.types import FeedConfig
+from millrace.kernel.errors import UnavailableError
 
 pytestmark = pytest.mark.services
 SECONDS_MAX = 10.0
@@ -209,3 +210,21 @@ async def test_members_are_embedded_again_when_they_change_or_act(router, connin
         await feed.freshness.settled()
 
     assert encoder.embedded == before + 3
+
+
+async def test_whoever_waits_is_told_when_embedding_fails_again_and_again(
+    router, conninfo, monkeypatch
+):
+    """An import that learns must not wait ten minutes for a database that has left."""
+    monkeypatch.setattr("millrace.feed.freshness.RETRY_SECONDS", 0.01)
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    encoder = BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=encoder) as feed:
+        encoder.broken = True
+        post = await rooms.post(gus, "one")
+        with pytest.raises(UnavailableError, match=r"embedding failed \d+ times in a row"):
+            await feed.freshness.settled(SECONDS_MAX)
+        encoder.broken = False
+        await until(lambda: feed.index.find(post.key) is not None)
+        await feed.freshness.settled(SECONDS_MAX)

@@ -176,6 +176,8 @@ async def _warm(program: Program) -> None:
             done, total = program.feed.freshness.progress()
             say(f"embedding posts: {done:,} of {total:,}")
         await settled
+    except MillraceError as failure:  # the page stays up, and the work is tried again
+        say(failure.message)
     finally:
         settled.cancel()
 

@@ -25,13 +25,14 @@ from millrace.feed.repository import (
     PostKeyRow,
     columns,
 )
-from millrace.kernel.errors import MillraceError
+from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.changes import Notice, notices
 
 STRETCH = 1_000  # rows of one read while the index is made
 MEMBERS_MAX = 200  # members of one scan
 RETRY_SECONDS = 2.0
 SETTLE_SECONDS_MAX = 600.0
+FAILURES_MAX = 3  # in a row, before whoever waits for vectors is told
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Freshness:
         self._members: dict[Key, float] = {}
         self._member_busy = False
         self._stopping = False
+        self._in_a_row = 0  # failures since something was embedded or found
         self._rebuild = False
         self._turn = asyncio.Lock()
         self._wake_look = asyncio.Event()
@@ -109,17 +111,31 @@ class Freshness:
     async def settled(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
         """Wait until everything committed before this call is in vectors and slots.
 
+        Raises:
+            UnavailableError: the database or the encoder fails again and again.
+
         Passes on:
             TimeoutError: it took longer than `seconds_max`.
         """
+
+        def in_vain() -> bool:
+            return self._in_a_row >= FAILURES_MAX
+
         async with asyncio.timeout(seconds_max):
             self._rebuild = True
             self._scans_asked += 1
             mine = self._scans_asked
             self._wake_embed.set()
             async with self._scanned:
-                await self._scanned.wait_for(lambda: self._scans_done >= mine)
-                await self._scanned.wait_for(lambda: not self._members and not self._member_busy)
+                await self._scanned.wait_for(lambda: self._scans_done >= mine or in_vain())
+                await self._scanned.wait_for(
+                    lambda: not (self._members or self._member_busy) or in_vain()
+                )
+        if in_vain():
+            raise UnavailableError(
+                f"not every post has a vector: embedding failed {self._in_a_row} times in a row",
+                next_step="see the warnings before this, and try again",
+            )
 
     # ------------------------------------------------- what changed
 
@@ -250,16 +266,26 @@ class Freshness:
         self._stale -= set(keys)
         if not await self._safely(self._embed(keys)):
             self._stale |= set(keys)
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._failed()
+            return
+        self._in_a_row = 0
 
     async def _asked_scan(self) -> None:
         asked = self._scans_asked
         if not await self._safely(self._scan()):
-            await asyncio.sleep(RETRY_SECONDS)
+            await self._failed()
             return
+        self._in_a_row = 0
         async with self._scanned:
             self._scans_done = asked
             self._scanned.notify_all()
+
+    async def _failed(self) -> None:
+        """Count a failure, let whoever waits hear of it, and rest."""
+        self._in_a_row += 1
+        async with self._scanned:
+            self._scanned.notify_all()
+        await asyncio.sleep(RETRY_SECONDS)
 
     async def _scan(self) -> None:
         everybody = self._rebuild
