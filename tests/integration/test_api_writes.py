@@ -291,6 +291,24 @@ async def test_a_thread_a_like_a_follow(place, client, ada):
     assert after == {"items": [], "next_cursor": ""}
 
 
+async def test_an_answer_to_another_community(place, client, ada):
+    """Whoever answers lives elsewhere: the answer still names the very comment that it answers."""
+    new = {"text": "for everybody", "audience": "public"}
+    post = (await client.post("/v1/posts", json=new, headers=ada)).json()["id"]
+    comments = f"/v1/posts/{post}/comments"
+    first = (await client.post(comments, json={"text": "one"}, headers=ada)).json()
+    form = {"text": "two", "parent_id": first["id"]}
+    cleo = (await place.program.identity.issue(f"member:{place.members['cleo']}", 600)).token
+    elsewhere = {"authorization": f"Bearer {cleo}"}
+    second = (await client.post(comments, json=form, headers=elsewhere)).json()
+    form = {"text": "three", "parent_id": second["id"]}
+    third = (await client.post(comments, json=form, headers=ada)).json()
+    thread = (await client.get(comments, headers=ada)).json()["items"]
+
+    assert [one["parent_id"] for one in (first, second, third)] == [None, first["id"], second["id"]]
+    assert [one["parent_id"] for one in thread] == [None, first["id"], second["id"]]
+
+
 async def test_blocks_and_mutes(place, client, ada):
     """A block hides both ways, a mute only from one's own feed."""
     me, mona, ben = (place.members[name] for name in ("ada", "mona", "ben"))

@@ -125,6 +125,7 @@ class World:
             author_id=author.member_id,
             post_community_id=post.community_id,
             post_id=post.post_id,
+            parent_community_id=None,
             parent_id=None,
             text="c",
             created_at=NOW,

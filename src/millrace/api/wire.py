@@ -293,11 +293,10 @@ def post(view: community.PostView) -> Post:
 
 def comment(found: community.Comment, author: community.Member | None) -> Comment:
     """Return a line of a thread."""
-    parent = found.parent_id
     return Comment(
-        id=str(Key(found.community_id, found.comment_id)),
+        id=str(found.key),
         post_id=str(Key(found.post_community_id, found.post_id)),
-        parent_id=None if parent is None else str(Key(found.community_id, parent)),
+        parent_id=None if found.parent is None else str(found.parent),
         author_id=str(Key(found.community_id, found.author_id)),
         author=None if author is None else member_card(author),
         text=found.text,

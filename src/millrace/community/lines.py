@@ -106,6 +106,7 @@ class CommentLine(AuthorColumns, frozen=True, kw_only=True):
     author_id: int
     post_community_id: int
     post_id: int
+    parent_community_id: int | None
     parent_id: int | None
     text: str
     created_at: datetime

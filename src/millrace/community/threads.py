@@ -83,7 +83,8 @@ class Threads:
                 author_id=author.id,
                 post_community_id=post.community_id,
                 post_id=post.id,
-                parent_id=None if parent is None else parent.id,
+                parent_community_id=parent and parent.community_id,
+                parent_id=parent and parent.id,
                 text=text,
                 created_at=self._clock.now(),
             )

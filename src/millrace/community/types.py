@@ -236,7 +236,7 @@ class PostView(Struct, frozen=True, kw_only=True):
 
 
 class Comment(Struct, frozen=True, kw_only=True):
-    """A line of a post's thread; lives with its author's community."""
+    """A line of a post's thread; lives with its author's community, wherever its parent does."""
 
     community_id: int
     comment_id: int
@@ -244,12 +244,25 @@ class Comment(Struct, frozen=True, kw_only=True):
     author_id: int
     post_community_id: int
     post_id: int
+    parent_community_id: int | None
     parent_id: int | None
     text: str
     created_at: datetime
     edited_at: datetime | None
     removed_at: datetime | None
     system_version: int
+
+    @property
+    def key(self) -> Key:
+        """Return the comment's key."""
+        return Key(self.community_id, self.comment_id)
+
+    @property
+    def parent(self) -> Key | None:
+        """Return the key of the comment that this one answers."""
+        if self.parent_community_id is None or self.parent_id is None:
+            return None
+        return Key(self.parent_community_id, self.parent_id)
 
 
 class CommentView(Struct, frozen=True, kw_only=True):

@@ -254,7 +254,8 @@ create table percentile_mark (
     made_at         timestamptz not null
 );
 
--- A comment lives with its author's community; the post may be of another one.
+-- A comment lives with its author's community; the post, and the comment that it answers, may be
+-- of another one.
 create table comment (
     community_id      bigint      not null,
     comment_id        bigint      not null,
@@ -262,6 +263,7 @@ create table comment (
     author_id         bigint      not null,
     post_community_id bigint      not null,
     post_id           bigint      not null,
+    parent_community_id bigint,
     parent_id         bigint,
     text              text        not null,
     created_at        timestamptz not null,
@@ -273,6 +275,7 @@ create table comment (
     primary key (community_id, comment_id),
     unique (community_id, external_id),
     foreign key (community_id, author_id) references member (community_id, member_id),
+    check ((parent_id is null) = (parent_community_id is null)),
     check ((removed_at is null) = (removed_by is null))
 );
 -- A post's thread in the order of writing.

@@ -137,17 +137,17 @@ def remarks_of(thread: list[CommentView], me: Key | None, now: datetime) -> list
 
     An answer whose parent is not on this page stands at the top level, so nothing is lost.
     """
-    present = {view.comment.comment_id for view in thread}
-    below: dict[int | None, list[CommentView]] = {}
+    present = {view.comment.key for view in thread}
+    below: dict[Key | None, list[CommentView]] = {}
     for view in thread:
-        parent = view.comment.parent_id
+        parent = view.comment.parent
         below.setdefault(parent if parent in present else None, []).append(view)
     ordered: list[Remark] = []
     open_now = [(view, 0) for view in reversed(below.get(None, []))]
     while open_now:
         view, depth = open_now.pop()
         ordered.append(_remark(view, depth, me, now))
-        answers = below.pop(view.comment.comment_id, [])
+        answers = below.pop(view.comment.key, [])
         open_now.extend((answer, depth + 1) for answer in reversed(answers))
     return ordered
 

@@ -130,7 +130,7 @@ def comments(parents: list[int | None]) -> list[CommentView]:
         CommentView(
             comment=Comment(
                 community_id=1, comment_id=n, external_id=f"c{n}", author_id=1, post_community_id=1,
-                post_id=7, parent_id=parent, text=f"line {n}", created_at=NOW, edited_at=None,
+                post_id=7, parent_community_id=None if parent is None else 1, parent_id=parent, text=f"line {n}", created_at=NOW, edited_at=None,
                 removed_at=None, system_version=1,
             ),
             author=a_member(),

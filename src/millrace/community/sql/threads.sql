@@ -1,10 +1,10 @@
 -- name: write_comment
 -- Writes one comment, if its author still stands.
 insert into comment (community_id, comment_id, external_id, author_id, post_community_id, post_id,
-                     parent_id, text, created_at)
+                     parent_community_id, parent_id, text, created_at)
 select %(community_id)s::bigint, %(comment_id)s::bigint, %(external_id)s, member_id,
-       %(post_community_id)s::bigint, %(post_id)s::bigint, %(parent_id)s::bigint, %(text)s,
-       %(created_at)s::timestamptz
+       %(post_community_id)s::bigint, %(post_id)s::bigint, %(parent_community_id)s::bigint,
+       %(parent_id)s::bigint, %(text)s, %(created_at)s::timestamptz
   from member
  where community_id = %(community_id)s and member_id = %(author_id)s and removed_at is null
     on conflict do nothing
@@ -20,8 +20,9 @@ select comment.*
 -- name: thread
 -- A stretch of a post's comments that the viewer may see, with their authors, oldest first.
 select comment.community_id, comment.comment_id, comment.external_id, comment.author_id,
-       comment.post_community_id, comment.post_id, comment.parent_id, comment.text,
-       comment.created_at, comment.edited_at, comment.removed_at, comment.system_version,
+       comment.post_community_id, comment.post_id, comment.parent_community_id, comment.parent_id,
+       comment.text, comment.created_at, comment.edited_at, comment.removed_at,
+       comment.system_version,
        author.external_id as by_external_id, author.handle as by_handle,
        author.display_name as by_display_name, author.headline as by_headline,
        author.about as by_about, author.skills as by_skills, author.place as by_place,
@@ -57,9 +58,10 @@ select comment_id as id
 -- name: insert_comments
 -- Creates comments.
 insert into comment (community_id, comment_id, external_id, author_id, post_community_id, post_id,
-                     parent_id, text, created_at)
-select %(community_id)s, comment_id, external_id, author_id, %(community_id)s, post_id, parent_id,
-       text, created_at
+                     parent_community_id, parent_id, text, created_at)
+select %(community_id)s, comment_id, external_id, author_id, %(community_id)s, post_id,
+       case when parent_id is not null then %(community_id)s::bigint end, parent_id, text,
+       created_at
   from jsonb_to_recordset(%(rows)s::jsonb) as line (
        comment_id bigint, external_id text, author_id bigint, post_id bigint, parent_id bigint,
        text text, created_at timestamptz)
