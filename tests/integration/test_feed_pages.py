@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from millrace.api.metrics import Metrics
 from millrace.community.testing import OPERATOR, Rooms, as_member
@@ -125,7 +126,9 @@ async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conni
         await feed.freshness.settled()
         first = await feed.page(reader.member, limit=4)
         await saw(rooms, first, reader.member)
+        rooms.clock.move(3 * 60)
         second = await feed.page(reader.member, limit=4)
+        rooms.clock.move(3 * 60)
         third = await feed.page(reader.member, limit=12)
 
     assert not set(keys(first)) & set(keys(second))
@@ -135,6 +138,26 @@ async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conni
     assert set(keys(third)[4:8]) == set(keys(second))
     assert set(keys(third)[8:]) == set(keys(first))
     assert [item.seen for item in third.items] == [False] * 8 + [True] * 4
+
+
+async def test_a_reload_at_once_loses_nothing_that_was_not_seen(router, conninfo):
+    """Two posts were looked at: those wait, the others of the page keep their places."""
+    rooms = Rooms(router)
+    _, reader, _, _ = await village(rooms, 12)
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        first = await feed.page(reader.member, limit=6)
+        looked = replace(first, items=first.items[:2])
+        await saw(rooms, looked, reader.member)
+        rooms.clock.move(5)
+        again = await feed.page(reader.member, limit=6)
+        rooms.clock.move(3 * 60)
+        later = await feed.page(reader.member, limit=6)
+
+    assert set(keys(first)[2:]) <= set(keys(again))
+    assert not set(keys(looked)) & set(keys(again))
+    assert not again.caught_up
+    assert not set(keys(later)[:4]) & set(keys(again))
 
 
 async def test_delivered_posts_come_back_after_their_time(router, conninfo):

@@ -87,6 +87,7 @@ async def test_a_look_is_what_the_member_would_get_and_changes_nothing(router, c
         looks = [await feed.preview(reader.member, limit=4) for _ in range(2)]
         logged = asked(conninfo, "select served_feed_id from served_feed")
         page = await feed.page(reader.member, limit=4)
+        rooms.clock.move(180)
         after = await feed.preview(reader.member, limit=4)
         delivered = asked(conninfo, "select delivered from served_feed")
         with pytest.raises(InvalidError, match="limit 0"):

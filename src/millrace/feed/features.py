@@ -146,12 +146,25 @@ def topic_match(subject: Subject, topics: Sequence[str]) -> float:
     best = 0.0
     for topic in topics:
         best = max(best, subject.topics.get(topic, 0.0))
-        if best < PROFILE_MATCH and subject.words.intersection(words(topic)):
+        if best < PROFILE_MATCH and _touches(subject.words, topic):
             best = PROFILE_MATCH
     return best
 
 
 PROFILE_MATCH = 0.5  # a topic that the profile names counts half as much as the favourite
+
+
+def mentions(profile: frozenset[str], topic: str) -> bool:
+    """Return whether a profile names a topic, all of it, so that one may say so to a member.
+
+    "Computer science" does not mention quantum-computer, and "Q&A" does not mention q#.
+    """
+    return words(topic) <= profile and _touches(profile, topic)
+
+
+def _touches(profile: frozenset[str], topic: str) -> bool:
+    """Return whether a profile has a word of a topic; a single letter says nothing."""
+    return any(len(word) > 1 for word in profile & words(topic))
 
 
 def words(*texts: str) -> frozenset[str]:

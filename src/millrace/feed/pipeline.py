@@ -40,7 +40,7 @@ WAITING = {SEEN: "seen", SERVED: "served"}
 MISSING_SHARE = 0.05  # of all posts; with more of them not embedded, the page says so
 WAITING_REASONS = {
     SEEN: "the member has seen it, or did something with it",
-    SERVED: "it was delivered a moment ago",
+    SERVED: "it was delivered a while ago, and waits behind what is new",
 }
 
 

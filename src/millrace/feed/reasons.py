@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from millrace.community.types import PostView
-from millrace.feed.features import COLUMN, Subject, words
+from millrace.feed.features import COLUMN, Subject, mentions
 
 LIKED_SHARE = 0.2  # a topic of fewer liked posts than this share is not worth naming
 NAMED_MAX = 2
@@ -37,7 +37,7 @@ def _because(subject: Subject, view: PostView, features: Mapping[str, float]) ->
         found.append(f"you follow {author}")
     elif features.get("affinity", 0.0) >= AFFINITY:
         found.append(f"you often enjoy posts by {author}")
-    named = [topic for topic in view.post.topics if subject.words & words(topic)]
+    named = [topic for topic in view.post.topics if mentions(subject.words, topic)]
     if not topics and named:
         found.append(f"your profile mentions {' and '.join(named[:NAMED_MAX])}")
     return found
@@ -69,7 +69,7 @@ REMOVED = {
     "age": "It is older than your feed goes back.",
     "language": "It is in a language that your profile does not name.",
     "seen": "You have seen it already.",
-    "served": "It was in your feed a moment ago.",
+    "served": "It was in your feed a while ago, and comes again.",
     "sources": "Other posts were nearer to what you read and to the people you follow.",
     "select": "Other posts came before it, and your feed is only so long.",
 }

@@ -90,8 +90,8 @@ class ServedFeeds:
             )
         return [_served(row) for row in rows]
 
-    async def delivered(self, member: Key, since: datetime, now: datetime) -> frozenset[Key]:
-        """Return the posts of the pages that were delivered to a member since a moment."""
+    async def delivered(self, member: Key, since: datetime, until: datetime) -> frozenset[Key]:
+        """Return the posts that were delivered in feeds that a member began between two moments."""
         async with self._router.read() as session:
             rows = await session.rows(
                 QUERIES["delivered_posts"],
@@ -99,7 +99,7 @@ class ServedFeeds:
                 community_id=member.community_id,
                 member_id=member.id,
                 since=since,
-                now=now,
+                until=until,
             )
         return frozenset(Key(row.community_id, row.id) for row in rows)
 

@@ -113,6 +113,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     age_days_max: older posts are left out; 0 means that age only lowers a score.
     seen_days: for so long a post that was shown does not come again as new.
     served_minutes: for so long a post that was delivered, and maybe not looked at, does not.
+    reload_minutes: within so many minutes a feed that is asked for again keeps what was not seen.
     affinity_days: how far back engagement with an author counts.
     diversity: how much nearness to a post above costs, as a share of the spread of scores.
     diverse_max: how many of the best are judged for diversity.
@@ -140,6 +141,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     age_days_max: float = 0.0
     seen_days: float = 30.0
     served_minutes: float = 30.0
+    reload_minutes: float = 2.0
     affinity_days: float = 365.0
     diversity: float = 0.3
     diverse_max: int = 150

@@ -27,7 +27,7 @@ def subject(**changes):
         "community_id": 1,
         "languages": frozenset(),
         "topics": {"boats": 1.0, "soup": 0.4},
-        "words": words("Head gardener, likes Quantum-Computing"),
+        "words": words("Head gardener, likes Quantum-Computing, Q&A"),
         "follows": frozenset(),
         "affinity": {},
     }
@@ -92,6 +92,7 @@ def test_a_post_from_the_future_is_as_new_as_now():
         (["unknown"], 0.0),
         (["quantum-gates"], PROFILE_MATCH),
         (["soup", "gardener"], PROFILE_MATCH),
+        (["q#"], 0.0),
     ],
 )
 def test_topic_match(topics, expected):

@@ -30,6 +30,7 @@ def subject(**changes) -> Subject:
         (["soup", "boats"], {}, {"retrieval"}, "Because you liked posts about boats and soup."),
         (["rare"], {"affinity": 0.9}, {"network"}, "Because you often enjoy posts by Gus."),
         (["gardener"], {}, {"retrieval"}, "Because your profile mentions gardener."),
+        (["head-of-state"], {}, {"retrieval"}, "A post from Village."),
         ([], {}, {"exploration", "network"}, "A new voice in Village."),
         ([], {"similarity": 0.6}, {"retrieval"}, "Close to your profile and to what you read."),
         ([], {"engagement_rate_percentile": 0.9}, {"network"},

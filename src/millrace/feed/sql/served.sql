@@ -30,12 +30,12 @@ select served_feed_id, served_at, surface, delivered, record
  limit %(limit)s
 
 -- name: delivered_posts
--- The posts of the pages that were delivered to a member since a moment.
+-- The posts that were delivered to a member in feeds that began between two moments.
 select distinct post.community_id, post.id
   from served_feed
  cross join unnest(post_communities[:delivered], post_ids[:delivered]) as post (community_id, id)
  where served_feed.community_id = %(community_id)s and served_feed.member_id = %(member_id)s
-   and served_at >= %(since)s and served_at <= %(now)s
+   and served_at >= %(since)s and served_at <= %(until)s
 
 -- name: raise_delivered
 -- Remembers how far a served feed was delivered; never less than before.
