@@ -114,7 +114,7 @@ async def play(rooms, people, posts, step):
                 await rooms.threads.remove(viewer, key, "")
         elif verb == "remove":
             if detail:
-                await rooms.posts.remove(OPERATOR, post.key, "")
+                await rooms.posts.remove(OPERATOR, post.key, "spam")
         else:
             now = rooms.clock.now()
             batch = (

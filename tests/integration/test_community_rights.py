@@ -179,6 +179,13 @@ async def test_a_moderator_keeps_order_at_home_only(rooms, town):
         await rooms.members.remove(mod, town["far"].member, "")
     with pytest.raises(ForbiddenError):
         await rooms.members.remove(as_member(town["ann"].member, Role.MODERATOR), mod.member, "")
+    for unsaid in (
+        rooms.threads.remove(mod, comment, ""),
+        rooms.posts.remove(mod, post, " \n"),
+        rooms.members.remove(mod, town["ben"].member, ""),
+    ):
+        with pytest.raises(InvalidError, match="without a reason"):
+            await unsaid
     await rooms.threads.remove(mod, comment, "rude")
     await rooms.relations.block(town["ann"], mod.member)
     await rooms.posts.remove(mod, post, "spam")

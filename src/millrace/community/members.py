@@ -8,8 +8,8 @@ from msgspec.structs import asdict
 from millrace.community import validator
 from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.member_batch import MemberBatch, profile
+from millrace.community.rights import reasoned
 from millrace.community.types import (
-    REASON_MAX,
     BatchResult,
     Key,
     Member,
@@ -141,9 +141,9 @@ class Members:
         Passes on:
             NotFoundError: there is none, or the viewer may not meet them.
             ForbiddenError: the viewer may not remove them.
-            InvalidError: the reason is too long or cannot be stored.
+            InvalidError: the reason is too long, cannot be stored, or is missing where somebody
+                else removes them.
         """
-        why = validator.prose("reason", reason, REASON_MAX)
         async with self._router.write() as session:
             member = await _seen(session, viewer, key)
             moderates = (
@@ -154,6 +154,7 @@ class Members:
             )
             if not (viewer.oversees or viewer.member == key or moderates):
                 _not_yours(viewer, key, "remove")
+            why = reasoned(viewer, key, reason)
             await session.run(
                 QUERIES["remove_member"],
                 community_id=key.community_id,

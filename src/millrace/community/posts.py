@@ -11,11 +11,10 @@ from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.lines import PostLine
 from millrace.community.post_batch import PostBatch, content
-from millrace.community.rights import author_of, moderates
+from millrace.community.rights import author_of, moderates, reasoned
 from millrace.community.types import (
     BIGINT_MAX,
     KEYS_MAX,
-    REASON_MAX,
     BatchResult,
     Key,
     NewPost,
@@ -166,13 +165,14 @@ class Posts:
         Passes on:
             NotFoundError: there is none, or the viewer may not see it.
             ForbiddenError: the viewer may not remove it.
-            InvalidError: the reason is too long or cannot be stored.
+            InvalidError: the reason is too long, cannot be stored, or is missing where the post is
+                somebody else's.
         """
-        why = validator.prose("reason", reason, REASON_MAX)
         async with self._router.write() as session:
             post = await _locked(session, viewer, key)
             if not (viewer.member == post.author or moderates(viewer, key.community_id)):
                 _not_yours(viewer, key, "remove", "the own posts, or a moderator's community")
+            why = reasoned(viewer, post.author, reason)
             removed = await session.run(
                 QUERIES["remove_post"],
                 community_id=key.community_id,

@@ -9,10 +9,9 @@ from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.lines import CommentLine
 from millrace.community.logs import logged
 from millrace.community.posts import ID_TRIES_MAX, no_id_left, seen_post, standing_post
-from millrace.community.rights import author_of, moderates
+from millrace.community.rights import author_of, moderates, reasoned
 from millrace.community.types import (
     COMMENT_MAX,
-    REASON_MAX,
     Action,
     BatchResult,
     Comment,
@@ -127,9 +126,9 @@ class Threads:
 
         Passes on:
             NotFoundError: there is none, or the viewer may not see it.
-            InvalidError: the reason is too long or cannot be stored.
+            InvalidError: the reason is too long, cannot be stored, or is missing where the comment
+                is somebody else's.
         """
-        why = validator.prose("reason", reason, REASON_MAX)
         async with self._router.write() as session:
             comment = await _seen(session, viewer, key)
             author = Key(comment.community_id, comment.author_id)
@@ -142,6 +141,7 @@ class Threads:
                     limit="the own comments, or a moderator's community",
                     next_step="ask its author or a moderator",
                 )
+            why = reasoned(viewer, author, reason)
             removed = await session.run(
                 QUERIES["remove_comment"],
                 community_id=key.community_id,
