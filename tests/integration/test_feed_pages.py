@@ -14,6 +14,7 @@ from millrace.community.types import (
     Impression,
     Key,
     MemberDraft,
+    ProfileChanges,
 )
 from millrace.feed.testing import BrokenEncoder, FakeEncoder, feeding
 from millrace.feed.types import FeedConfig
@@ -329,3 +330,22 @@ async def test_stages_count_what_they_did(router, conninfo):
     assert after["filters"].taken == after["filters"].left + sum(after["filters"].removed.values())
     assert 'millrace_feed_stage_runs_total{stage="filters"} 2.0' in text
     assert "millrace_freshness_lag_seconds 0.0" in text
+
+
+async def test_a_region_of_a_language_hides_nothing(router, conninfo):
+    """A member who reads Portuguese gets pt-BR by every source, and no German."""
+    rooms = Rooms(router)
+    home = await rooms.community("village")
+    reader, gus = await rooms.people(home, "rita", "gus")
+    wanted = await rooms.post(gus, "um barco no porto", language="pt-BR")
+    await rooms.post(gus, "ein Boot im Hafen", language="de")
+    await rooms.members.update(
+        reader, reader.member, ProfileChanges(languages=["Portuguese"]), expected_version=None
+    )
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        page = await feed.page(reader.member)
+        found = await feed.why(reader.member, wanted.key)
+
+    assert keys(page) == [wanted.key]
+    assert {note.source for note in found.sources} == {"network", "retrieval", "exploration"}

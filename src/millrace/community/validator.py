@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from millrace.community.languages import code_of
 from millrace.community.types import (
     FUTURE_SECONDS_MAX,
     LINK_MAX,
@@ -186,13 +187,13 @@ def _is_web(address: str) -> bool:
 
 
 def language(field: str, value: str) -> str:
-    """Clean a language tag such as `en` or `pt-BR`.
+    """Clean a language tag such as `en` or `pt-BR`; a common name such as `German` becomes one.
 
     Raises:
         InvalidError: it has another form.
     """
     tag = line(field, value, WORD_MAX)
-    head, dash, rest = tag.partition("-")
+    head, dash, rest = (code_of(tag) or tag).partition("-")
     tag = head.lower() + dash + rest
     if LANGUAGE.fullmatch(tag):
         return tag

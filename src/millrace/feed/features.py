@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from millrace.community.languages import primary
 from millrace.community.types import Key, MemberCounts, PostCounts, PostKind, PostView
 
 HOURS_HALF = 48.0  # after so many hours recency is half
@@ -83,7 +84,7 @@ def example(
         community_id=post.community_id,
         kind=post.kind,
         topics=post.topics,
-        language=post.language,
+        language=primary(post.language),
         created_at=post.created_at,
         counts=view.counts,
         engagement_rate=engagement_rate,

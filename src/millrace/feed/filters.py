@@ -8,6 +8,7 @@ index may be behind.
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from millrace.community.languages import primary
 from millrace.community.types import Audience, PostView
 from millrace.feed.run import FRESH, SEEN, SERVED, MemberState
 
@@ -61,7 +62,7 @@ def too_old(_: MemberState, view: PostView, oldest: datetime) -> str | None:
 def language(member: MemberState, view: PostView, _: datetime) -> str | None:
     """Leave out languages that the member does not read."""
     spoken = view.post.language
-    if not member.languages or not spoken or spoken in member.languages:
+    if not member.languages or not spoken or primary(spoken) in member.languages:
         return None
     return f"it is in {spoken}, and the member reads {', '.join(sorted(member.languages))}"
 

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
+from millrace.community.languages import primary
 from millrace.community.types import Key
 from millrace.feed.embeddings import Embeddings, unpacked
 from millrace.feed.index import IndexEntry, PostIndex
@@ -201,7 +202,7 @@ class Freshness:
             key=row.key,
             author=Key(row.community_id, row.author_id),
             created_at=row.created_at,
-            language=row.language,
+            language=primary(row.language),
             audience=row.audience,
         )
         self._index.put(entry, unpacked(row.vector))

@@ -5,6 +5,7 @@ import re
 from datetime import timedelta
 from typing import NoReturn
 
+from millrace.community.languages import code_of, primary
 from millrace.community.types import Key
 from millrace.feed.embeddings import Embeddings, Made, unpacked
 from millrace.feed.features import Subject, words
@@ -15,7 +16,8 @@ from millrace.feed.served import ServedFeeds
 from millrace.kernel.errors import MillraceError, NotFoundError
 
 LIKED_MAX = 200  # positive engagements that topics and "seen" look at
-LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")
+
+CODE = re.compile(r"[a-z]{2,3}")
 
 
 class Hydration:
@@ -39,7 +41,11 @@ class Hydration:
             asyncio.gather(
                 self._embeddings.row(key, asked.token),
                 self._parts.relations.of(key, asked.token),
-                self._served.delivered(key, now - timedelta(minutes=config.served_minutes), now),
+                self._served.delivered(
+                    key,
+                    now - timedelta(minutes=config.served_minutes),
+                    now - timedelta(minutes=config.reload_minutes),
+                ),
             ),
             asyncio.gather(
                 activity.seen(key, now - timedelta(days=config.seen_days)),
@@ -117,15 +123,15 @@ class Hydration:
 
 
 def languages_of(row: MemberRow) -> frozenset[str]:
-    """Return the language codes that the member reads, with that of the community.
+    """Return the languages that the member reads, with that of the community; empty for any.
 
-    A profile may name languages in words ("German, some French"); words say too little to leave
-    posts out, so then every language passes.
+    A word that is not known ("some Klingon") says too little to leave posts out, so then every
+    language passes. Regions say nothing about who can read what: `pt` and `pt-BR` are one.
     """
-    codes = [text.strip().lower() for text in row.languages]
-    if not codes or not all(LANGUAGE.fullmatch(code) for code in codes):
+    codes = [code_of(text) or primary(text.strip()) for text in row.languages]
+    if not codes or not all(CODE.fullmatch(code) for code in codes):
         return frozenset()
-    return frozenset({*codes, row.community_language}) - {""}
+    return frozenset({*codes, primary(row.community_language)}) - {""}
 
 
 def unknown_member(key: Key) -> NoReturn:

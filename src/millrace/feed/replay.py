@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
+from millrace.community.languages import primary
 from millrace.community.types import (
     POSITIVE_ACTIONS,
     Action,
@@ -230,7 +231,7 @@ class History:
             community_id=post.community_id,
             kind=post.kind,
             topics=post.topics,
-            language=post.language,
+            language=primary(post.language),
             created_at=post.created_at,
             counts=PostCounts(**counts),
             engagement_rate=0.0,

@@ -103,7 +103,8 @@ def test_languages():
     """Tags are two or three letters and parts."""
     assert validator.language("f", " EN ") == "en"
     assert validator.languages("f", ["pt-BR", "de", "de"], 5) == ["pt-BR", "de"]
-    for tag in ("", "e", "English", "en_US", "en-", "12"):
+    assert validator.languages("f", ["German", " deutsch ", "Français"], 5) == ["de", "fr"]
+    for tag in ("", "e", "Klingon", "en_US", "en-", "12"):
         refused(validator.language, "f", tag)
 
 

@@ -94,6 +94,7 @@ def test_filter_names_itself_and_its_reason(name):
         (state(relations={"nearby": frozenset({2})}), view(author=FAR, audience=Audience.NEARBY)),
         (state(languages=frozenset({"de"})), view(language="")),
         (state(languages=frozenset({"en", "de"})), view()),
+        (state(languages=frozenset({"pt"})), view(language="pt-BR")),
         (state(relations={"follows": frozenset({AUTHOR})}), view()),
     ],
 )
@@ -129,13 +130,16 @@ def test_no_age_limit_is_the_epoch():
     [
         ([], frozenset()),
         (["de"], frozenset({"de", "en"})),
-        (["DE", "pt-BR"], frozenset({"de", "pt-br", "en"})),
-        (["German", "English"], frozenset()),
+        (["DE", "pt-BR"], frozenset({"de", "pt", "en"})),
+        (["German", " ENGLISH "], frozenset({"de", "en"})),
+        (["Deutsch", "fr"], frozenset({"de", "fr", "en"})),
         (["de", "some French"], frozenset()),
+        (["Klingon"], frozenset()),
+        (["es-419", "zh-Hans-CN"], frozenset({"es", "zh", "en"})),
     ],
 )
-def test_only_codes_leave_languages_out(languages, expected):
-    """Words say too little to hide posts by."""
+def test_only_known_languages_leave_others_out(languages, expected):
+    """A word that nobody knows says too little to hide posts by."""
     row = MemberRow(
         display_name="", headline="", about="", skills=[], place="", languages=languages,
         system_version=1, community_name="", community_language="en", vector=None,

@@ -39,7 +39,7 @@ with without as materialized (
        and post.author_id <> %(viewer_member)s::bigint
        and post.created_at >= %(oldest)s
        and (cardinality(%(languages)s::text[]) = 0 or post.language = ''
-            or post.language = any(%(languages)s::text[]))
+            or split_part(post.language, '-', 1) = any(%(languages)s::text[]))
        and not (post.author_id = any(%(muted)s::bigint[]))
        and not exists (select from without
                         where without.community_id = post.community_id
@@ -57,7 +57,7 @@ with without as materialized (
             where post.community_id = author.community_id and post.author_id = author.member_id
               and post.created_at >= %(oldest)s
               and (cardinality(%(languages)s::text[]) = 0 or post.language = ''
-                   or post.language = any(%(languages)s::text[]))
+                   or split_part(post.language, '-', 1) = any(%(languages)s::text[]))
               and not exists (select from without
                                where without.community_id = post.community_id
                                  and without.post_id = post.post_id)
@@ -81,7 +81,7 @@ with recent as (
        and post.author_id <> %(viewer_member)s::bigint
        and post.created_at >= %(oldest)s
        and (cardinality(%(languages)s::text[]) = 0 or post.language = ''
-            or post.language = any(%(languages)s::text[]))
+            or split_part(post.language, '-', 1) = any(%(languages)s::text[]))
        and not (post.author_id = any(%(muted)s::bigint[]))
      order by post.post_id desc
      limit 500
