@@ -149,7 +149,7 @@ BAD_POSTS = {
     "audience": post("x", audience="everyone"),
     "kind": post("x", kind="poem"),
     "link": post("x", link="javascript:alert(1)"),
-    "language": post("x", language="English"),
+    "language": post("x", language="Klingon"),
     "topics": post("x", topics=["t"] * 21),
     "created_at": post("x", created_at=NOON + timedelta(seconds=61)),
     "views": post("x", views=-1),
