@@ -10,8 +10,9 @@ import jwt
 import psycopg
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import ECAlgorithm
 
 from millrace.community.claims import BEARER_MAX, TOKEN_SECONDS_MAX
 from millrace.community.identity import Identity
@@ -26,6 +27,8 @@ from millrace.kernel.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 pytestmark = pytest.mark.services
 ISSUER = "https://id.example.org"
@@ -291,6 +294,39 @@ async def test_a_providers_token_can_be_revoked(foreign, fake, ann):
     with pytest.raises(UnauthenticatedError, match="was revoked"):
         await foreign.authenticate(token)
     assert await foreign.authenticate(other) == ann
+
+
+async def test_a_revoked_token_cannot_be_signed_another_way(rooms, ann):
+    """Every ES256 signature (r, s) has a twin (r, n - s), which anybody can write."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+
+    async def fetch(_url):
+        return json.dumps({"keys": [public | {"kid": "k1"}]}).encode()
+
+    foreign = Identity(
+        router=rooms.router,
+        clock=rooms.clock,
+        provider=IdentityProvider(
+            jwks_url="https://id.example.org/jwks",
+            issuer=ISSUER,
+            community="home",
+            clock=rooms.clock,
+            fetch=fetch,
+        ),
+    )
+    token = jwt.encode(claims(), key, algorithm="ES256", headers={"kid": "k1"})
+    said, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    other = raw[:32] + (P256_ORDER - int.from_bytes(raw[32:])).to_bytes(32)
+    twin = f"{said}.{base64.urlsafe_b64encode(other).rstrip(b'=').decode()}"
+    assert await foreign.authenticate(twin) == ann
+
+    await foreign.revoke(await foreign.token_id(token), ann.name, "signed out")
+
+    for one in (token, twin):
+        with pytest.raises(UnauthenticatedError, match="was revoked"):
+            await foreign.authenticate(one)
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,8 @@ class Identity:
         """Return the claims of a provider's token in own terms.
 
         Its `sub` becomes the member with that external id. Its own id is not unique beyond the
-        provider, so the token is known by its fingerprint.
+        provider, so the token is known by the fingerprint of what is signed: a signature can be written
+        in several ways.
         """
         claims = dated(await provider.claims(text, key_id), self._clock.now())
         async with self._router.read() as session:
@@ -257,7 +258,7 @@ class Identity:
         return replace(
             claims,
             sub=f"member:{Key(found.community_id, found.member_id)}",
-            jti=f"provider-{fingerprint(text.encode())}",
+            jti=f"provider-{fingerprint(text.rpartition('.')[0].encode())}",
         )
 
     async def _standing(self, subject: str) -> Standing | None:
