@@ -416,3 +416,13 @@ async def test_a_batch_that_loses_a_race_is_made_again(rooms, home, conninfo):
             assert (result.created, result.unchanged, result.rejected) == (2, 0, []), table
             assert db.execute("select last_value from tries").fetchone() == (2,), table
             db.execute(f"drop trigger lose on {table}")
+
+
+async def test_the_planner_knows_what_came_in(rooms, home, conninfo):
+    """Tables that grew are analyzed with the batch: else the next reads believe them empty."""
+    await rooms.people(home, "ann")
+    await rooms.posts.upsert(OPERATOR, home, [post(f"p{n}") for n in range(1_000)])
+    with psycopg.connect(conninfo) as db:
+        known = db.execute("select reltuples from pg_class where relname = 'post'").fetchone()
+
+    assert known == (1_000,)

@@ -7,7 +7,7 @@ import signal
 
 import psycopg
 import pytest
-from msgspec import Struct
+from msgspec import Struct, ValidationError
 
 from millrace.kernel.errors import (
     ConflictError,
@@ -247,6 +247,18 @@ async def test_the_pool_is_bounded_in_time_and_number(conninfo):
     full = "too many requests already wait for a database connection (limit 3)"
     late = "no database connection became free in 0.5 s (limit 2)"
     assert sorted(answers) == [late] * 3 + [full] * 3
+
+
+async def test_a_column_of_another_type_is_found_at_once(conninfo):
+    """A number that comes as text is a mistake in a query, and not turned into one."""
+
+    class Line(Struct):
+        number: int
+
+    async with opened(conninfo) as router, router.read() as session:
+        assert await session.row(q("select 1 as number"), Line) == Line(1)
+        with pytest.raises(ValidationError, match=r"Expected `int`, got `str` - at `\$.number`"):
+            await session.row(q("select '1' as number"), Line)
 
 
 async def test_a_database_that_left_is_not_called_a_pool_that_is_too_small():
