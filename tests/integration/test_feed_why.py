@@ -181,3 +181,21 @@ async def test_a_dry_run_is_not_logged(router, conninfo):
     assert not first.shown
     assert len(page.items) == 8
     assert not page.items[0].seen
+
+
+async def test_a_ranked_post_that_was_muted_since_is_not_said_to_come(router, conninfo):
+    """What was delivered stays explained as it was; what only waited for a later page does not."""
+    rooms = Rooms(router)
+    _, reader, gus, _, written = await village(rooms)
+    async with feeding(rooms, conninfo) as feed:
+        await feed.freshness.settled()
+        page = await feed.page(reader.member, limit=4)
+        shown = {item.view.post.key for item in page.items}
+        await rooms.relations.mute(reader, gus.member)
+        mine = [post.key for post in written if post.author == gus.member]
+        found = {key: await feed.why(reader.member, key) for key in mine}
+
+    assert {key for key in mine if found[key].shown} == shown & set(mine)
+    later = [one for key, one in found.items() if key not in shown]
+    assert later
+    assert {one.removed.stage for one in later} == {"muted"}

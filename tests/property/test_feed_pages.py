@@ -161,8 +161,34 @@ class World:
         )
         self.seen |= {(reader.member, item.view.post.key) for item in page.items}
 
+    async def explained(self, feed, reader, page) -> None:
+        """Ask why for every post of a world: the page, the sums and the reasons agree."""
+        shown = {item.view.post.key: item for item in page.items}
+        for post in self.posts:
+            why = await feed.why(reader.member, post.key, oversees=True)
+            item = shown.get(post.key)
+            if item is not None:
+                assert why.shown
+                assert (why.position, why.score, why.sentence, why.served_feed_id) == (
+                    item.position, item.score, item.reason, page.served_feed_id,
+                )  # fmt: skip
+            assert (why.removed is None) == (why.position is not None)
+            assert why.position is None or why.shown or self.allowed(reader, post)
+            assert why.sentence.endswith(".")
+            if why.position is None:
+                continue
+            score = sum(note.value for note in why.actions)
+            for note in why.actions:
+                assert note.value == pytest.approx(note.probability * note.weight, abs=1e-9)
+            for change in why.adjustments:
+                assert change.before == pytest.approx(score, abs=1e-5)
+                score = change.after
+            assert why.score == pytest.approx(score, abs=1e-5)
+            assert why.sources
+
     async def everything(self, feed, reader, size) -> None:
         """Walk a whole feed: every post that may be shown is there, exactly once."""
+        await self.explained(feed, reader, await feed.page(reader.member, limit=size))
         found, cursor = [], ""
         while True:
             page = await feed.page(reader.member, limit=size, cursor=cursor)

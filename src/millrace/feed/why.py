@@ -1,12 +1,13 @@
 """Why a post is in a member's feed, or what keeps it out: from the same trace as the feed."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NoReturn
 
 import numpy as np
 
-from millrace.community.types import Key
+from millrace.community.types import Key, PostView
 from millrace.feed import reasons, record
 from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
@@ -51,7 +52,9 @@ class Why:
             return await self._unseen(member, post, oversees=oversees)
         since = self._parts.clock.now() - timedelta(hours=HOURS)
         served = await self._pipeline.served.lately(member, since, LOOKED_AT)
-        found = _where(served, post)
+        found = _delivered(served, post)
+        if found is None and not await self._turned_away(member, views[0], token):
+            found = _known(served, post)
         if found is not None:
             return self._of_record(
                 member, post, found.record, found.served_feed_id, found.delivered
@@ -66,6 +69,13 @@ class Why:
             )
         )
         return self._of_record(member, post, record.of(run), None, len(run.candidates))
+
+    async def _turned_away(self, member: Key, view: PostView, token: str) -> bool:
+        """Return whether later pages leave the post out, whatever was ranked: muted, or hidden."""
+        relations, hidden = await asyncio.gather(
+            self._parts.relations.of(member, token), self._parts.activity.hidden_posts(member)
+        )
+        return view.post.author in relations.hidden or view.post.key in hidden
 
     def _of_record(
         self, member: Key, post: Key, found: Record, served_feed_id: int | None, delivered: int
@@ -171,11 +181,16 @@ async def _visibility(session: Session, member: Key, post: Key) -> VisibilityRow
     )
 
 
-def _where(served: Sequence[Served], post: Key) -> Served | None:
-    """Return the newest feed that delivered the post, else the newest that knows it at all."""
+def _delivered(served: Sequence[Served], post: Key) -> Served | None:
+    """Return the newest feed that delivered the post."""
     for one in served:
         if any(ranked.key == post for ranked in one.record.ranked[: one.delivered]):
             return one
+    return None
+
+
+def _known(served: Sequence[Served], post: Key) -> Served | None:
+    """Return the newest feed that ranked or removed the post."""
     for one in served:
         if any(known.key == post for known in (*one.record.ranked, *one.record.removed)):
             return one
