@@ -31,6 +31,7 @@ from millrace.api.inventory import Inventory, RateClass, RouteRule
 from millrace.api.metrics import Metrics
 from millrace.api.refusals import refusal
 from millrace.api.visit import Capture, RawHeaders, Visit
+from millrace.api.waiting import Waiting
 from millrace.kernel.errors import (
     MillraceError,
     NotFoundError,
@@ -64,6 +65,7 @@ class Gate:
         self._parts = parts
         self._config = parts.program.settings.door
         self._safety = headers.safety(self._config)
+        self._waiting = Waiting()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -131,7 +133,9 @@ class Gate:
         auth.permit(rule, caller, params)
         if rule.unsafe and (caller.by_cookie or rule.page):
             auth.require_own_origin(incoming.headers, self._config.public_url)
-        body = await read_body(incoming, rule, receive)
+        reading = read_body(incoming, rule, receive)
+        waits = incoming.has_body
+        body = await (self._waiting.patiently(caller.name, reading) if waits else reading)
         check_media(incoming, rule, body)
         state["viewer"], state["rule"] = caller.viewer, rule
         key = key_of(incoming.headers) if rule.unsafe and caller.viewer else None

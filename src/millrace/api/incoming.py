@@ -47,6 +47,12 @@ class Incoming(Struct, kw_only=True):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
+    def has_body(self) -> bool:
+        """Whether a body may be on its way; HTTP/1 says so, later versions need not."""
+        said = self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+        return said or not str(self.scope.get("http_version", "")).startswith("1")
+
+    @property
     def target(self) -> bytes:
         """Return path and query as one name of what is asked for."""
         return self.path.encode() + b"?" + self.query
