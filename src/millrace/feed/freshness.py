@@ -118,9 +118,10 @@ class Freshness:
         Passes on:
             TimeoutError: it took longer than `seconds_max`.
         """
+        before = self._in_a_row  # what failed earlier may just have been mended
 
         def in_vain() -> bool:
-            return self._in_a_row >= FAILURES_MAX
+            return self._in_a_row >= before + FAILURES_MAX
 
         async with asyncio.timeout(seconds_max):
             self._rebuild = True
