@@ -141,6 +141,27 @@ async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conni
     assert [item.seen for item in third.items] == [False] * 8 + [True] * 4
 
 
+async def test_seen_posts_do_not_take_the_place_of_new_ones_in_a_source(router, conninfo):
+    """Sources that give a few posts give new ones while there are any, whatever was seen."""
+    rooms = Rooms(router)
+    _, reader, _, written = await village(rooms, 24)
+    config = FeedConfig(
+        coalesce_seconds=0, fit_minutes=0, retrieval_max=4, network_max=4, exploration_max=4
+    )
+    found = []
+    async with feeding(rooms, conninfo, config=config) as feed:
+        await feed.freshness.settled()
+        while len(found) < 40:
+            page = await feed.page(reader.member, limit=4)
+            fresh = [item.view.post.key for item in page.items if not item.seen]
+            if not fresh:
+                break
+            found += fresh
+            await saw(rooms, page, reader.member)
+
+    assert sorted(found) == sorted(post.key for post in written)
+
+
 async def test_a_reload_at_once_loses_nothing_that_was_not_seen(router, conninfo):
     """Two posts were looked at: those wait, the others of the page keep their places."""
     rooms = Rooms(router)

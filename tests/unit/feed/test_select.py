@@ -116,6 +116,21 @@ def test_tiers_never_mix():
     assert numbers(found) == [1, 3, 2]
 
 
+def test_a_feed_has_every_pass():
+    """Author decay, diversity and the slot for new authors are all in the order of a feed."""
+    of_one = [candidate(1, 1.0, 7), candidate(2, 0.9, 7), candidate(3, 0.8, 8)]
+    assert numbers(select.ordered(of_one, apart(4), CONFIG)) == [1, 3, 2]
+
+    twins = apart(4)
+    twins[2] = twins[1]
+    near = [candidate(1, 1.0), candidate(2, 0.95), candidate(3, 0.8)]
+    assert numbers(select.ordered(near, twins, FeedConfig(diversity=1.0))) == [1, 3, 2]
+
+    known = [candidate(n, 1.0 - n / 100) for n in range(1, 9)]
+    new = candidate(9, 0.1, source="exploration")
+    assert numbers(select.ordered([*known, new], apart(10), CONFIG))[4] == 9
+
+
 @given(
     st.lists(
         st.tuples(
