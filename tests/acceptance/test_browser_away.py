@@ -67,8 +67,8 @@ async def test_blocking_asks_first_and_can_be_taken_back_later(visit: Visit):
 
 async def test_reporting_asks_first_and_takes_the_post_away(visit: Visit):
     """A report is an engagement that a ranker and a moderator can count."""
-    page, site, priya = visit.page, visit.site, visit.site.members["priya"]
-    await visit.sign_in("priya", f"/posts/{site.posts['evil']}")
+    page, site, jonas = visit.page, visit.site, visit.site.members["jonas"]
+    await visit.sign_in("jonas", f"/posts/{site.posts['evil']}")
     await page.locator(".menu summary").click()
     await page.get_by_role("button", name="Report this post").click()
     dialog = page.get_by_role("dialog", name="Report this post?")
@@ -76,7 +76,7 @@ async def test_reporting_asks_first_and_takes_the_post_away(visit: Visit):
     await expect(page.get_by_text("You will not see this post again.")).to_be_visible()
 
     async def reported() -> bool:
-        return site.posts["evil"] in await site.program.activity.hidden_posts(priya)
+        return site.posts["evil"] in await site.program.activity.hidden_posts(jonas)
 
     await until(reported, page)
 
@@ -102,7 +102,7 @@ async def test_a_refused_block_is_told_and_hides_nothing(browser: Browser, site:
     """What the server did not take is not shown as done."""
     async with visiting(browser, site) as visit:
         page = visit.page
-        await visit.sign_in("jonas", f"/posts/{site.posts['evil']}")
+        await visit.sign_in("priya", f"/posts/{site.posts['evil']}")
         await page.route("**/v1/engagements", lambda route: route.abort())
         await page.locator(".menu summary").click()
         await page.get_by_role("button", name="Mute").first.click()
