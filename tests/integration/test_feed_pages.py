@@ -131,7 +131,12 @@ async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conni
         second = await feed.page(reader.member, limit=4)
         rooms.clock.move(3 * 60)
         third = await feed.page(reader.member, limit=12)
+        rooms.clock.move(31 * 60)
+        await saw(rooms, third, reader.member)
+        shorter = await feed.page(reader.member, limit=5)
 
+    assert shorter.next_cursor
+    assert shorter.caught_up
     assert not set(keys(first)) & set(keys(second))
     assert not first.caught_up
     assert third.caught_up
@@ -160,6 +165,24 @@ async def test_seen_posts_do_not_take_the_place_of_new_ones_in_a_source(router, 
             await saw(rooms, page, reader.member)
 
     assert sorted(found) == sorted(post.key for post in written)
+
+
+async def test_a_feed_ends_at_its_length_and_says_what_it_left(router, conninfo):
+    """Five of twelve posts: the others are behind it, so the member is not caught up."""
+    rooms = Rooms(router)
+    _, reader, _, written = await village(rooms, 12)
+    config = FeedConfig(coalesce_seconds=0, fit_minutes=0, ranked_max=5)
+    async with feeding(rooms, conninfo, config=config) as feed:
+        await feed.freshness.settled()
+        pages = await walk(feed, reader.member, [3])
+        shown = [key for page in pages for key in keys(page)]
+        left = next(post.key for post in written if post.key not in shown)
+        why = await feed.why(reader.member, left)
+
+    assert len(shown) == 5
+    assert not pages[-1].caught_up
+    assert why.removed.stage == "select"
+    assert why.removed.reason.endswith("of 12; a feed holds 5")
 
 
 async def test_a_reload_at_once_loses_nothing_that_was_not_seen(router, conninfo):
