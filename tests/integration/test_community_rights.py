@@ -299,7 +299,7 @@ async def test_wrong_values_are_named(rooms, town):
             "display_name",
         ),
         (
-            rooms.members.update(ann, ann.member, ProfileChanges(languages=["English"])),
+            rooms.members.update(ann, ann.member, ProfileChanges(languages=["Klingon"])),
             InvalidError,
             "languages[0]",
         ),
