@@ -143,7 +143,7 @@ async def test_unsupported_media_type(place, client, media):
 
 
 async def test_body_too_large_announced(place, client):
-    """A large body is refused before it is read."""
+    """A large body is refused, and what it was is said."""
     headers = place.bearer("ada") | {"content-type": "application/json"}
     answer = await client.post("/v1/posts", content=b"x" * 600_000, headers=headers)
     told = problem(answer, 413, "body_too_large")

@@ -102,7 +102,7 @@ def test_a_killed_import_is_completed_by_the_next(server, folder, tmp_path):
     """The rows after kills and a whole run are those of one undisturbed run, versions included."""
     undisturbed = server.copy()
     first = tmp_path / "first.jsonl"
-    assert finished(child(undisturbed, folder, first)) == "3"
+    assert finished(child(undisturbed, folder, first)) == "8"
     expected = state(undisturbed)
     rejected = first.read_bytes()
     assert len(rejected.splitlines()) == 1  # the post by nobody
@@ -121,7 +121,7 @@ def test_a_killed_import_is_completed_by_the_next(server, folder, tmp_path):
         process.stdout.close()
         assert not second.exists()
         reached.add(json.dumps(counts(conninfo)))
-    assert finished(child(conninfo, folder, second)) == "3"
+    assert finished(child(conninfo, folder, second)) == "8"
 
     assert len(reached) > 1  # the kills came at different places
     assert state(conninfo) == expected

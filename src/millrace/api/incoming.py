@@ -18,6 +18,7 @@ from millrace.api.inventory import Media, RouteRule
 
 URL_BYTES_MAX = 8192
 BODY_SECONDS_MAX = 30.0
+DRAINED_BYTES_MAX = 8 * 1024 * 1024  # of a body that is too large, so that the refusal is heard
 # PostgreSQL's text cannot hold NUL. In JSON it is written as an escape; an even number of
 # backslashes before it means that the escape itself is only text.
 JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -97,6 +98,8 @@ def check_target(incoming: Incoming) -> None:
 async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> bytes:
     """Read the whole body, within the route's limit in bytes and ours in time.
 
+    What goes beyond the limit is not kept, only read for a while: see `_is_hopeless`.
+
     A body that is larger than the route takes, announced or not, is a BodyTooLargeError.
 
     Raises:
@@ -104,7 +107,11 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
         ClientGoneError: the client hung up.
     """
     announced = incoming.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > rule.body_bytes_max:
+    if (
+        announced.isdigit()
+        and int(announced) > rule.body_bytes_max
+        and _is_hopeless(incoming, int(announced) - rule.body_bytes_max)
+    ):
         _refuse_size(rule, int(announced))
     chunks: list[bytes] = []
     size = 0
@@ -117,16 +124,28 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
                     raise ClientGoneError
                 chunk, more = _chunk(message)
                 size += len(chunk)
-                if size > rule.body_bytes_max:
-                    _refuse_size(rule, size)
-                chunks.append(chunk)
+                if size <= rule.body_bytes_max:
+                    chunks.append(chunk)
+                elif size > rule.body_bytes_max + DRAINED_BYTES_MAX:
+                    more = False
     except TimeoutError as exc:
         raise BodyTimeoutError(
             f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
             limit=BODY_SECONDS_MAX,
             next_step="send it again over a better connection, or in smaller batches",
         ) from exc
+    if size > rule.body_bytes_max:
+        _refuse_size(rule, size)
     return b"".join(chunks)
+
+
+def _is_hopeless(incoming: Incoming, excess: int) -> bool:
+    """Return whether a body that is announced as too large is better not read at all.
+
+    Otherwise it is read and thrown away, because most clients send all of it before they listen:
+    an answer with the connection closed behind it would reach them as a broken connection.
+    """
+    return excess > DRAINED_BYTES_MAX or incoming.headers.get("expect", "") != ""
 
 
 def _chunk(message: object) -> tuple[bytes, bool]:
