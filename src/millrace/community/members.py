@@ -10,6 +10,7 @@ from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.member_batch import MemberBatch, profile
 from millrace.community.rights import reasoned
 from millrace.community.types import (
+    POSITIVE_ACTIONS,
     BatchResult,
     Key,
     Member,
@@ -81,10 +82,16 @@ class Members:
         return (exact or found)[0]
 
     async def sample(self, limit: int = 12) -> list[Member]:
-        """Return some members who write much, of every community in turn: for a demo sign-in."""
+        """Return members with posts, followers and a history first, of every community in turn.
+
+        For a demo sign-in. The same members in the same data, in the same order.
+        """
         async with self._router.read() as session:
             return await session.rows(
-                QUERIES["member_sample"], Member, limit=validator.limit(limit)
+                QUERIES["member_sample"],
+                Member,
+                kinds=sorted(POSITIVE_ACTIONS),
+                limit=validator.limit(limit),
             )
 
     async def counts(self, key: Key) -> MemberCounts:

@@ -25,16 +25,27 @@ select member.*
  limit %(limit)s
 
 -- name: member_sample
--- Members who write much, of every community in turn. Reads all counters: for a demo only.
+-- The members with most to show, of every community in turn: first by the least of their posts,
+-- followers and positive engagements (of which twenty count), so that nothing of theirs is empty.
+-- Reads all counters: for a demo only.
 select member.*
   from (select community_id, member_id,
-               row_number() over (partition by community_id
-                                      order by posts desc, followers desc, member_id) as place
+               row_number() over (
+                   partition by community_id
+                   order by least(posts, followers, history) desc, posts + followers + history desc,
+                            member_id) as turn
           from member_counter
           join member using (community_id, member_id)
+         cross join lateral (
+               select count(*) as history
+                 from (select from engagement
+                        where engagement.community_id = member.community_id
+                          and engagement.member_id = member.member_id
+                          and kind = any(%(kinds)s::text[])
+                        limit 20) as counted) as own
          where removed_at is null) as ranked
   join member using (community_id, member_id)
- order by place, community_id
+ order by ranked.turn, community_id
  limit %(limit)s
 
 -- name: member_counts
