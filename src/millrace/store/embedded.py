@@ -25,6 +25,7 @@ START_SECONDS_MAX = 180  # a server that crashed first replays up to a gigabyte 
 STOP_SECONDS_MAX = 30
 WATCH_SECONDS = 0.5
 RETRY_SECONDS = 5.0
+HALF_SECONDS_MAX = 5.0
 SOCKET_PATH_BYTES_MAX = 100  # Linux allows 107 for the whole name
 SOCKET_PATH = re.compile(r"[\w./-]+", re.ASCII)  # what needs no quotes anywhere
 FIRST_BYTES_MIN = 200 << 20  # a fresh cluster with its first log
@@ -235,7 +236,7 @@ class EmbeddedServer:
         self._programs = bundled()
         self._check_way(self._programs)
         for half in self.data_dir.glob("postgres.new*"):
-            shutil.rmtree(half, ignore_errors=True)  # what a kill in the middle of initdb left
+            _remove_half(half)
         first = not (self._cluster / "PG_VERSION").exists()
         self._check_space(FIRST_BYTES_MIN if first else LATER_BYTES_MIN)
         if first:
@@ -395,3 +396,18 @@ def _socket_dir(data_dir: Path) -> Path:
     if short and SOCKET_PATH.fullmatch(str(inside)):
         return inside
     return Path("/tmp") / f"millrace-{fingerprint(os.fsencode(inside))}"  # noqa: S108 - checked at use
+
+
+def _remove_half(half: Path) -> None:
+    """Remove what a kill in the middle of initdb left.
+
+    The initdb may have outlived its program and still be writing there; it ends when it finds its
+    files gone. What is left after the wait harms nobody, and the next start tries again.
+    """
+
+    def removed() -> bool:
+        shutil.rmtree(half, ignore_errors=True)
+        return not half.exists()
+
+    if not wait_until(removed, HALF_SECONDS_MAX):
+        logger.warning("the half-made cluster %s cannot be removed", half)
