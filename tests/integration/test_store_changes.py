@@ -6,7 +6,7 @@ from contextlib import aclosing
 import psycopg
 import pytest
 
-from millrace.store.changes import RESCAN, Notice, notices
+from millrace.store.changes.notices import RESCAN, Notice, notices
 from millrace.store.queries import Query, load
 
 pytestmark = pytest.mark.services

@@ -14,7 +14,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from millrace.kernel.errors import SetupError
-from millrace.store.changes import RESCAN, Notice, notices
+from millrace.store.changes.notices import RESCAN, Notice, notices
 from millrace.store.embedded import EmbeddedServer
 from millrace.store.migrate import migrate
 from millrace.store.pool import Pool

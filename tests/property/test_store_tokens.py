@@ -6,7 +6,7 @@ import hmac
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millrace.store.changes import RESCAN, Notice, parse
+from millrace.store.changes.notices import RESCAN, Notice, parse
 from millrace.store.tokens import sign, verify
 from millrace.store.types import Position
 

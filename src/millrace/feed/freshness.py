@@ -27,7 +27,7 @@ from millrace.feed.repository import (
     columns,
 )
 from millrace.kernel.errors import MillraceError, UnavailableError
-from millrace.store.changes import Notice, notices
+from millrace.store.changes.notices import Notice, notices
 
 STRETCH = 1_000  # rows of one read while the index is made
 MEMBERS_MAX = 200  # members of one scan

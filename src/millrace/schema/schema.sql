@@ -397,6 +397,7 @@ create table revoked_token (
 -- ---------------------------------------------------------------- feed
 
 -- Vectors are fp16 bytes, little endian, searched in memory: no extension is needed.
+-- percentiles: those that the prompt was made with, in the order of its markers.
 create table post_embedding (
     community_id    bigint      not null,
     post_id         bigint      not null,
@@ -407,6 +408,7 @@ create table post_embedding (
     position        pg_lsn      not null,
     vector          bytea       not null,
     made_at         timestamptz not null,
+    percentiles     smallint[]  not null default '{}',
     primary key (community_id, post_id, model_version)
 );
 
@@ -600,7 +602,9 @@ create trigger announce after insert on engagement
 
 -- ---------------------------------------------------------------- the river
 
--- What the change stream carries: community data, not logs of the feed itself.
+-- What the change stream carries: community data and what is derived from it; not the logs of the
+-- feed itself.
 create publication millrace for table
     community, nearby, member, post, post_counter, member_counter, comment, reaction,
-    follow, block, mute, impression, engagement, tombstone;
+    follow, block, mute, impression, engagement, tombstone,
+    post_embedding, member_embedding, percentile_scale;

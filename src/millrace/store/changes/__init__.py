@@ -1,0 +1,1 @@
+"""The change stream: what was committed, in the order of commits, to whoever derives from it."""
