@@ -24,15 +24,39 @@ from millrace.community.types import (
     BatchResult,
     Community,
     CommunityDraft,
+    Member,
     Viewer,
 )
-from millrace.community.visibility import unseen
+from millrace.community.visibility import asker, unseen
 from millrace.kernel.clock import Clock
 from millrace.store.router import Router
 from millrace.store.session import Session, document
 
 ALL_COMMUNITIES = 0
 """The bulk lock of communities themselves; no community has this id."""
+
+
+KEEPERS_MAX = 50
+
+
+class CommunitySize(Struct, frozen=True, kw_only=True):
+    """How many members and standing posts a community has."""
+
+    community_id: int
+    members: int
+    posts: int
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What stands around a community.
+
+    near: communities whose nearby posts are seen here.
+    reached: communities where the nearby posts of this one are seen.
+    """
+
+    near: list[Community]
+    reached: list[Community]
+    moderators: list[Member]
 
 
 class CleanCommunity(Struct, frozen=True):
@@ -157,6 +181,31 @@ class Communities:
         intake.created += created
         intake.updated += len({one.community_id for one in changed} & old)
         intake.unchanged += len(lines) - intake.created - intake.updated
+
+    async def sizes(self, viewer: Viewer) -> dict[int, CommunitySize]:
+        """Return how many members and standing posts each community has; of an empty one nothing."""
+        async with self._router.read(viewer.token) as session:
+            found = await session.rows(QUERIES["community_sizes"], CommunitySize)
+        return {one.community_id: one for one in found}
+
+    async def surroundings(self, viewer: Viewer, community_id: int) -> Surroundings:
+        """Return what stands around a community: whom it sees, who sees it, who keeps order.
+
+        Moderators whom the viewer may not meet are left out.
+        """
+        async with self._router.read(viewer.token) as session:
+            near = await session.rows(QUERIES["near"], Community, community_id=community_id)
+            reached = await session.rows(
+                QUERIES["reached_by"], Community, community_id=community_id
+            )
+            keepers = await session.rows(
+                QUERIES["moderators"],
+                Member,
+                **asker(viewer),
+                community_id=community_id,
+                limit=KEEPERS_MAX,
+            )
+        return Surroundings(near=near, reached=reached, moderators=keepers)
 
     # Last in the class: after it, `list` in an annotation would mean this method.
     async def list(self, viewer: Viewer) -> list[Community]:

@@ -66,3 +66,39 @@ with wanted as (
     returning community_id
 )
 select community_id from gone union select community_id from come
+
+-- name: community_sizes
+-- How large each community is, from the counters of its members: posts are not read.
+select community_id, count(*) as members, coalesce(sum(counter.posts), 0)::bigint as posts
+  from member
+  left join member_counter counter using (community_id, member_id)
+ where member.removed_at is null
+ group by community_id
+
+-- name: near
+-- The communities whose nearby posts one community sees, by name.
+select neighbour.community_id, external_id, name, description, language, place,
+       neighbour.created_at, neighbour.system_version
+  from nearby
+  join community neighbour on neighbour.community_id = nearby.neighbour_id
+ where nearby.community_id = %(community_id)s
+ order by name, neighbour.community_id
+
+-- name: reached_by
+-- The communities that see the nearby posts of one community, by name. Reads the table of
+-- neighbours whole, which is small.
+select seeing.community_id, external_id, name, description, language, place,
+       seeing.created_at, seeing.system_version
+  from nearby
+  join community seeing on seeing.community_id = nearby.community_id
+ where nearby.neighbour_id = %(community_id)s
+ order by name, seeing.community_id
+
+-- name: moderators
+-- Who keeps order in a community, of those whom the viewer may meet.
+select member.*
+  from member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
+       as member
+ where community_id = %(community_id)s and role = 'moderator' and removed_at is null
+ order by display_name, member_id
+ limit %(limit)s
