@@ -117,6 +117,35 @@ def stackexchange(
     _import(settings, _Wanted("stackexchange", folder, community, rejects), as_json=as_json)
 
 
+@group.command(
+    "deskdrop",
+    epilog=f"{STATUSES}\n\b\nExamples:\n  millrace import deskdrop ./deskdrop\n"
+    "  millrace import deskdrop ./deskdrop --community office --json\n",
+    help="Import DIR, the log of an internal news feed (DeskDrop): users_interactions.csv, or that "
+    "in a .zip, and shared_articles.csv or articles_*.csv. Articles with a text become posts. "
+    f"docs/import-format.md has the map of columns.\n\n{SAFE}",
+)
+@folder_argument
+@click.option(
+    "--community", metavar="NAME", default="", help="External id of the community. Default: DIR's."
+)
+@rejects_option
+@data_dir_option
+@json_option
+@pass_frame
+def deskdrop(
+    frame: Frame,
+    folder: Path,
+    community: str,
+    rejects: Path | None,
+    data_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Import the log of an internal news feed."""
+    settings = frame.settings(store__data_dir=data_dir)
+    _import(settings, _Wanted("deskdrop", folder, community, rejects), as_json=as_json)
+
+
 class _Wanted(msgspec.Struct, frozen=True):
     """What was asked for."""
 
@@ -167,7 +196,7 @@ async def brought(
 
     Args:
         rooms: the program, or its community alone.
-        kind: `dir` or `stackexchange`.
+        kind: `dir`, `stackexchange` or `deskdrop`.
         folder: what to import.
         community: external id of the community, empty for the default of the kind.
         rejects: where rejected rows go, None for the default place.

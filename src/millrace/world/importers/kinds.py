@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from millrace.kernel.errors import InvalidError
-from millrace.world.importers import directory, stackexchange
+from millrace.world.importers import deskdrop, directory, stackexchange
 from millrace.world.loader import silent
 from millrace.world.ports import Rooms, Watch
 from millrace.world.rejects import RejectsFile
@@ -12,6 +12,7 @@ from millrace.world.types import ImportReport
 KINDS = {
     directory.KIND: directory.import_dir,
     stackexchange.KIND: stackexchange.import_stackexchange,
+    deskdrop.KIND: deskdrop.import_deskdrop,
 }
 
 
@@ -28,7 +29,7 @@ async def bring(
 
     Args:
         rooms: the program.
-        kind: `dir` or `stackexchange`.
+        kind: `dir`, `stackexchange` or `deskdrop`.
         folder: what to import.
         community: external id of the community; what it defaults to depends on the kind.
         rejects: where rejected rows go; by default `<folder's name>.rejects.jsonl` here.
