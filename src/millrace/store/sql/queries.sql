@@ -6,6 +6,15 @@ select (select system_identifier::text from pg_control_system()) as cluster,
        (place.lsn - '0/0'::pg_lsn)::bigint as lsn
   from (select pg_current_wal_insert_lsn() as lsn) as place
 
+-- name: all_seen
+-- Whether the snapshot of a statement has all of these transactions behind it. The stream carries
+-- 32 bits of a number that has 64: it is the one nearest to the newest.
+select bool_and(pg_visible_in_snapshot(
+           (newest + ((number - newest) %% 4294967296 + 6442450944) %% 4294967296 - 2147483648)
+           ::text::xid8, pg_current_snapshot()))
+  from unnest(%(numbers)s::bigint[]) as number,
+       (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as newest) as now
+
 -- name: server_facts
 -- What we check before we work with a server that somebody else runs.
 select pg_is_in_recovery() as standby, current_setting('server_encoding') as encoding
