@@ -16,6 +16,9 @@ from millrace.kernel.errors import NotFoundError
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.services
 
+MEMBER_STATES = ("standing", "standing", "banned", "removed")
+THING_STATES = ("standing", "standing", "hidden", "removed")
+
 _next = itertools.count(1_000)
 
 
@@ -32,14 +35,18 @@ def worlds(draw):
     members = [
         (
             home,
-            draw(st.booleans() if n else st.just(False)),
+            draw(st.sampled_from(MEMBER_STATES) if n else st.just("standing")),
             draw(st.sampled_from(["member", "moderator"])),
         )
         for n, home in enumerate(homes)
     ]
     posts = draw(
         st.lists(
-            st.tuples(st.integers(0, len(homes) - 1), st.sampled_from(Audience), st.booleans()),
+            st.tuples(
+                st.integers(0, len(homes) - 1),
+                st.sampled_from(Audience),
+                st.sampled_from(THING_STATES),
+            ),
             min_size=1,
             max_size=5,
         )
@@ -47,7 +54,9 @@ def worlds(draw):
     comments = draw(
         st.lists(
             st.tuples(
-                st.integers(0, len(homes) - 1), st.integers(0, len(posts) - 1), st.booleans()
+                st.integers(0, len(homes) - 1),
+                st.integers(0, len(posts) - 1),
+                st.sampled_from(THING_STATES),
             ),
             max_size=4,
         )
@@ -62,22 +71,22 @@ class World:
         members, blocks, nearby, posts, comments = drawn
         self.homes = [next(_next) for _ in range(3)]
         self.members = [
-            self._member(self.homes[home], removed, Role(role)) for home, removed, role in members
+            self._member(self.homes[home], state, Role(role)) for home, state, role in members
         ]
         self.blocks = {(self.members[a].key, self.members[b].key) for a, b in blocks}
         self.nearby = {(self.homes[a], self.homes[b]) for a, b in nearby}
         self.posts = [
-            self._post(self.members[author], audience, gone) for author, audience, gone in posts
+            self._post(self.members[author], audience, state) for author, audience, state in posts
         ]
         self.comments = [
-            self._comment(self.members[a], self.posts[p], gone) for a, p, gone in comments
+            self._comment(self.members[a], self.posts[p], state) for a, p, state in comments
         ]
         self._write(conninfo)
 
     def author(self, key):
         return next(member for member in self.members if member.key == key)
 
-    def _member(self, home, removed, role):
+    def _member(self, home, state, role):
         number = next(_next)
         return Member(
             community_id=home,
@@ -92,11 +101,12 @@ class World:
             languages=[],
             role=role,
             joined_at=NOW,
-            removed_at=NOW if removed else None,
+            removed_at=NOW if state == "removed" else None,
+            banned_at=NOW if state == "banned" else None,
             system_version=1,
         )
 
-    def _post(self, author, audience, removed):
+    def _post(self, author, audience, state):
         number = next(_next)
         return Post(
             community_id=author.community_id,
@@ -112,11 +122,12 @@ class World:
             audience=audience,
             created_at=NOW,
             edited_at=None,
-            removed_at=NOW if removed else None,
+            removed_at=NOW if state == "removed" else None,
+            hidden_at=NOW if state == "hidden" else None,
             system_version=1,
         )
 
-    def _comment(self, author, post, removed):
+    def _comment(self, author, post, state):
         number = next(_next)
         return Comment(
             community_id=author.community_id,
@@ -130,7 +141,8 @@ class World:
             text="c",
             created_at=NOW,
             edited_at=None,
-            removed_at=NOW if removed else None,
+            removed_at=NOW if state == "removed" else None,
+            hidden_at=NOW if state == "hidden" else None,
             system_version=1,
         )
 
@@ -142,22 +154,22 @@ class World:
             ],
             "nearby (community_id, neighbour_id)": sorted(self.nearby),
             "member (community_id, member_id, external_id, handle, display_name, role, joined_at,"
-            " removed_at, removed_by)": [
-                (m.community_id, m.member_id, m.external_id, m.handle, "M", m.role, NOW, m.removed_at, by[m.removed_at])
+            " removed_at, removed_by, banned_at, banned_by)": [
+                (m.community_id, m.member_id, m.external_id, m.handle, "M", m.role, NOW, m.removed_at, by[m.removed_at], m.banned_at, by[m.banned_at])
                 for m in self.members
             ],
             "block (community_id, member_id, target_community_id, target_id, created_at)": [
                 (a.community_id, a.id, b.community_id, b.id, NOW) for a, b in sorted(self.blocks)
             ],
             "post (community_id, post_id, external_id, author_id, text, audience, created_at,"
-            " removed_at, removed_by)": [
-                (p.community_id, p.post_id, p.external_id, p.author_id, "t", p.audience, NOW, p.removed_at, by[p.removed_at])
+            " removed_at, removed_by, hidden_at, hidden_by)": [
+                (p.community_id, p.post_id, p.external_id, p.author_id, "t", p.audience, NOW, p.removed_at, by[p.removed_at], p.hidden_at, by[p.hidden_at])
                 for p in self.posts
             ],
             "post_counter (community_id, post_id)": [(p.community_id, p.post_id) for p in self.posts],
             "comment (community_id, comment_id, external_id, author_id, post_community_id, post_id,"
-            " text, created_at, removed_at, removed_by)": [
-                (c.community_id, c.comment_id, c.external_id, c.author_id, c.post_community_id, c.post_id, "c", NOW, c.removed_at, by[c.removed_at])
+            " text, created_at, removed_at, removed_by, hidden_at, hidden_by)": [
+                (c.community_id, c.comment_id, c.external_id, c.author_id, c.post_community_id, c.post_id, "c", NOW, c.removed_at, by[c.removed_at], c.hidden_at, by[c.hidden_at])
                 for c in self.comments
             ],
         }  # fmt: skip
@@ -196,7 +208,8 @@ async def test_sql_and_python_agree(router, conninfo, drawn):
         listed = [
             v.post.key for home in world.homes for v in await rooms.posts.newest(viewer, home)
         ]
-        assert sorted(listed) == sorted(p.key for p in seen if p.removed_at is None)
+        offered = [p.key for p in seen if p.removed_at is None and _own_or_open(viewer, p)]
+        assert sorted(listed) == sorted(offered)
         for member in world.members:
             assert await _finds(rooms.members.get(viewer, member.key)) == (member.key in met)
         for post in world.posts:
@@ -217,6 +230,10 @@ async def test_sql_and_python_agree(router, conninfo, drawn):
                 assert [line.comment.comment_id for line in thread] == expected
             else:
                 assert not await _finds(rooms.threads.thread(viewer, post.key))
+
+
+def _own_or_open(viewer, post):
+    return post.hidden_at is None or post.author == viewer.member
 
 
 async def _finds(asked):

@@ -108,6 +108,7 @@ class InternalError(MillraceError):
 STATUS: dict[str, int] = {
     "malformed": 400,
     "unauthenticated": 401,
+    "banned": 401,
     "forbidden": 403,
     "foreign_origin": 403,
     "not_found": 404,

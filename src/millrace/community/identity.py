@@ -27,6 +27,7 @@ from millrace.community.signing import ISSUER, KEY_PREFIX, SigningKeys
 from millrace.community.types import REASON_MAX, IssuedToken, Key, Role, Viewer, parse_key
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import (
+    BannedError,
     ConflictError,
     InvalidError,
     NotFoundError,
@@ -45,6 +46,8 @@ class Standing(Struct, frozen=True):
 
     role: Role
     ended_at: datetime | None
+    banned_at: datetime | None
+    banned_reason: str | None
 
 
 class ProviderMember(Struct, frozen=True):
@@ -71,6 +74,9 @@ class Identity:
         Raises:
             InvalidError: the subject has another form, or the time is outside its bounds.
             NotFoundError: there is no such subject, or it is removed or disabled.
+
+        Passes on:
+            BannedError: the member is banned.
         """
         if not 1 <= seconds <= TOKEN_SECONDS_MAX:
             raise InvalidError(
@@ -89,6 +95,7 @@ class Identity:
                 limit="a member who is not removed, an operator who is not disabled",
                 next_step="check the name",
             )
+        _expect_not_banned(subject, standing)
         now = self._clock.now()
         expires = now + timedelta(seconds=seconds)
         token_id = uuid4().hex
@@ -294,16 +301,35 @@ async def _standing(session: Session, subject: str) -> Standing | None:
     )
 
 
+def _expect_not_banned(subject: str, standing: Standing) -> None:
+    """Refuse a member who is banned, and say why.
+
+    Raises:
+        BannedError: names the day and the reason.
+    """
+    if standing.banned_at is None:
+        return
+    raise BannedError(
+        f"{subject} is banned since {standing.banned_at:%Y-%m-%d}: {standing.banned_reason}",
+        field="token",
+        value=subject,
+        limit="a member who is not banned",
+        next_step="ask a moderator of the community",
+    )
+
+
 def _viewer(subject: str, standing: Standing | None) -> Viewer:
     """Return the subject as a viewer.
 
     Passes on:
         UnauthenticatedError: there is no such subject, or it may do nothing any more.
+        BannedError: the member is banned.
     """
     if standing is None:
         refuse(f"{subject} does not exist here")
     if standing.ended_at is not None:
         refuse(f"{subject} was removed or disabled")
+    _expect_not_banned(subject, standing)
     kind, _, name = subject.partition(":")
     member = parse_key(name, "subject") if kind == "member" else None
     return Viewer(standing.role, member, subject)

@@ -32,6 +32,7 @@ class AuthorColumns(Struct, frozen=True, kw_only=True):
     by_role: Role
     by_joined_at: datetime
     by_removed_at: datetime | None
+    by_banned_at: datetime | None
     by_system_version: int
 
     def author(self, community_id: int, member_id: int) -> Member:
@@ -50,6 +51,7 @@ class AuthorColumns(Struct, frozen=True, kw_only=True):
             role=self.by_role,
             joined_at=self.by_joined_at,
             removed_at=self.by_removed_at,
+            banned_at=self.by_banned_at,
             system_version=self.by_system_version,
         )
 
@@ -72,6 +74,8 @@ class PostLine(AuthorColumns, frozen=True, kw_only=True):
     edited_at: datetime | None
     removed_at: datetime | None
     system_version: int
+    hidden_at: datetime | None
+    hidden_reason: str | None
     community_name: str
     views: int
     clicks: int
@@ -113,6 +117,8 @@ class CommentLine(AuthorColumns, frozen=True, kw_only=True):
     edited_at: datetime | None
     removed_at: datetime | None
     system_version: int
+    hidden_at: datetime | None
+    hidden_reason: str | None
 
     def view(self) -> CommentView:
         """Return the row as what it means."""

@@ -258,16 +258,16 @@ async def standing_post(session: Session, viewer: Viewer, key: Key) -> Post:
     """Return a post that the viewer may see and act on.
 
     Raises:
-        ConflictError: a moderator sees it, but it is removed.
+        ConflictError: somebody sees it, but it is removed or hidden.
 
     Passes on:
         NotFoundError: there is none, or the viewer may not see it.
     """
     post = await seen_post(session, viewer, key)
-    if post.removed_at is None:
+    if post.removed_at is None and post.hidden_at is None:
         return post
     raise ConflictError(
-        f"post {key} is removed",
+        f"post {key} is {'hidden' if post.removed_at is None else 'removed'}",
         field="post_id",
         value=str(key),
         limit="a post that stands",

@@ -326,7 +326,7 @@ async def _met(session: Session, viewer: Viewer, target: Key) -> None:
         community_id=target.community_id,
         member_id=target.id,
     )
-    if found is None or found.removed_at is not None:
+    if found is None or found.removed_at is not None or found.banned_at is not None:
         unseen("member", target)
 
 

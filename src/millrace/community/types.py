@@ -165,6 +165,7 @@ class Member(Struct, frozen=True, kw_only=True):
     joined_at: datetime
     removed_at: datetime | None
     system_version: int
+    banned_at: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -173,7 +174,7 @@ class Member(Struct, frozen=True, kw_only=True):
 
 
 class Post(Struct, frozen=True, kw_only=True):
-    """What a member wrote for an audience."""
+    """What a member wrote for an audience. A hidden one is there for its author, who is told why."""
 
     community_id: int
     post_id: int
@@ -190,6 +191,8 @@ class Post(Struct, frozen=True, kw_only=True):
     edited_at: datetime | None
     removed_at: datetime | None
     system_version: int
+    hidden_at: datetime | None = None
+    hidden_reason: str | None = None
 
     @property
     def key(self) -> Key:
@@ -251,6 +254,8 @@ class Comment(Struct, frozen=True, kw_only=True):
     edited_at: datetime | None
     removed_at: datetime | None
     system_version: int
+    hidden_at: datetime | None = None
+    hidden_reason: str | None = None
 
     @property
     def key(self) -> Key:

@@ -8,9 +8,10 @@ tests/property/test_visibility.py proves on random small worlds that the two agr
     moderator                    sees every member, post and thread of the own community: removed
                                  ones, to judge and to answer for a removal, and those of members
                                  who blocked the moderator, so that a block is no way out
-    everybody else               sees what is not removed, whose author is not removed and has no
-                                 block with the viewer in either direction, and whose audience
-                                 reaches the viewer
+    everybody else               sees what is not removed and not hidden, whose author is neither
+                                 removed nor banned and has no block with the viewer in either
+                                 direction, and whose audience reaches the viewer
+    the author of a hidden thing sees it, with a notice that says why
     nobody of a community        (a release manager) sees what is public
 
 Muting hides nothing from a direct link: it is a filter of the feed.
@@ -38,7 +39,7 @@ def sees_member(viewer: Viewer, member: Member, blocks: Blocks) -> bool:
     """Return whether `viewer` may meet `member`: the page, the name beside a comment."""
     if viewer.oversees or _moderates(viewer, member.community_id):
         return True
-    if member.removed_at is not None:
+    if member.removed_at is not None or member.banned_at is not None:
         return False
     me = viewer.member
     return me is None or not ((me, member.key) in blocks or (member.key, me) in blocks)
@@ -61,7 +62,7 @@ def sees_post(viewer: Viewer, post: Post, author: Member, blocks: Blocks, nearby
     if viewer.oversees or _moderates(viewer, post.community_id):
         return True
     return (
-        post.removed_at is None
+        _stands_for(viewer, post, post.author)
         and reaches(viewer, post.community_id, post.audience, nearby)
         and sees_member(viewer, author, blocks)
     )
@@ -73,7 +74,16 @@ def sees_comment(
     """Return whether `viewer` may see `comment`, given whether its post is seen."""
     if viewer.oversees or _moderates(viewer, comment.post_community_id):
         return True
-    return comment.removed_at is None and sees_its_post and sees_member(viewer, author, blocks)
+    return (
+        _stands_for(viewer, comment, Key(comment.community_id, comment.author_id))
+        and sees_its_post
+        and sees_member(viewer, author, blocks)
+    )
+
+
+def _stands_for(viewer: Viewer, thing: Post | Comment, author: Key) -> bool:
+    """Return whether a thing is there for this viewer: a hidden one is for its author only."""
+    return thing.removed_at is None and (thing.hidden_at is None or viewer.member == author)
 
 
 def asker(viewer: Viewer) -> dict[str, object]:

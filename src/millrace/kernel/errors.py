@@ -4,6 +4,7 @@
     ├── InvalidError          the input is wrong: names field, value, limit
     │   └── TooLargeError     the input is longer than a limit
     ├── UnauthenticatedError  nobody, or a token that does not hold
+    │   └── BannedError       the token holds, and its member was shut out
     ├── ForbiddenError        somebody, but not allowed
     ├── NotFoundError         there is no such thing, or the asker may not know of it
     ├── ConflictError         the thing is not in the state that the request expects
@@ -59,6 +60,12 @@ class UnauthenticatedError(MillraceError):
     """No token, or one that does not hold."""
 
     code = "unauthenticated"
+
+
+class BannedError(UnauthenticatedError):
+    """The member is banned."""
+
+    code = "banned"
 
 
 class ForbiddenError(MillraceError):

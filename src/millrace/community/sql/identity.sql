@@ -51,13 +51,15 @@ delete from revoked_token where expires_at < %(now)s
 
 -- name: member_standing
 -- What a member may do now; no row when there is none.
-select role, removed_at as ended_at
+select role, removed_at as ended_at, banned_at, banned_reason
   from member
  where community_id = %(community_id)s and member_id = %(member_id)s
 
 -- name: operator_standing
 -- What an operator may do now; no row when there is none.
-select role, disabled_at as ended_at from operator_account where name = %(name)s
+select role, disabled_at as ended_at, null as banned_at, null as banned_reason
+  from operator_account
+ where name = %(name)s
 
 -- name: insert_operator
 -- Makes an operator account, or nothing where the name is taken.

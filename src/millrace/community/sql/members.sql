@@ -43,7 +43,7 @@ select member.*
                           and engagement.member_id = member.member_id
                           and kind = any(%(kinds)s::text[])
                         limit 20) as counted) as own
-         where removed_at is null) as ranked
+         where removed_at is null and banned_at is null) as ranked
   join member using (community_id, member_id)
  order by ranked.turn, community_id
  limit %(limit)s

@@ -6,7 +6,8 @@ select %(community_id)s::bigint, %(post_id)s::bigint, %(external_id)s, member_id
        %(title)s, %(text)s, %(link)s, %(topics)s::text[], %(language)s, %(audience)s,
        %(created_at)s::timestamptz
   from member
- where community_id = %(community_id)s and member_id = %(author_id)s and removed_at is null
+ where community_id = %(community_id)s and member_id = %(author_id)s
+   and removed_at is null and banned_at is null
     on conflict do nothing
 returning post.*
 
@@ -25,12 +26,13 @@ select post.*
 -- What cards need, for those of the asked posts that the viewer may see, in the order asked.
 select post.community_id, post.post_id, post.external_id, post.author_id, post.kind, post.title,
        post.text, post.link, post.topics, post.language, post.audience, post.created_at,
-       post.edited_at, post.removed_at, post.system_version,
+       post.edited_at, post.removed_at, post.system_version, post.hidden_at, post.hidden_reason,
        author.external_id as by_external_id, author.handle as by_handle,
        author.display_name as by_display_name, author.headline as by_headline,
        author.about as by_about, author.skills as by_skills, author.place as by_place,
        author.languages as by_languages, author.role as by_role, author.joined_at as by_joined_at,
-       author.removed_at as by_removed_at, author.system_version as by_system_version,
+       author.removed_at as by_removed_at, author.banned_at as by_banned_at,
+       author.system_version as by_system_version,
        community.name as community_name,
        counter.views, counter.clicks, counter.long_dwells, counter.likes, counter.comments,
        counter.shares, counter.hides, counter.reports,
@@ -58,8 +60,8 @@ select post.community_id, post.post_id, post.external_id, post.author_id, post.k
  order by asked.place
 
 -- name: newest_posts
--- Keys of the newest standing posts that the viewer may see. Reads a stretch of each community's
--- key range, so it costs what it returns and not what there is.
+-- Keys of the newest standing posts that the viewer may see; hidden ones only for their author.
+-- Reads a stretch of each community's key range, so it costs what it returns and not what there is.
 select newest.community_id, newest.post_id
   from community
  cross join lateral (
@@ -69,6 +71,9 @@ select newest.community_id, newest.post_id
         where post.community_id = community.community_id
           and post.post_id < %(before)s
           and post.removed_at is null
+          and (post.hidden_at is null
+               or (post.community_id, post.author_id)
+                  = (%(viewer_community)s::bigint, %(viewer_member)s::bigint))
           and (%(author_id)s::bigint is null or post.author_id = %(author_id)s::bigint)
         order by post.post_id desc
         limit %(limit)s) as newest
@@ -94,9 +99,10 @@ update post
 returning post.*
 
 -- name: remove_post
--- Removes a post, once.
+-- Removes a post, once. What is removed is not hidden any more.
 update post
-   set removed_at = %(now)s, removed_by = %(by)s, removed_reason = %(reason)s
+   set removed_at = %(now)s, removed_by = %(by)s, removed_reason = %(reason)s,
+       hidden_at = null, hidden_by = null, hidden_reason = null
  where community_id = %(community_id)s and post_id = %(post_id)s and removed_at is null
 
 -- name: known_posts

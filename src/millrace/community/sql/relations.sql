@@ -60,9 +60,10 @@ delete from mute
    and target_community_id = %(target_community_id)s and target_id = %(target_id)s
 
 -- name: member_stands
--- Whether a member is there and not removed, whatever stands between them and the asker.
+-- Whether a member is there, neither removed nor banned, whatever stands between them and the asker.
 select true from member
- where community_id = %(community_id)s and member_id = %(member_id)s and removed_at is null
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and removed_at is null and banned_at is null
 
 -- name: insert_blocks
 -- Adds blocks that are not there, in the order of their keys.

@@ -6,7 +6,8 @@ select %(community_id)s::bigint, %(comment_id)s::bigint, %(external_id)s, member
        %(post_community_id)s::bigint, %(post_id)s::bigint, %(parent_community_id)s::bigint,
        %(parent_id)s::bigint, %(text)s, %(created_at)s::timestamptz
   from member
- where community_id = %(community_id)s and member_id = %(author_id)s and removed_at is null
+ where community_id = %(community_id)s and member_id = %(author_id)s
+   and removed_at is null and banned_at is null
     on conflict do nothing
 returning comment.*
 
@@ -22,12 +23,13 @@ select comment.*
 select comment.community_id, comment.comment_id, comment.external_id, comment.author_id,
        comment.post_community_id, comment.post_id, comment.parent_community_id, comment.parent_id,
        comment.text, comment.created_at, comment.edited_at, comment.removed_at,
-       comment.system_version,
+       comment.system_version, comment.hidden_at, comment.hidden_reason,
        author.external_id as by_external_id, author.handle as by_handle,
        author.display_name as by_display_name, author.headline as by_headline,
        author.about as by_about, author.skills as by_skills, author.place as by_place,
        author.languages as by_languages, author.role as by_role, author.joined_at as by_joined_at,
-       author.removed_at as by_removed_at, author.system_version as by_system_version
+       author.removed_at as by_removed_at, author.banned_at as by_banned_at,
+       author.system_version as by_system_version
   from comment_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
        as comment
   join member author
@@ -38,9 +40,10 @@ select comment.community_id, comment.comment_id, comment.external_id, comment.au
  fetch first (%(limit)s) rows with ties
 
 -- name: remove_comment
--- Removes a comment, once.
+-- Removes a comment, once. What is removed is not hidden any more.
 update comment
-   set removed_at = %(now)s, removed_by = %(by)s, removed_reason = %(reason)s
+   set removed_at = %(now)s, removed_by = %(by)s, removed_reason = %(reason)s,
+       hidden_at = null, hidden_by = null, hidden_reason = null
  where community_id = %(community_id)s and comment_id = %(comment_id)s and removed_at is null
 
 -- name: known_comments
