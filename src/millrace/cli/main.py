@@ -9,6 +9,7 @@ import click
 from millrace.cli import failures
 from millrace.cli.bench import bench
 from millrace.cli.doctor import doctor
+from millrace.cli.evaluate import evaluate
 from millrace.cli.feed import feed, why
 from millrace.cli.frame import Frame
 from millrace.cli.imports import group as imports
@@ -37,7 +38,7 @@ def millrace(context: click.Context, settings_file: Path | None, debug: bool) ->
     context.obj = Frame(context.obj, settings_file)
 
 
-for command in (up, serve, imports, feed, why, operator, doctor, migrate, settings, bench):
+for command in (up, serve, imports, feed, why, operator, doctor, migrate, settings, bench, evaluate):
     millrace.add_command(command)
 
 

@@ -29,6 +29,27 @@ class SystemClock:
         return time.monotonic()
 
 
+class ShiftedClock:
+    """The machine's clock set to another time: it runs on from there, as a past that is relived."""
+
+    def __init__(self, start: datetime) -> None:
+        self._system = SystemClock()
+        self.set(start)
+
+    def set(self, moment: datetime) -> None:
+        """Let it be `moment` now; the monotonic reading goes on as it was."""
+        assert moment.tzinfo is not None, "ShiftedClock needs an aware moment"
+        self._shift = moment - self._system.now()
+
+    def now(self) -> datetime:
+        """Return the wall time, aware, in UTC."""
+        return self._system.now() + self._shift
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return self._system.monotonic()
+
+
 class ManualClock:
     """A clock that stands still until it is moved; the fake beside the real one."""
 

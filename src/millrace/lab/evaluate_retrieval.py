@@ -1,0 +1,247 @@
+"""`millrace evaluate retrieval`: what each way of choosing posts finds of what members then liked.
+
+A data set is cut at moments. At each one a whole installation knows what was known then, and
+nothing later; every system ranks the same candidates for the same members, and is judged by what
+they engaged with afterwards. A candidate is a post that the member may see, that is not their own,
+and that they had neither been shown nor engaged with. The town tells more: there members are judged
+by posts drawn at random, so no feed of the past decides what could be found (simulator/README.md).
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from millrace.community.types import Key
+from millrace.kernel.clock import ShiftedClock
+from millrace.lab import quality, report, rivals
+from millrace.lab.dataset import Keys, load
+from millrace.lab.exam import Exam, Question, World
+from millrace.lab.installation import installation
+from millrace.lab.quality import DEPTH, Difference
+from millrace.lab.rivals import Words
+from millrace.store.queries import load as queries
+from millrace.wiring import Program
+
+QUERIES = queries("millrace.lab")
+SYSTEMS = ("random", "newest_first", "popularity_decay", "bm25", "zero_shot", "feed")
+MEASURES = ("recall_10", "recall_50", "recall_100", "ndcg_10")
+NEW = "recall_100_new_members"  # of those without a history at the moment
+PACKAGES = ("torch", "bm25s", "PyStemmer")
+
+Say = Callable[[str], None]
+
+
+class Stage(Struct, frozen=True):
+    """Where a question is asked: an installation, and the data set that it holds."""
+
+    program: Program
+    world: World
+    keys: Keys
+    half_life: float
+
+
+class VectorRow(Struct, frozen=True):
+    """A stored vector, as fp16 bytes."""
+
+    community_id: int
+    id: int
+    vector: bytes
+
+
+class Outcome:
+    """The figures of every system, by member: one for each moment that asked for them."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], defaultdict[int, list[float]]] = {
+            (system, measure): defaultdict(list)
+            for system in SYSTEMS
+            for measure in (*MEASURES, NEW)
+        }
+
+    def judge(
+        self, member: int, relevant: frozenset[int], rankings: Mapping[str, list[int]], *, new: bool
+    ) -> None:
+        """Judge what every system gave to a member; `new` where they had no history then."""
+        for system, ranking in rankings.items():
+            figures = {f"recall_{k}": quality.recall(ranking, relevant, k) for k in (10, 50, 100)}
+            figures["ndcg_10"] = quality.ndcg(ranking, relevant, 10)
+            if new:
+                figures[NEW] = figures["recall_100"]
+            for measure, value in figures.items():
+                self._rows[system, measure][member].append(value)
+
+    def of(self, system: str, measure: str) -> NDArray[np.float64]:
+        """Return a figure of a system for each member, the mean over their moments."""
+        rows = self._rows[system, measure]
+        return np.array([float(np.mean(rows[member])) for member in sorted(rows)])
+
+
+def run(exam: Exam, seed: int, members_max: int, say: Say) -> dict[str, object]:
+    """Evaluate every system on a data set.
+
+    Args:
+        exam: the data set and its questions.
+        seed: of the random order, of the members drawn, of the bootstrap.
+        members_max: how many members are asked at each moment.
+        say: told of progress.
+
+    Returns:
+        The keys of BENCH.md for `retrieval`.
+    """
+    start = report.begin(seed)
+    outcome = asyncio.run(_asked(exam, seed, members_max, say))
+    systems: dict[str, dict[str, float | None] | None] = {
+        system: {one: quality.mean(outcome.of(system, one)) for one in (*MEASURES, NEW)}
+        for system in SYSTEMS
+    }
+    systems["trained"] = None  # no encoder has been trained yet
+    figures: dict[str, object] = {
+        "data": exam.name,
+        "split_time": exam.questions[0].at.isoformat(),
+        "moments": len(exam.questions),
+        "posts": len(exam.data.posts),
+        "members": len(outcome.of("feed", "ndcg_10")),
+        "new_members": len(outcome.of("feed", NEW)),
+        "systems": systems,
+        "differences": msgspec.to_builtins(_differences(outcome, seed)),
+        **exam.settings,
+    }
+    return report.finish(start, figures, PACKAGES)
+
+
+def _differences(outcome: Outcome, seed: int) -> dict[str, Difference | None]:
+    """Return how far the feed leads in nDCG, and retrieval in recall for new members."""
+    found: dict[str, Difference | None] = {}
+    ours = outcome.of("feed", "ndcg_10")
+    for system in SYSTEMS[: SYSTEMS.index("feed")]:
+        name = f"feed_minus_{system}_ndcg_10"
+        found[name] = quality.difference(ours, outcome.of(system, "ndcg_10"), seed)
+    ours = outcome.of("zero_shot", NEW)
+    for system in ("bm25", "popularity_decay"):
+        name = f"zero_shot_to_{system}_{NEW}"
+        found[name] = quality.ratio(ours, outcome.of(system, NEW), seed)
+    return found
+
+
+# ------------------------------------------------- one installation, moment by moment
+
+
+async def _asked(exam: Exam, seed: int, members_max: int, say: Say) -> Outcome:
+    world, outcome, keys = World(exam.data), Outcome(), Keys()
+    half_life = _half_life(world, exam.tuning, seed, members_max)
+    before: datetime | None = None
+    clock = ShiftedClock(exam.questions[0].at)
+    async with installation(clock, say) as program:
+        for number, question in enumerate(exam.questions, 1):
+            say(f"moment {number} of {len(exam.questions)}, {question.at:%Y-%m-%d %H:%M}: loading")
+            clock.set(question.at)
+            await load(program, exam.data, keys, before, question.at)
+            before = question.at
+            say("embedding what is new, and fitting")
+            await program.feed.fit()
+            asked = _drawn(world, question, seed, members_max)
+            say(f"asking for {len(asked)} members")
+            await _moment(Stage(program, world, keys, half_life), question, asked, outcome)
+    return outcome
+
+
+def _drawn(world: World, question: Question, seed: int, most: int) -> list[int]:
+    """Return the members that are asked: at most half of them with a history, if others are there."""
+    moment = world.moment(question.at)
+    active = set(moment.past_members.tolist())
+    old = [one for one in question.relevant if one in active]
+    new = [one for one in question.relevant if one not in active]
+    rng = np.random.default_rng(seed)
+    old, new = ([int(one) for one in rng.permutation(part)] for part in (old, new))
+    kept_new = new[: max(most // 2, most - len(old))]
+    return sorted([*kept_new, *old[: most - len(kept_new)]])
+
+
+async def _moment(stage: Stage, question: Question, asked: list[int], outcome: Outcome) -> None:
+    """Let every system answer one question."""
+    world = stage.world
+    moment = world.moment(question.at)
+    active = set(moment.past_members.tolist())
+    words = Words(moment.texts)
+    popular = rivals.popularity(moment, stage.half_life)
+    feeds = {one: await _feed(stage, one) for one in asked}
+    members, posts = await _vectors(stage)
+    for one in asked:
+        candidates = world.candidates(one, question.at)
+        allowed = set(candidates.tolist())
+        found = words.scores(rivals.query_of(moment, one))
+        near = posts[candidates] @ members[one]
+        rankings = {
+            "random": rivals.at_random(candidates, one),
+            "newest_first": rivals.newest_first(moment, candidates),
+            "popularity_decay": rivals.best(popular[candidates], candidates),
+            "bm25": rivals.best(found[candidates], candidates),
+            "zero_shot": rivals.best(near.astype(np.float64), candidates),
+            "feed": [post for post in feeds[one] if post in allowed],
+        }
+        outcome.judge(one, question.relevant[one], rankings, new=one not in active)
+
+
+async def _feed(stage: Stage, member: int) -> list[int]:
+    """Return the posts of a member's feed, by number."""
+    world, keys = stage.world, stage.keys
+    name = world.members[member]
+    key = Key(keys.communities[name[0]], keys.members[name])
+    page = await stage.program.feed.preview(key, limit=DEPTH)
+    names = {community: home for home, community in keys.communities.items()}
+    return [
+        world.post_of[names[item.view.post.community_id], item.view.post.external_id]
+        for item in page.items
+    ]
+
+
+async def _vectors(stage: Stage) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the stored vectors of members and of posts, by number; zeros where there is none."""
+    tables: list[NDArray[np.float32]] = []
+    world, keys = stage.world, stage.keys
+    for query, names, ids in (
+        ("member_vectors", world.members, keys.members),
+        ("post_vectors", world.posts, keys.posts),
+    ):
+        async with stage.program.router.read() as session:
+            rows = await session.rows(QUERIES[query], VectorRow)
+        stored = {(row.community_id, row.id): row.vector for row in rows}
+        found = np.zeros((len(names), stage.program.feed.index.dims), dtype=np.float32)
+        for at, name in enumerate(names):
+            vector = stored.get((keys.communities[name[0]], ids.get(name, 0)))
+            if vector is not None:
+                found[at] = np.frombuffer(vector, dtype="<f2")
+        tables.append(found)
+    return tables[0], tables[1]
+
+
+def _half_life(world: World, tuning: Question, seed: int, most: int) -> float:
+    """Return the half-life with which popularity does best on the question before the first."""
+    moment = world.moment(tuning.at)
+    asked = _drawn(world, tuning, seed, most)
+    candidates = {one: world.candidates(one, tuning.at) for one in asked}
+
+    def judged(days: float) -> float:
+        scores = rivals.popularity(moment, days)
+        return float(
+            np.mean(
+                [
+                    quality.ndcg(
+                        rivals.best(scores[candidates[one]], candidates[one]),
+                        tuning.relevant[one],
+                        10,
+                    )
+                    for one in asked
+                ]
+            )
+            if asked
+            else 0.0
+        )
+
+    return rivals.best_half_life(judged)
