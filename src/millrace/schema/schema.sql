@@ -376,6 +376,9 @@ create table engagement (
 -- What a member never wants to meet again: read on every feed, and few among many rows.
 create index engagement_against on engagement
     (community_id, member_id, post_community_id, post_id) where kind in ('hide', 'report');
+-- Who liked a post: when it changes or goes, so do their histories.
+create index engagement_for on engagement
+    (post_community_id, post_id) where kind in ('click', 'long_dwell', 'like', 'comment', 'share');
 
 -- ---------------------------------------------------------------- community: moderation
 
@@ -604,6 +607,7 @@ create table revoked_token (
 
 -- Vectors are fp16 bytes, little endian, searched in memory: no extension is needed.
 -- percentiles: those that the prompt was made with, in the order of its markers.
+-- author_version, community_version: the prompt names both, so their versions count as the post's.
 create table post_embedding (
     community_id    bigint      not null,
     post_id         bigint      not null,
@@ -615,9 +619,12 @@ create table post_embedding (
     vector          bytea       not null,
     made_at         timestamptz not null,
     percentiles     smallint[]  not null default '{}',
+    author_version  bigint      not null default 0,
+    community_version bigint    not null default 0,
     primary key (community_id, post_id, model_version)
 );
 
+-- stale_at: a vector from an older position is to be made again.
 create table member_embedding (
     community_id    bigint      not null,
     member_id       bigint      not null,
@@ -628,6 +635,7 @@ create table member_embedding (
     position        pg_lsn      not null,
     vector          bytea       not null,
     made_at         timestamptz not null,
+    stale_at        pg_lsn,
     primary key (community_id, member_id, model_version)
 );
 
