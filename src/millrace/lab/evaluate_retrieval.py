@@ -180,9 +180,9 @@ async def _moment(stage: Stage, question: Question, asked: list[int], outcome: O
         rankings = {
             "random": rivals.at_random(candidates, one),
             "newest_first": rivals.newest_first(moment, candidates),
-            "popularity_decay": rivals.best(popular[candidates], candidates),
-            "bm25": rivals.best(found[candidates], candidates),
-            "zero_shot": rivals.best(near.astype(np.float64), candidates),
+            "popularity_decay": rivals.best(popular[candidates], candidates, moment),
+            "bm25": rivals.best(found[candidates], candidates, moment),
+            "zero_shot": rivals.best(near.astype(np.float64), candidates, moment),
             "feed": [post for post in feeds[one] if post in allowed],
         }
         outcome.judge(one, question.relevant[one], rankings, new=one not in active)
@@ -233,7 +233,7 @@ def _half_life(world: World, tuning: Question, seed: int, most: int) -> float:
             np.mean(
                 [
                     quality.ndcg(
-                        rivals.best(scores[candidates[one]], candidates[one]),
+                        rivals.best(scores[candidates[one]], candidates[one], moment),
                         tuning.relevant[one],
                         10,
                     )

@@ -41,9 +41,9 @@ class Moment(Struct, kw_only=True):
         return np.array(list(dict.fromkeys(self.past_posts[newest].tolist())), dtype=np.int64)
 
 
-def best(scores: Scores, candidates: Places) -> list[int]:
-    """Return the candidates with the highest scores, at most DEPTH; ties in the order given."""
-    order = np.argsort(-scores, kind="stable")[:DEPTH]
+def best(scores: Scores, candidates: Places, moment: Moment) -> list[int]:
+    """Return the candidates with the highest scores, at most DEPTH; of equal ones the newest."""
+    order = np.lexsort((moment.created_days[candidates], -scores))[:DEPTH]
     return candidates[order].tolist()
 
 
@@ -54,7 +54,7 @@ def at_random(candidates: Places, seed: int) -> list[int]:
 
 def newest_first(moment: Moment, candidates: Places) -> list[int]:
     """Return candidates, the newest first."""
-    return best(-moment.created_days[candidates], candidates)
+    return best(-moment.created_days[candidates], candidates, moment)
 
 
 def popularity(moment: Moment, half_life_days: float) -> Scores:
@@ -81,14 +81,15 @@ class Words:
         self._stem = stemmer.Stemmer("english")
         self._index = self._bm25.BM25()
         self._index.index(self._split(texts), show_progress=False)
+        self._count = len(texts)
         self._known: set[str] = set(self._index.vocab_dict)
 
     def scores(self, query: str) -> Scores:
         """Return the score of every post for a query."""
-        words = self._split([query])[0]
-        return np.asarray(
-            self._index.get_scores([word for word in words if word in self._known]), np.float64
-        )
+        words = [word for word in self._split([query])[0] if word in self._known]
+        if not words:
+            return np.zeros(self._count)
+        return np.asarray(self._index.get_scores(words), np.float64)
 
     def _split(self, texts: Sequence[str]) -> list[list[str]]:
         return self._bm25.tokenize(
