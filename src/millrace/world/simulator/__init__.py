@@ -1,0 +1,1 @@
+"""A simulated town with known tastes."""
