@@ -100,6 +100,11 @@ class Visit:
         await self.page.context.add_cookies([cookie])
         await self.open(path)
 
+    async def sign_out(self) -> None:
+        """Leave by the menu of the bar."""
+        await self.page.locator(".profile-menu summary").click()
+        await self.page.get_by_role("button", name="Sign out").click()
+
     async def read_to_end(self) -> None:
         """Scroll until the feed has no more."""
         await self.page.evaluate(READ_TO_END)

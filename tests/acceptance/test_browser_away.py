@@ -56,7 +56,7 @@ async def test_blocking_asks_first_and_can_be_taken_back_later(visit: Visit):
     await expect(page.get_by_text("You blocked Tom O'Neill.")).to_be_visible()
     await page.reload()
     await expect(cards).to_have_count(0)
-    await page.locator(".menu summary").first.click()
+    await page.locator(".card .menu summary").first.click()
     await page.get_by_role("button", name="Whom you muted or blocked").first.click()
     away = page.get_by_role("dialog", name="Whom you muted or blocked")
     await away.get_by_role("button", name="Unblock Tom O'Neill").click()
@@ -69,7 +69,7 @@ async def test_reporting_asks_first_and_takes_the_post_away(visit: Visit):
     """A report is an engagement that a ranker and a moderator can count."""
     page, site, jonas = visit.page, visit.site, visit.site.members["jonas"]
     await visit.sign_in("jonas", f"/posts/{site.posts['evil']}")
-    await page.locator(".menu summary").click()
+    await page.locator(".card .menu summary").click()
     await page.get_by_role("button", name="Report this post").click()
     dialog = page.get_by_role("dialog", name="Report this post?")
     await dialog.get_by_role("button", name="Report", exact=True).click()
@@ -104,7 +104,7 @@ async def test_a_refused_block_is_told_and_hides_nothing(browser: Browser, site:
         page = visit.page
         await visit.sign_in("priya", f"/posts/{site.posts['evil']}")
         await page.route("**/v1/engagements", lambda route: route.abort())
-        await page.locator(".menu summary").click()
+        await page.locator(".card .menu summary").click()
         await page.get_by_role("button", name="Mute").first.click()
 
         await expect(page.locator(".toast.bad")).to_contain_text("Nobody was muted")

@@ -40,7 +40,7 @@ async def test_a_visitor_signs_in_by_a_click_and_out(visit: Visit):
     session = next(c for c in await page.context.cookies() if c["name"] == "millrace_session")
     assert (session["httpOnly"], session["sameSite"]) == (True, "Lax")
 
-    await page.get_by_role("button", name="Sign out").click()
+    await visit.sign_out()
     await expect(page).to_have_title("Sign in · Millrace")
     answer = await page.request.get(
         visit.site.address + "/v1/me", headers={"authorization": f"Bearer {session['value']}"}

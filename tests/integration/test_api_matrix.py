@@ -41,6 +41,8 @@ CLOSER = {
     ("DELETE", "/v1/posts/{post_id}"): {"self", "moderator", "operator"},
     ("DELETE", "/v1/comments/{comment_id}"): {"self", "moderator", "operator"},
     ("DELETE", "/v1/tokens/{token_id}"): {"operator"},
+    ("GET", "/posts/{post_id}/edit"): {"self"},
+    ("POST", "/posts/{post_id}/edit"): {"self"},
 }
 # What Cleo of the hill may not see: Ada's posts are for the harbour.
 UNSEEN_FROM_ELSEWHERE = {"/v1/posts/{post_id}", "/posts/{post_id}"}

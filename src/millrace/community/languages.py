@@ -30,6 +30,9 @@ def _table() -> dict[str, str]:
 
 CODES = _table()
 
+NAMED = {code: name.capitalize() for name, code in reversed(CODES.items())}
+"""The English name of each code: the first that stands behind it."""
+
 
 def code_of(text: str) -> str:
     """Return the code that a name of a language means; empty where the name is not known."""

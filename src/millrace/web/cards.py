@@ -49,6 +49,7 @@ class Card(Struct, frozen=True, kw_only=True):
     headline: str
     face: Face
     community: str
+    community_id: int
     when: When
     edited: bool
     kind: str
@@ -83,6 +84,7 @@ def card_of(view: PostView, me: Key | None, now: datetime) -> Card:
         headline=author.headline,
         face=face_of(author),
         community=view.community_name,
+        community_id=post.community_id,
         when=when_of(post.created_at, now),
         edited=post.edited_at is not None,
         kind=post.kind.value,
@@ -124,6 +126,7 @@ class Remark(Struct, frozen=True, kw_only=True):
 
     key: str
     id: int
+    author_key: str
     author: str
     face: Face
     when: When
@@ -157,6 +160,7 @@ def _remark(view: CommentView, depth: int, me: Key | None, now: datetime) -> Rem
     return Remark(
         key=f"{comment.community_id}-{comment.comment_id}",
         id=comment.comment_id,
+        author_key=str(view.author.key),
         author=view.author.display_name or view.author.handle,
         face=face_of(view.author),
         when=when_of(comment.created_at, now),

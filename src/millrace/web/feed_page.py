@@ -1,21 +1,23 @@
-"""The feed: the page, more of it, and the form that writes a post."""
+"""The feed: the page, more of it, and what came meanwhile."""
 
 from typing import Annotated
 from urllib.parse import urlencode
 
-from litestar import Response, get, post
+from litestar import Response, get
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from millrace.community.types import BIGINT_MAX, Key, Viewer, parse_key
+from millrace.community.types import Key, Viewer, parse_key
 from millrace.feed.types import FeedPage
 from millrace.kernel.errors import ForbiddenError, InvalidError, NotFoundError
-from millrace.web.asked import Asked, form_of, go, page, program_of, viewer_of
+from millrace.web.asked import Asked, page, program_of, viewer_of, wants_fragment
 from millrace.web.cards import Card, card_of, fed_card
-from millrace.web.forms import ComposeForm, compose_of, new_post
-from millrace.web.shell import me_of, panel_of, renderer, shell_of
+from millrace.web.forms import ComposeForm
+from millrace.web.listing import LIST_SIZE, before_of, card_list
+from millrace.web.shell import drawn, me_of, panel_of, renderer, shell_for, shell_of
 
 PAGE_SIZE = 20
+NEWER_MAX = 50  # posts that are put on top at once; a reload brings the rest
 Cursor = Annotated[str, QueryParameter(max_length=2000)]
 
 
@@ -60,36 +62,29 @@ async def _served(request: Asked, me: Key, cursor: str, divided: bool) -> FeedVi
 
 @get("/", include_in_schema=False)
 async def home(
-    request: Asked, cursor: Cursor = "", seen: Cursor = "", posted: Cursor = ""
+    request: Asked,
+    cursor: Cursor = "",
+    seen: Cursor = "",
+    posted: Cursor = "",
+    removed: Cursor = "",
 ) -> Response[str]:
     """Show a member their feed, and an operator the newest posts."""
     viewer = viewer_of(request)
     if viewer.member is None:
         return await _newest(request, viewer, cursor)
-    feed = await _served(request, viewer.member, cursor, bool(seen))
-    return await _show(request, viewer.member, feed, posted=posted)
-
-
-async def _show(
-    request: Asked,
-    me: Key,
-    feed: FeedView | None,
-    *,
-    compose: ComposeForm | None = None,
-    posted: str = "",
-) -> Response[str]:
-    """Show the page. A refused form stands alone: ranking a feed under it would use one up."""
-    program, viewer = program_of(request), viewer_of(request)
+    program, me = program_of(request), viewer.member
+    feed = await _served(request, me, cursor, bool(seen))
     panel = await panel_of(program, viewer, me)
     content = renderer().text(
         "feed.html",
-        shell=shell_of(request, me_of(viewer, panel)),
+        shell=shell_of(request, me_of(viewer, panel), here="feed"),
         me=panel,
         feed=feed,
-        compose=compose or ComposeForm(),
+        compose=ComposeForm(),
         posted=await _just_posted(request, me, posted) if posted else None,
+        removed=bool(removed),
     )
-    return page(content, status=422 if compose else 200)
+    return page(content)
 
 
 async def _just_posted(request: Asked, me: Key, posted: str) -> Card | None:
@@ -105,19 +100,13 @@ async def _just_posted(request: Asked, me: Key, posted: str) -> Card | None:
 async def _newest(request: Asked, viewer: Viewer, cursor: str) -> Response[str]:
     """Show an operator the newest posts of every community."""
     program = program_of(request)
-    before = parse_key(cursor, "cursor").id if cursor else BIGINT_MAX
-    found = await program.posts.newest(viewer, None, None, before=before, limit=PAGE_SIZE)
-    now = program.clock.now()
-    feed = FeedView(
-        cards=[card_of(view, None, now) for view in found],
-        divider=-1,
-        served="",
-        more=urlencode({"cursor": str(found[-1].post.key)}) if len(found) == PAGE_SIZE else "",
-        degraded=[],
-        first=not cursor,
+    found = await program.posts.newest(
+        viewer, None, None, before=before_of(cursor), limit=LIST_SIZE
     )
-    shell = shell_of(request, me_of(viewer, None))
-    return page(renderer().text("operator.html", shell=shell, me=None, feed=feed))
+    posts = card_list(found, None, program.clock.now(), "/", cursor)
+    if wants_fragment(request):
+        return page(renderer().text("_list.html", list=posts, me=None))
+    return drawn("newest.html", await shell_for(request, "feed"), list=posts)
 
 
 @get("/feed/more", include_in_schema=False)
@@ -128,16 +117,22 @@ async def more(request: Asked, cursor: Cursor, seen: Cursor = "") -> Response[st
     return page(renderer().text("_cards.html", feed=feed, me=viewer.member))
 
 
-@post("/compose", include_in_schema=False)
-async def compose(request: Asked) -> Response[str] | Response[None]:
-    """Write a post, and show it above the feed; what is wrong is said beside the text."""
+@get("/feed/newer", include_in_schema=False)
+async def newer(request: Asked, posts: Cursor) -> Response[str]:
+    """Return the cards of posts that came while the page was open; the module puts them on top.
+
+    They are shown as written, newest first, and take their ranked place when the page is opened
+    again. Whom the member muted is left out, as in the feed.
+    """
     program, viewer = program_of(request), viewer_of(request)
-    me, form = _member(viewer), await form_of(request)
-    try:
-        written = await program.posts.write(viewer, new_post(form))
-    except InvalidError as error:
-        return await _show(request, me, None, compose=compose_of(form, error))
-    return go(f"/?posted={written.key}")
+    me = _member(viewer)
+    keys = [parse_key(text, "posts") for text in posts.split(",")[:NEWER_MAX]]
+    views = await program.posts.views(viewer, keys)
+    hidden = (await program.relations.of(me, viewer.token)).hidden
+    now = program.clock.now()
+    cards = [card_of(view, me, now) for view in views if view.post.author not in hidden]
+    cards.sort(key=lambda card: card.when.machine, reverse=True)
+    return page(renderer().text("_newer.html", cards=cards, me=me))
 
 
 def _member(viewer: Viewer) -> Key:

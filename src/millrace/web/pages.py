@@ -4,7 +4,15 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
-from millrace.web import feed_page, post_page, sign_in, why_page
+from millrace.web import (
+    community_page,
+    compose_page,
+    feed_page,
+    member_page,
+    post_page,
+    sign_in,
+    why_page,
+)
 from millrace.web.asked import Asked
 from millrace.web.shell import assets
 
@@ -17,9 +25,22 @@ def handlers() -> list[HTTPRouteHandler]:
     return [
         feed_page.home,
         feed_page.more,
-        feed_page.compose,
+        feed_page.newer,
+        compose_page.compose_form,
+        compose_page.compose,
+        compose_page.edit_form,
+        compose_page.edit,
+        compose_page.remove,
         post_page.show_post,
+        post_page.show_thread,
         post_page.comment,
+        post_page.remove_comment,
+        member_page.show_member,
+        member_page.profile_page,
+        member_page.save_profile,
+        community_page.show_communities,
+        community_page.show_community,
+        community_page.show_people,
         why_page.show_why,
         sign_in.sign_in_form,
         sign_in.sign_in,

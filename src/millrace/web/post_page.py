@@ -1,5 +1,6 @@
 """A post with its thread, and the form that adds to it."""
 
+from asyncio import gather
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -10,7 +11,7 @@ from millrace.kernel.errors import InvalidError
 from millrace.web.asked import Asked, form_of, go, page, program_of, viewer_of
 from millrace.web.cards import card_of, remarks_of
 from millrace.web.forms import ReplyForm, said
-from millrace.web.shell import me_of, panel_of, renderer, shell_of
+from millrace.web.shell import drawn, renderer, shell_for
 
 THREAD_PAGE = 200
 Text = Annotated[str, QueryParameter(max_length=60)]
@@ -41,22 +42,50 @@ async def _show(
 ) -> Response[str]:
     program, viewer = program_of(request), viewer_of(request)
     now = program.clock.now()
-    view = await program.posts.get(viewer, key)
-    thread = await program.threads.thread(viewer, key, after, THREAD_PAGE)
-    panel = await panel_of(program, viewer, viewer.member) if viewer.member else None
+    shell, view, thread = await gather(
+        shell_for(request),
+        program.posts.get(viewer, key),
+        program.threads.thread(viewer, key, after, THREAD_PAGE),
+    )
     remarks = remarks_of(thread, viewer.member, now)
-    reply = refused or ReplyForm(to=next((one for one in remarks if one.key == answer), None))
-    content = renderer().text(
+    return drawn(
         "post.html",
-        shell=shell_of(request, me_of(viewer, panel)),
-        me=panel,
+        shell,
+        status=422 if refused else 200,
         post=card_of(view, viewer.member, now),
         remarks=remarks,
         remarks_more=_following(thread),
-        reply=reply,
+        reply=refused or ReplyForm(to=next((one for one in remarks if one.key == answer), None)),
         commented=commented,
     )
-    return page(content, status=422 if refused else 200)
+
+
+@get("/posts/{post_id:str}/thread", include_in_schema=False)
+async def show_thread(request: Asked, post_id: FromPath[str]) -> Response[str]:
+    """Return the thread alone; the module asks for it while the post is looked at."""
+    program, viewer, key = program_of(request), viewer_of(request), parse_key(post_id, "post_id")
+    view = await program.posts.get(viewer, key)
+    thread = await program.threads.thread(viewer, key, 0, THREAD_PAGE)
+    now = program.clock.now()
+    content = renderer().text(
+        "_thread.html",
+        me=viewer.member,
+        post=card_of(view, viewer.member, now),
+        remarks=remarks_of(thread, viewer.member, now),
+        remarks_more=_following(thread),
+    )
+    return page(content)
+
+
+@post("/posts/{post_id:str}/comments/{comment_id:str}/remove", include_in_schema=False)
+async def remove_comment(
+    request: Asked, post_id: FromPath[str], comment_id: FromPath[str]
+) -> Response[None]:
+    """Remove a comment, and go back to its thread; who removes another's says why."""
+    key, comment_key = parse_key(post_id, "post_id"), parse_key(comment_id, "comment_id")
+    form = await form_of(request)
+    await program_of(request).threads.remove(viewer_of(request), comment_key, form.text("reason"))
+    return go(f"/posts/{key}#comments")
 
 
 @post("/posts/{post_id:str}/comments", include_in_schema=False)

@@ -9,7 +9,7 @@ from millrace.community.types import Key, Viewer, parse_key
 from millrace.kernel.errors import ForbiddenError
 from millrace.web.asked import Asked, page, program_of, viewer_of, wants_fragment
 from millrace.web.explain import trace_view, why_view
-from millrace.web.shell import me_of, panel_of, renderer, shell_of
+from millrace.web.shell import drawn, renderer, shell_for
 
 Text = Annotated[str, QueryParameter(max_length=60)]
 
@@ -29,17 +29,14 @@ async def show_why(request: Asked, post_id: FromPath[str], member: Text = "") ->
     why = why_view(found, view) if found else None
     if wants_fragment(request) and why:
         return page(renderer().text("_why.html", why=why, whole=False))
-    panel = await panel_of(program, viewer, viewer.member) if viewer.member else None
-    content = renderer().text(
+    return drawn(
         "why.html",
-        shell=shell_of(request, me_of(viewer, panel)),
-        me=panel,
+        await shell_for(request),
         why=why,
         trace=trace_view(found) if found and viewer.oversees else None,
         post_key=str(key),
         member_key=member,
     )
-    return page(content)
 
 
 def _explained(viewer: Viewer, member: str) -> Key | None:

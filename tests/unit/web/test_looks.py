@@ -96,7 +96,8 @@ def test_the_style_and_the_script_load_nothing_from_elsewhere():
 def test_every_icon_exists():
     """Whatever a template or a label asks for is in the sprite."""
     sprite = set(re.findall(r'<symbol id="([a-z]+)"', (ROOM / "static/icons.svg").read_text()))
-    asked = {n for t in TEMPLATES for n in re.findall(r'icon\("([a-z]+)"\)', t.read_text())}
+    named = r'(?:icon\(|entry\("[^"]*", )"([a-z]+)"'
+    asked = {n for t in TEMPLATES for n in re.findall(named, t.read_text())}
     asked |= {kind.value for kind in KIND_LABELS} | {kind.value for kind in AUDIENCE_LABELS}
 
     assert asked - sprite == set()

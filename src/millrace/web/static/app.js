@@ -15,7 +15,7 @@ const ahead = Date.parse(body.dataset.now) - Date.now() || 0; // of this machine
 const now = () => new Date(Date.now() + ahead).toISOString();
 const $ = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const cardOf = (node) => node.closest("[data-post]");
+const cardOf = (node) => node.closest("[data-post], [data-profile]");
 
 // ---------------------------------------------------------------- talking to the API
 
@@ -138,7 +138,7 @@ async function follow(button, card) {
   const on = !pressed(button);
   const author = card.dataset.author;
   const show = (state) => {
-    for (const other of all("[data-post]")) {
+    for (const other of all("[data-post], [data-profile]")) {
       if (other.dataset.author !== author) continue;
       const twin = $('[data-do="follow"]', other);
       if (twin) press(twin, state);
@@ -252,6 +252,12 @@ const against = {
   },
 };
 
+// On a card it is an engagement with the post, and teaches the feed; on a profile it is only that.
+function turn(card, kind, list) {
+  if (card.dataset.post) return engage(engagement(card, kind));
+  return call("PUT", `/v1/members/${me}/${list}/${card.dataset.author}`);
+}
+
 function sure([title, words, yes]) {
   const sheet = $("#sure");
   $("h2", sheet).textContent = title;
@@ -275,7 +281,7 @@ async function turnAway(button, card) {
   try {
     // A hide that waits would find no post after a block.
     await Promise.all(others.filter((one) => hiding.has(one)).map((one) => commitHide(one)));
-    await engage(engagement(card, kind));
+    await turn(card, kind, list);
   } catch (problem) {
     return tell(problem, failed);
   }
@@ -369,6 +375,76 @@ function theme() {
   document.cookie = `millrace_theme=${next}; path=/; max-age=31536000; samesite=lax`;
 }
 
+// ---------------------------------------------------------------- posts that come meanwhile
+// Nothing moves until the member asks: the posts wait behind a button, and go on top of the feed.
+
+const fresh = new Set();
+
+function sayWaiting() {
+  const words = `${fresh.size} newer ${fresh.size === 1 ? "post is" : "posts are"} waiting`;
+  $("[data-newer]").hidden = !fresh.size;
+  $("[data-newer-words]").textContent = words;
+  clearTimeout(sayWaiting.timer); // one sentence for posts that come together
+  sayWaiting.timer = setTimeout(() => ($("[data-newer-said]").textContent = fresh.size ? words : ""), 1000);
+}
+
+async function newer(button) {
+  if (button.ariaBusy === "true") return;
+  const keys = [...fresh];
+  button.ariaBusy = "true";
+  try {
+    const holder = document.createElement("template");
+    holder.innerHTML = await fragment(`/feed/newer?posts=${keys.join(",")}`);
+    const cards = all("[data-post]", holder.content).filter((card) => !document.getElementById(card.id));
+    keys.forEach((key) => fresh.delete(key));
+    $(".empty", $("[data-feed]"))?.remove();
+    $("[data-feed]").prepend(...cards);
+    cards.forEach((card) => (card.classList.add("fresh"), watch(card)));
+    if (cards.length) goTo(cards[0]);
+    else toastQuietly("They are gone already.");
+  } catch (problem) {
+    tell(problem, "The newer posts did not load");
+  } finally {
+    button.ariaBusy = "false";
+    sayWaiting();
+  }
+}
+
+function listen() {
+  if (!me || !$("[data-newer]") || typeof EventSource === "undefined") return;
+  const source = new EventSource(`/v1/members/${me}/events`); // the browser connects again by itself
+  source.addEventListener("post", (event) => {
+    const { id } = JSON.parse(event.data);
+    if (document.getElementById(`post-${id}`)) return;
+    fresh.add(id);
+    sayWaiting();
+  });
+  addEventListener("pagehide", () => source.close());
+}
+
+// A thread is looked at again while its post is in front of somebody; what they type stays.
+const THREAD_MS = 8000;
+
+async function refreshThread(place) {
+  if (document.hidden || place.contains(document.activeElement) || $("details[open]", place)) return;
+  try {
+    const holder = document.createElement("template");
+    holder.innerHTML = await fragment(place.dataset.thread);
+    const before = all(".remark", place).length;
+    const remarks = all(".remark", holder.content);
+    if (place.innerHTML.trim() === holder.innerHTML.trim()) return;
+    const known = new Set(all(".remark", place).map((remark) => remark.id));
+    place.replaceChildren(holder.content);
+    for (const remark of all(".remark", place)) if (!known.has(remark.id)) remark.classList.add("fresh");
+    const count = remarks.length;
+    const words = $("[data-count]", place)?.dataset.count;
+    $("[data-comments]").textContent = words;
+    if (count > before) toastQuietly(`${count - before} new ${count - before === 1 ? "comment" : "comments"}`);
+  } catch {
+    // The next look may find the server again; nobody asked for this one.
+  }
+}
+
 // Back to the very feed that one came from, with its place; a link to it would rank a new one.
 function back(link) {
   const from = document.referrer ? new URL(document.referrer) : null;
@@ -377,7 +453,7 @@ function back(link) {
 }
 
 const actions = {
-  like, follow, share, hide, unfold, theme, back, away,
+  like, follow, share, hide, unfold, theme, back, away, newer,
   mute: turnAway, block: turnAway, report: turnAway,
   why: (link) => why(link),
   help: () => $("#help").showModal(),
@@ -563,12 +639,15 @@ function step(by) {
   const cards = all("article.card:not(.gone, [hidden])");
   if (!cards.length) return;
   const here = cards.indexOf(cardOf(document.activeElement) ?? $(".current"));
-  const next = cards[Math.min(Math.max(here + by, 0), cards.length - 1)];
+  goTo(cards[Math.min(Math.max(here + by, 0), cards.length - 1)]);
+}
+
+function goTo(card) {
   $(".current")?.classList.remove("current");
-  next.classList.add("current");
-  next.focus({ preventScroll: true });
+  card.classList.add("current");
+  card.focus({ preventScroll: true });
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  next.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
+  card.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
 }
 
 const onCard = (selector) => () => {
@@ -584,7 +663,9 @@ const keys = {
   w: onCard('[data-do="why"]'),
   x: onCard('[data-do="hide"]'),
   m: onCard(".menu summary"),
-  n: actions.compose,
+  n: () => ($("#compose-text") ? actions.compose() : me && location.assign("/compose")),
+  "/": () => ($(".find input")?.checkVisibility() ? $(".find input").focus() : location.assign("/search")),
+  ".": () => $("[data-newer]:not([hidden]) button")?.click(),
   "?": actions.help,
 };
 
@@ -620,11 +701,15 @@ addEventListener("pageshow", () => all("[data-compose] button").forEach((button)
 
 // A half-written text outlives a lost session, for its own writer: whoever signs in next in this
 // tab must not read it. It is dropped once the server has taken it.
-for (const area of all("[data-draft]")) {
-  const name = `draft:${me}:${area.dataset.draft}`;
-  if ($(`[data-posted="${area.dataset.draft}"]`)) sessionStorage.removeItem(name);
-  if (!area.value) area.value = sessionStorage.getItem(name) ?? "";
-  area.addEventListener("input", () => sessionStorage.setItem(name, area.value));
+for (const { dataset: { posted } } of all("[data-posted]")) {
+  for (const name of Object.keys(sessionStorage)) {
+    if (name === `draft:${me}:${posted}` || name.startsWith(`draft:${me}:${posted}/`)) sessionStorage.removeItem(name);
+  }
+}
+for (const field of all("[data-draft]")) {
+  const name = `draft:${me}:${field.dataset.draft}`;
+  if (!field.value) field.value = sessionStorage.getItem(name) ?? "";
+  field.addEventListener("input", () => sessionStorage.setItem(name, field.value));
 }
 
 for (const field of all("[data-filter]")) {
@@ -651,5 +736,7 @@ addEventListener("online", () => (offline(), flush()));
 offline();
 all("[data-post]").forEach(watch);
 all("[data-more]").forEach((place) => nearEnd.observe(place));
+all("[data-thread]").forEach((place) => setInterval(() => refreshThread(place), THREAD_MS));
+
 const wrong = $("form[data-open]");
 if (wrong) ($("[aria-invalid]", wrong) ?? $("textarea", wrong)).focus();
