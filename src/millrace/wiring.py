@@ -18,6 +18,7 @@ from millrace.community.activity import Activity
 from millrace.community.communities import Communities
 from millrace.community.identity import Identity
 from millrace.community.members import Members
+from millrace.community.moderation import Moderation
 from millrace.community.percentile_keeper import PercentileKeeper
 from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
@@ -72,6 +73,7 @@ class Domain(Struct, kw_only=True):
     reactions: Reactions
     relations: RelationBook
     activity: Activity
+    moderation: Moderation
     percentiles: Percentiles
     identity: Identity
 
@@ -190,12 +192,13 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
         conninfo=ground.conninfo,
         router=router,
         communities=Communities(router=router, clock=clock),
-        members=Members(router=router, clock=clock),
+        members=Members(router=router, clock=clock, ids=ids),
         posts=Posts(router=router, clock=clock, ids=ids),
         threads=Threads(router=router, clock=clock, ids=ids),
         reactions=Reactions(router=router, clock=clock),
         relations=RelationBook(router=router, clock=clock),
         activity=Activity(router=router, clock=clock),
+        moderation=Moderation(router=router, clock=clock, ids=ids),
         percentiles=Percentiles(router=router, clock=clock),
         identity=Identity(router=router, clock=clock, provider=_provider(settings.door, clock)),
     )

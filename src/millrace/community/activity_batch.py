@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.community import validator
+from millrace.community.cases import post_report, reported
 from millrace.community.counts import COUNTER_OF, CounterMoves
 from millrace.community.intake import QUERIES, Intake, Line, members_named, posts_named
 from millrace.community.logs import LoggedRow, already_logged, already_shown, logged, shown
@@ -131,6 +132,9 @@ class ActivityBatch:
 
         await blocked(session, pairs(Action.BLOCK), self._now, moves)
         await muted(session, pairs(Action.MUTE), self._now)
+        reports = [row for row in new if row.action is Action.REPORT]
+        said = [post_report(authors[row.post], row.member, row.post, row.at) for row in reports]
+        await reported(session, said, self._now)
 
     def _checked(self, entries: Sequence[tuple[int, T]], clean: Callable[[T], T]) -> list[Line[T]]:
         lines: list[Line[T]] = []

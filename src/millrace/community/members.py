@@ -6,8 +6,13 @@ from typing import NoReturn
 from msgspec.structs import asdict
 
 from millrace.community import validator
+from millrace.community.cases import recorded, removal
+from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
+from millrace.community.leaving import left
 from millrace.community.member_batch import MemberBatch, profile
+from millrace.community.moves import Thing, ThingKind
+from millrace.community.retries import retried
 from millrace.community.rights import reasoned
 from millrace.community.types import (
     POSITIVE_ACTIONS,
@@ -25,6 +30,7 @@ from millrace.community.versions import expect
 from millrace.community.visibility import asker, unseen
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
+from millrace.kernel.ids import IdMaker
 from millrace.store.router import Router
 from millrace.store.session import Session
 
@@ -32,9 +38,10 @@ from millrace.store.session import Session
 class Members:
     """Profiles may be read by every viewer whom no block keeps away."""
 
-    def __init__(self, *, router: Router, clock: Clock) -> None:
+    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker) -> None:
         self._router = router
         self._clock = clock
+        self._ids = ids
 
     async def get(self, viewer: Viewer, key: Key) -> Member:
         """Return one member.
@@ -139,19 +146,30 @@ class Members:
             )
         return changed or member
 
-    async def remove(self, viewer: Viewer, key: Key, reason: str) -> None:
+    async def remove(
+        self, viewer: Viewer, key: Key, reason: str, expected_version: int | None = None
+    ) -> None:
         """Remove a member: nobody sees them or their posts any more, and no token of theirs holds.
 
-        The member, a moderator of the community and operators may; only an operator removes a
+        They follow nobody any more. What a moderator removes goes into the audit trail. The member, a moderator of the community and operators may; only an operator removes a
         moderator. Removing twice changes nothing.
 
         Passes on:
             NotFoundError: there is none, or the viewer may not meet them.
             ForbiddenError: the viewer may not remove them.
+            ConflictError: the profile has another version than expected.
             InvalidError: the reason is too long, cannot be stored, or is missing where somebody
                 else removes them.
         """
+        await retried(lambda: self._remove(viewer, key, reason, expected_version))
+
+    async def _remove(
+        self, viewer: Viewer, key: Key, reason: str, expected_version: int | None
+    ) -> None:
         async with self._router.write() as session:
+            await session.run(
+                QUERIES["lock_member"], community_id=key.community_id, member_id=key.id
+            )
             member = await _seen(session, viewer, key)
             moderates = (
                 viewer.role is Role.MODERATOR
@@ -161,15 +179,15 @@ class Members:
             )
             if not (viewer.oversees or viewer.member == key or moderates):
                 _not_yours(viewer, key, "remove")
-            why = reasoned(viewer, key, reason)
-            await session.run(
-                QUERIES["remove_member"],
-                community_id=key.community_id,
-                member_id=key.id,
-                now=self._clock.now(),
-                by=viewer.name,
-                reason=why,
-            )
+            expect(expected_version, member.system_version, f"member {key}")
+            why, now = reasoned(viewer, key, reason), self._clock.now()
+            said = {"now": now, "by": viewer.name, "reason": why}
+            counters = CounterMoves()
+            removed = await left(session, key, said, counters)
+            if removed and viewer.member != key:
+                deed = removal(Thing(ThingKind.MEMBER, key), key.community_id, key, why)
+                await recorded(session, viewer, deed, self._ids.next(), now)
+            await counters.apply(session)
 
     async def upsert(
         self, viewer: Viewer, community_id: int, drafts: Sequence[MemberDraft]

@@ -7,9 +7,11 @@ import msgspec
 from msgspec import Struct
 
 from millrace.community import validator
+from millrace.community.cases import recorded, removal
 from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.lines import PostLine
+from millrace.community.moves import Thing, ThingKind
 from millrace.community.post_batch import PostBatch, content
 from millrace.community.rights import author_of, moderates, reasoned
 from millrace.community.types import (
@@ -157,14 +159,17 @@ class Posts:
             )
         return changed or post
 
-    async def remove(self, viewer: Viewer, key: Key, reason: str) -> None:
+    async def remove(
+        self, viewer: Viewer, key: Key, reason: str, expected_version: int | None = None
+    ) -> None:
         """Remove a post; its author, a moderator of its community and operators may.
 
-        Removing twice changes nothing.
+        Removing twice changes nothing. What is not one's own goes into the audit trail.
 
         Passes on:
             NotFoundError: there is none, or the viewer may not see it.
             ForbiddenError: the viewer may not remove it.
+            ConflictError: the post has another version than expected.
             InvalidError: the reason is too long, cannot be stored, or is missing where the post is
                 somebody else's.
         """
@@ -172,17 +177,22 @@ class Posts:
             post = await _locked(session, viewer, key)
             if not (viewer.member == post.author or moderates(viewer, key.community_id)):
                 _not_yours(viewer, key, "remove", "the own posts, or a moderator's community")
-            why = reasoned(viewer, post.author, reason)
+            expect(expected_version, post.system_version, f"post {key}")
+            why, now = reasoned(viewer, post.author, reason), self._clock.now()
             removed = await session.run(
                 QUERIES["remove_post"],
                 community_id=key.community_id,
                 post_id=key.id,
-                now=self._clock.now(),
+                now=now,
                 by=viewer.name,
                 reason=why,
             )
+            thing = Thing(ThingKind.POST, key)
+            deed = removal(thing, key.community_id, post.author, why)
+            if removed and viewer.member != post.author:
+                await recorded(session, viewer, deed, self._ids.next(), now)
             moves = CounterMoves()
-            moves.member(post.author, "posts", -removed)
+            moves.member(post.author, "posts", -removed if post.hidden_at is None else 0)
             await moves.apply(session)
 
     async def upsert(

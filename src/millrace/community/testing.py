@@ -11,6 +11,7 @@ from jwt.algorithms import OKPAlgorithm
 from millrace.community.activity import Activity
 from millrace.community.communities import Communities
 from millrace.community.members import Members
+from millrace.community.moderation import Moderation
 from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
 from millrace.community.reactions import Reactions
@@ -48,12 +49,13 @@ class Rooms:
         self.clock = clock or ManualClock(NOON)
         ids = IdMaker(self.clock, 1)
         self.communities = Communities(router=router, clock=self.clock)
-        self.members = Members(router=router, clock=self.clock)
+        self.members = Members(router=router, clock=self.clock, ids=ids)
         self.posts = Posts(router=router, clock=self.clock, ids=ids)
         self.threads = Threads(router=router, clock=self.clock, ids=ids)
         self.reactions = Reactions(router=router, clock=self.clock)
         self.relations = RelationBook(router=router, clock=self.clock)
         self.activity = Activity(router=router, clock=self.clock)
+        self.moderation = Moderation(router=router, clock=self.clock, ids=ids)
         self.percentiles = Percentiles(router=router, clock=self.clock)
 
     async def community(self, name: str, nearby: Iterable[str] = ()) -> int:

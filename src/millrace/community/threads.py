@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from millrace.community import validator
+from millrace.community.cases import recorded, removal
 from millrace.community.comment_batch import CommentBatch
 from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
 from millrace.community.lines import CommentLine
 from millrace.community.logs import logged
+from millrace.community.moves import Thing, ThingKind
 from millrace.community.posts import ID_TRIES_MAX, no_id_left, seen_post, standing_post
 from millrace.community.rights import author_of, moderates, reasoned
 from millrace.community.types import (
@@ -119,7 +121,7 @@ class Threads:
         """Remove a comment.
 
         Its author, a moderator of the post's community or of the author's, and operators may.
-        Removing twice changes nothing.
+        Removing twice changes nothing. What is not one's own goes into the audit trail.
 
         Raises:
             ForbiddenError: the viewer may not remove it.
@@ -130,6 +132,9 @@ class Threads:
                 is somebody else's.
         """
         async with self._router.write() as session:
+            await session.run(
+                QUERIES["lock_comment"], community_id=key.community_id, comment_id=key.id
+            )
             comment = await _seen(session, viewer, key)
             author = Key(comment.community_id, comment.author_id)
             places = (comment.post_community_id, comment.community_id)
@@ -141,17 +146,22 @@ class Threads:
                     limit="the own comments, or a moderator's community",
                     next_step="ask its author or a moderator",
                 )
-            why = reasoned(viewer, author, reason)
+            why, now = reasoned(viewer, author, reason), self._clock.now()
             removed = await session.run(
                 QUERIES["remove_comment"],
                 community_id=key.community_id,
                 comment_id=key.id,
-                now=self._clock.now(),
+                now=now,
                 by=viewer.name,
                 reason=why,
             )
+            thing = Thing(ThingKind.COMMENT, key)
+            if removed and viewer.member != author:
+                deed = removal(thing, comment.post_community_id, author, why)
+                await recorded(session, viewer, deed, self._ids.next(), now)
+            post = Key(comment.post_community_id, comment.post_id)
             moves = CounterMoves()
-            moves.post(Key(comment.post_community_id, comment.post_id), "comments", -removed)
+            moves.post(post, "comments", -removed if comment.hidden_at is None else 0)
             await moves.apply(session)
 
     async def upsert(

@@ -36,9 +36,14 @@ select
    for no key update
 
 -- name: insert_follow
--- Adds a follow, if it is not there.
+-- Adds a follow, if it is not there. Holds the one who follows, so that a removal, which ends what
+-- they follow, is either before it or sees it.
 insert into follow (community_id, member_id, target_community_id, target_id, created_at)
-values (%(community_id)s, %(member_id)s, %(target_community_id)s, %(target_id)s, %(now)s)
+select community_id, member_id, %(target_community_id)s::bigint, %(target_id)s::bigint,
+       %(now)s::timestamptz
+  from member
+ where community_id = %(community_id)s and member_id = %(member_id)s and removed_at is null
+   for share
     on conflict do nothing
 
 -- name: delete_follow
@@ -46,6 +51,22 @@ values (%(community_id)s, %(member_id)s, %(target_community_id)s, %(target_id)s,
 delete from follow
  where community_id = %(community_id)s and member_id = %(member_id)s
    and target_community_id = %(target_community_id)s and target_id = %(target_id)s
+
+-- name: end_follows
+-- Ends everything that a member follows, locked in the order of keys.
+with locked as materialized (
+    select community_id, member_id, target_community_id, target_id
+      from follow
+     where community_id = %(community_id)s and member_id = %(member_id)s
+     order by target_community_id, target_id
+       for update
+)
+delete from follow
+ using locked
+ where follow.community_id = locked.community_id and follow.member_id = locked.member_id
+   and follow.target_community_id = locked.target_community_id
+   and follow.target_id = locked.target_id
+returning follow.target_community_id, follow.target_id
 
 -- name: delete_block
 -- Takes a block back, if it is there.
