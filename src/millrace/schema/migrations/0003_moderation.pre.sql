@@ -253,22 +253,41 @@ language sql immutable parallel safe as $$
            else 'pg_catalog.simple'::regconfig end
 $$;
 
--- What a post can be found by: its title before its text, in the words of its language. The body
--- is bound now and not looked up by name later: an index is made with another search path.
-create function post_words(language text, title text, body text) returns tsvector
+-- What a post can be found by: its title before its topics and these before its text, in the words
+-- of its language. The body is bound now and not looked up by name later: an index is made with
+-- another search path.
+create function post_words(language text, title text, topics text[], body text) returns tsvector
 language sql immutable parallel safe
 return setweight(to_tsvector(search_config(language), title), 'A')
-    || setweight(to_tsvector(search_config(language), left(body, 20000)), 'B');
+    || setweight(to_tsvector(search_config(language), array_to_string(topics, ' ')), 'B')
+    || setweight(to_tsvector(search_config(language), left(body, 20000)), 'C');
 
--- What a member can be found by. Names have no language, and of a skill the whole word counts.
+-- What a member can be found by. Names have no language, and the parts of a handle are words.
 create function member_words(display_name text, handle text, headline text, skills text[])
-returns tsvector language sql immutable parallel safe as $$
-    select setweight(to_tsvector('pg_catalog.simple', display_name || ' ' || handle), 'A')
-        || setweight(to_tsvector('pg_catalog.simple', array_to_string(skills, ' ')), 'B')
-        || setweight(to_tsvector('pg_catalog.simple', headline), 'C')
+returns tsvector language sql immutable parallel safe
+return setweight(to_tsvector('pg_catalog.simple',
+                             display_name || ' ' || translate(handle, '._-', '   ')), 'A')
+    || setweight(to_tsvector('pg_catalog.simple', array_to_string(skills, ' ')), 'B')
+    || setweight(to_tsvector('pg_catalog.simple', headline), 'C');
+
+-- What a search asks for in one language: the words as a search engine reads them, or else the
+-- first of them with one that begins like the last.
+create function words_wanted(config regconfig, words text, head text, tail text) returns tsquery
+language sql immutable parallel safe
+return websearch_to_tsquery(config, words)
+    || case when tail = '' then ''::tsquery
+            else websearch_to_tsquery(config, head) && to_tsquery(config, tail) end;
+
+-- The same in any language, for the index: most languages agree about most words.
+create function words_wanted_anywhere(words text, head text, tail text) returns tsquery
+language sql stable parallel safe as $$
+    select coalesce(string_agg(distinct '(' || wanted::text || ')', ' | ')::tsquery, ''::tsquery)
+      from pg_catalog.pg_ts_config as known
+     cross join lateral words_wanted(known.oid::regconfig, words, head, tail) as wanted
+     where known.cfgnamespace = 'pg_catalog'::regnamespace and wanted <> ''::tsquery
 $$;
 
 -- Search: expressions, so that no row carries its words twice and the change stream none at all.
-create index post_by_words on post using gin (post_words(language, title, text));
+create index post_by_words on post using gin (post_words(language, title, topics, text));
 create index member_by_words on member using gin
     (member_words(display_name, handle, headline, skills));
