@@ -25,6 +25,7 @@ from millrace.community.posts import Posts
 from millrace.community.provider import IdentityProvider
 from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
+from millrace.community.search import Search
 from millrace.community.threads import Threads
 from millrace.feed.freshness import ended
 from millrace.feed.parts import FeedParts
@@ -74,6 +75,7 @@ class Domain(Struct, kw_only=True):
     relations: RelationBook
     activity: Activity
     moderation: Moderation
+    search: Search
     percentiles: Percentiles
     identity: Identity
 
@@ -199,6 +201,7 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
         relations=RelationBook(router=router, clock=clock),
         activity=Activity(router=router, clock=clock),
         moderation=Moderation(router=router, clock=clock, ids=ids),
+        search=Search(router=router, clock=clock),
         percentiles=Percentiles(router=router, clock=clock),
         identity=Identity(router=router, clock=clock, provider=_provider(settings.door, clock)),
     )

@@ -75,6 +75,10 @@ class Scales:
         cuts = self._cuts.get(metric)
         return MIDDLE if cuts is None else bisect_left(cuts, value)
 
+    def cuts(self, metric: str) -> Sequence[float] | None:
+        """Return the rising cuts of a metric, for many values at once; None without samples."""
+        return self._cuts.get(metric)
+
 
 class ScaleRow(Struct, frozen=True):
     """One stored scale."""

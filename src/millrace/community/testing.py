@@ -16,6 +16,7 @@ from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
 from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
+from millrace.community.search import Search
 from millrace.community.threads import Threads
 from millrace.community.types import (
     CommunityDraft,
@@ -56,6 +57,7 @@ class Rooms:
         self.relations = RelationBook(router=router, clock=self.clock)
         self.activity = Activity(router=router, clock=self.clock)
         self.moderation = Moderation(router=router, clock=self.clock, ids=ids)
+        self.search = Search(router=router, clock=self.clock)
         self.percentiles = Percentiles(router=router, clock=self.clock)
 
     async def community(self, name: str, nearby: Iterable[str] = ()) -> int:
