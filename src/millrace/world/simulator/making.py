@@ -20,6 +20,7 @@ from millrace.world.simulator.town import Town
 from millrace.world.simulator.types import (
     ACTIONS,
     KINDS,
+    Bond,
     Done,
     Person,
     Place,
@@ -73,11 +74,20 @@ def make(config: TownConfig, watch: Watch) -> Town:
         people=residents,
         posts=written,
         remarks=remarks,
-        bonds=bonds,
+        bonds=_lasting(bonds, posting, done),
         shown=shown,
         done=done,
         truth=truth,
     )
+
+
+def _lasting(bonds: list[Bond], posting: Posting, done: Done) -> list[Bond]:
+    """Return the follows that no block has ended."""
+    blocks = done.kind == ACTIONS.index(Action.BLOCK)
+    authors = posting.traits.author[done.post[blocks]]
+    pairs = zip(done.member[blocks].tolist(), authors.tolist(), strict=True)
+    ended = {frozenset(pair) for pair in pairs}
+    return [bond for bond in bonds if frozenset((bond.member, bond.target)) not in ended]
 
 
 class _Author:
