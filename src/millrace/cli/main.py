@@ -17,6 +17,7 @@ from millrace.cli.migrations import migrate
 from millrace.cli.operators import operator
 from millrace.cli.ports import Doors
 from millrace.cli.settings import settings
+from millrace.cli.town import group as town
 from millrace.cli.up import serve, up
 from millrace.kernel.errors import MillraceError
 
@@ -38,7 +39,20 @@ def millrace(context: click.Context, settings_file: Path | None, debug: bool) ->
     context.obj = Frame(context.obj, settings_file)
 
 
-for command in (up, serve, imports, feed, why, operator, doctor, migrate, settings, bench, evaluate):
+for command in (
+    up,
+    serve,
+    imports,
+    town,
+    feed,
+    why,
+    operator,
+    doctor,
+    migrate,
+    settings,
+    bench,
+    evaluate,
+):
     millrace.add_command(command)
 
 
