@@ -44,11 +44,15 @@ Value: TypeAlias = (
 
 Row: TypeAlias = Mapping[str, Value]
 
+MESSAGES: Final = ""
+"""The table of changes that are no rows: what pg_logical_emit_message said in a transaction."""
+
 
 class Change(Struct, frozen=True, kw_only=True):
     """One committed change of one row.
 
-    table: without its schema; only tables of the publication come.
+    table: without its schema; only tables of the publication come. Empty for a MESSAGE: a
+        consumer that wants those names the table MESSAGES.
     key: the values of the primary key, in its order; empty for TRUNCATE and MESSAGE.
     before: the old row as far as the log has it: the key on a delete, nothing on most updates.
     after: the new row; None on a delete. A MESSAGE has `prefix` and `content` here.
@@ -56,8 +60,7 @@ class Change(Struct, frozen=True, kw_only=True):
         tombstone keeps; None where the table has none.
     position: the end of the commit. Every change of one transaction has the same.
     number: the place in its transaction, from 0. (position, number) orders all changes.
-    transaction: the 32-bit number of its transaction, 0 where it is not known. A commit may be
-        heard an instant before statements see it: whoever reads tables asks `seen` first.
+    transaction: the 32-bit number of its transaction, 0 where it is not known.
     """
 
     op: Operation
@@ -82,6 +85,30 @@ class Batch(Struct, frozen=True):
 
     changes: Sequence[Change]
     position: Position | None
+
+
+class StreamState(Struct, frozen=True, kw_only=True):
+    """How a stream does, for metrics and pages. Counts are since its start.
+
+    connected: whether changes flow; False while it is interrupted, and of a named stream while
+        another process has its slot.
+    applied: everything committed up to here is applied; None while it is interrupted.
+    lag_bytes: log that the server has and we have not applied, as far as it told us.
+    lag_seconds: how long the oldest change that has arrived has waited to be applied; while the
+        stream is interrupted, for how long it has been.
+    failures: times that it was interrupted, by the connection, the server or a consumer.
+    restarts: times that it began to flow again.
+    """
+
+    name: str
+    connected: bool
+    applied: Position | None
+    lag_bytes: int
+    lag_seconds: float
+    changes: int
+    batches: int
+    failures: int
+    restarts: int
 
 
 class Snapshot(Struct, frozen=True):

@@ -1,0 +1,156 @@
+"""What the server has to offer for a stream, and the slots that stand there."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
+from psycopg import AsyncClientCursor, AsyncConnection, IsolationLevel
+from psycopg.rows import DictRow, dict_row
+
+from millrace.kernel.clock import Clock
+from millrace.kernel.errors import MillraceError, SetupError, UnavailableError
+from millrace.store.changes.stream import PUBLICATION, Stream, address
+from millrace.store.changes.types import MESSAGES
+from millrace.store.faults import spoken
+from millrace.store.queries import load
+from millrace.store.session import Session
+
+QUERIES = load("millrace.store")
+
+
+class Ground(Struct, frozen=True):
+    """What the server offers. `database` is its number in the cluster."""
+
+    wal_level: str
+    role: str
+    slots_max: int
+    slots: int
+    senders_max: int
+    published: bool
+    database: int
+
+
+class _Key(Struct, frozen=True):
+    relation: str
+    columns: list[str]
+
+
+@asynccontextmanager
+async def asking(conninfo: str, name: str) -> AsyncGenerator[Session]:
+    """Lend a session for questions beside the stream: each statement for itself."""
+    with spoken():
+        connection = await AsyncConnection[DictRow].connect(
+            address(conninfo, name), autocommit=True, row_factory=dict_row, prepare_threshold=None
+        )
+    try:
+        yield Session(connection)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def as_of(conninfo: str, name: str, snapshot: str) -> AsyncGenerator[Session]:
+    """Lend a session that reads the database as of an exported snapshot."""
+    with spoken():
+        connection = await AsyncConnection[DictRow].connect(
+            address(conninfo, name), autocommit=True, row_factory=dict_row, prepare_threshold=None
+        )
+        try:
+            await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+            await connection.set_read_only(True)
+            async with connection.transaction():
+                # The server takes no parameter here, so the driver writes the text.
+                writing = AsyncClientCursor(connection)
+                await writing.execute(QUERIES["import_snapshot"].text, {"snapshot": snapshot})
+                yield Session(connection)
+        finally:
+            await connection.close()
+
+
+async def ground(asked: Session) -> Ground:
+    """Return what the server offers.
+
+    Raises:
+        SetupError: it cannot feed a stream; names the setting, its value and the next step.
+    """
+    found = await asked.row(QUERIES["river_facts"], Ground)
+    assert found is not None, "a select without a table has one row"
+    if found.wal_level != "logical":
+        raise SetupError(
+            "the log of the database cannot be read as changes",
+            field="wal_level",
+            value=found.wal_level,
+            limit="logical",
+            next_step="write wal_level = logical into postgresql.conf, and restart the server",
+        )
+    if not found.published:
+        raise SetupError(
+            f"the database has no publication {PUBLICATION!r}",
+            field="publication",
+            next_step="run: millrace migrate",
+        )
+    return found
+
+
+def room(offered: Ground) -> None:
+    """See that one more slot can be made.
+
+    Where all are taken, a SetupError names the setting, its value and the next step.
+    """
+    if offered.slots >= offered.slots_max:
+        error = _too_few("max_replication_slots", offered.slots_max)
+        raise error
+
+
+def _too_few(field: str, limit: int) -> SetupError:
+    return SetupError(
+        f"the database has no room for another stream: {field} is {limit}",
+        field=field,
+        value=limit,
+        limit="two per process of millrace, and what others use",
+        next_step=f"write {field} = {max(20, 2 * limit)} into postgresql.conf, and restart the "
+        "server; `millrace doctor` lists the slots that nobody uses",
+    )
+
+
+async def keys(asked: Session, tables: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the primary key of each published table.
+
+    Raises:
+        MillraceError: somebody wants a table that is not published.
+    """
+    found = await asked.rows(QUERIES["river_keys"], _Key)
+    known = {line.relation: tuple(line.columns) for line in found}
+    strange = sorted(set(tables) - known.keys() - {MESSAGES})
+    if strange:
+        raise MillraceError(
+            f"the publication {PUBLICATION!r} has no table {', '.join(strange)}",
+            field="tables",
+            value=strange,
+            next_step="add it to the publication in a migration",
+        )
+    return known
+
+
+async def streaming(conninfo: str, name: str, clock: Clock, offered: Ground) -> Stream:
+    """Connect for replication.
+
+    A server that does not answer is an UnavailableError; one that refuses, because the role may
+    not or no sender is left, is a SetupError.
+    """
+    try:
+        return await Stream.connected(conninfo, name, clock)
+    except UnavailableError as exc:
+        said = str(exc.__cause__).strip()  # the server refuses before it numbers its errors
+        error: MillraceError = exc
+        if "max_wal_senders" in said:
+            error = _too_few("max_wal_senders", offered.senders_max)
+        elif "WAL sender" in said or "walsender" in said:
+            error = SetupError(
+                f"the role {offered.role!r} may not read the log: {said}",
+                field="store.primary",
+                value=offered.role,
+                limit="a role with replication",
+                next_step=f"as a superuser: alter role {offered.role} replication",
+            )
+        raise error from exc
