@@ -24,6 +24,7 @@ LOGS = {
     "follow",
     "block",
 }
+AFTER = {"after_community": 0, "after_member": 0, "limit": 20}
 READS = {
     "positives": MEMBER | {"kinds": ["like"], "before": NOON, "limit": 50},
     "seen_posts": MEMBER | {"since": NOON},
@@ -37,7 +38,14 @@ READS = {
     "member_by_key": VIEWER | MEMBER,
     "known_members": {"community_id": 1, "names": ["x"]},
     "known_posts": {"community_id": 1, "names": ["x"]},
-    "list_followers": VIEWER | MEMBER | {"after": 0, "limit": 20},
+    "list_followers": VIEWER | MEMBER | AFTER,
+    "list_follows": VIEWER | MEMBER | AFTER,
+    "member_profile": VIEWER | MEMBER,
+    "found_posts": VIEWER
+    | {"words": "boats", "head": "boats", "tail": "", "ranked_max": 10, "fresh_seconds": 1.0}
+    | {"community_id": None, "author_community": None, "author_id": None, "kind": None}
+    | {"topic": None, "since": None, "asked_at": NOON},
+    "found_members": VIEWER | {"wanted": "'boa':*", "community_id": None, "ranked_max": 10},
 }
 
 
@@ -58,6 +66,16 @@ def test_reads_are_ranges_of_an_index(conninfo, name):
 
     plan = plan if isinstance(plan, list) else json.loads(plan)
     assert set(scanned(plan[0]["Plan"])) & LOGS == set()
+
+
+@pytest.mark.parametrize("name", ["list_followers", "list_follows"])
+def test_a_page_of_people_is_not_sorted(conninfo, name):
+    """The index has the order of the pages, so that a page costs the same however many follow."""
+    with psycopg.connect(conninfo) as db:
+        db.execute("set enable_seqscan = off; set enable_bitmapscan = off")
+        lines = db.execute(f"explain {QUERIES[name].text}", READS[name]).fetchall()
+
+    assert not any("Sort" in line for (line,) in lines), lines
 
 
 def test_hides_have_an_index_of_their_own(conninfo):

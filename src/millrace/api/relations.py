@@ -32,10 +32,11 @@ async def _page(
 ) -> wire.Page[wire.MemberCard]:
     program, viewer = _own(request, member_id)
     listed = f"{kind}:{viewer.member}"
-    after = int(place_in(program.secret, listed, cursor) or 0)
+    place = place_in(program.secret, listed, cursor)
+    after = parse_key(place) if place else None
     found = await program.relations.list(viewer, kind, after=after, limit=limit)
     more = len(found) >= limit
-    following = cursor_at(program.secret, listed, str(found[-1].member_id)) if more else ""
+    following = cursor_at(program.secret, listed, str(found[-1].key)) if more else ""
     return wire.Page([wire.member_card(one) for one in found], following)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from millrace.community import validator
@@ -33,6 +34,31 @@ from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
 from millrace.kernel.ids import IdMaker
 from millrace.store.router import Router
 from millrace.store.session import Session
+
+
+class BesideProfile(Struct, frozen=True, kw_only=True):
+    """Numbers of a member, and what stands between them and the viewer.
+
+    following: how many they follow. follows_me: whether they follow the viewer.
+    """
+
+    followers: int
+    posts: int
+    views: int
+    likes: int
+    following: int
+    community_name: str
+    followed_by_me: bool
+    follows_me: bool
+    blocked_by_me: bool
+    muted_by_me: bool
+
+
+class MemberProfile(Struct, frozen=True, kw_only=True):
+    """A member with what a profile page says beside the profile."""
+
+    member: Member
+    beside: BesideProfile
 
 
 class Members:
@@ -117,6 +143,25 @@ class Members:
         if found is None:
             unseen("member", key)
         return found
+
+    async def profile(self, viewer: Viewer, key: Key) -> MemberProfile:
+        """Return a member with the numbers and the relations that a profile page shows.
+
+        Passes on:
+            NotFoundError: there is none, or the viewer may not meet them.
+        """
+        async with self._router.read(viewer.token) as session:
+            member = await _seen(session, viewer, key)
+            beside = await session.row(
+                QUERIES["member_profile"],
+                BesideProfile,
+                **{name: value for name, value in asker(viewer).items() if name != "viewer_role"},
+                community_id=key.community_id,
+                member_id=key.id,
+            )
+        if beside is None:
+            unseen("member", key)
+        return MemberProfile(member=member, beside=beside)
 
     async def update(
         self, viewer: Viewer, key: Key, changes: ProfileChanges, expected_version: int | None = None

@@ -200,20 +200,27 @@ class RelationBook:
 
     # Last in the class: after it, `list` in an annotation would mean this method.
     async def list(
-        self, viewer: Viewer, kind: str, after: int = 0, limit: int = 50
+        self,
+        viewer: Viewer,
+        kind: str,
+        after: Key | None = None,
+        limit: int = 50,
+        of: Key | None = None,
     ) -> list[Member]:
-        """Return members that the viewer `follows`, `blocks` or `mutes`, or its `followers`.
+        """Return members that somebody `follows`, `blocks` or `mutes`, or their `followers`.
 
-        In the order of member ids, those larger than `after`. Members of two communities that
-        share an id are not split, so a list may be a little longer than `limit`.
+        In the order of keys, those larger than `after`. `of` names the somebody, the viewer where
+        it is left out; blocks and mutes are the viewer's own.
 
         Raises:
             InvalidError: the kind is unknown or the limit outside its bounds.
 
         Passes on:
-            ForbiddenError: the viewer is not a member.
+            ForbiddenError: the viewer is not a member, and names nobody.
+            NotFoundError: there is no such member, or the viewer may not meet them.
         """
-        member = author_of(viewer, "have relations")
+        open_kind = kind in ("follows", "followers")
+        member = of if of is not None and open_kind else author_of(viewer, "have relations")
         if kind not in KINDS:
             known = ", ".join(KINDS)
             raise InvalidError(
@@ -224,13 +231,16 @@ class RelationBook:
                 next_step=f"send one of: {known}",
             )
         async with self._router.read(viewer.token) as session:
+            if member != viewer.member:
+                await _met(session, viewer, member)
             return await session.rows(
                 QUERIES[KINDS[kind]],
                 Member,
-                **(asker(viewer) if kind in ("follows", "followers") else {}),
+                **(asker(viewer) if open_kind else {}),
                 community_id=member.community_id,
                 member_id=member.id,
-                after=after,
+                after_community=after.community_id if after else 0,
+                after_member=after.id if after else 0,
                 limit=validator.limit(limit),
             )
 

@@ -54,6 +54,39 @@ select followers, posts, views, likes
   from member_counter
  where community_id = %(community_id)s and member_id = %(member_id)s
 
+-- name: member_profile
+-- What a profile page says beside the profile: numbers, and what the viewer did about the member.
+select counter.followers, counter.posts, counter.views, counter.likes,
+       (select count(*) from follow
+         where follow.community_id = counter.community_id
+           and follow.member_id = counter.member_id) as following,
+       community.name as community_name,
+       exists (
+           select from follow
+            where (follow.community_id, follow.member_id, follow.target_community_id,
+                   follow.target_id)
+                = (%(viewer_community)s::bigint, %(viewer_member)s::bigint, counter.community_id,
+                   counter.member_id)) as followed_by_me,
+       exists (
+           select from follow
+            where (follow.community_id, follow.member_id, follow.target_community_id,
+                   follow.target_id)
+                = (counter.community_id, counter.member_id, %(viewer_community)s::bigint,
+                   %(viewer_member)s::bigint)) as follows_me,
+       exists (
+           select from block
+            where (block.community_id, block.member_id, block.target_community_id, block.target_id)
+                = (%(viewer_community)s::bigint, %(viewer_member)s::bigint, counter.community_id,
+                   counter.member_id)) as blocked_by_me,
+       exists (
+           select from mute
+            where (mute.community_id, mute.member_id, mute.target_community_id, mute.target_id)
+                = (%(viewer_community)s::bigint, %(viewer_member)s::bigint, counter.community_id,
+                   counter.member_id)) as muted_by_me
+  from member_counter counter
+  join community on community.community_id = counter.community_id
+ where counter.community_id = %(community_id)s and counter.member_id = %(member_id)s
+
 -- name: lock_member
 -- Holds a member's row until the transaction ends, so that a change is made from what is there.
 select from member

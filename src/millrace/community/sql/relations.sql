@@ -144,7 +144,8 @@ select line.index
             = (line.target_community_id, line.target_id, line.community_id, line.member_id))
 
 -- name: insert_follows
--- Adds follows that are not there and that no block forbids, in the order of their keys.
+-- Adds follows that are not there and that no block forbids, in the order of their keys. Who is
+-- removed follows nobody.
 insert into follow (community_id, member_id, target_community_id, target_id, created_at)
 select line.community_id, line.member_id, line.target_community_id, line.target_id, line.created_at
   from jsonb_to_recordset(%(rows)s::jsonb) as line (
@@ -158,33 +159,41 @@ select line.community_id, line.member_id, line.target_community_id, line.target_
        select from block
         where (block.community_id, block.member_id, block.target_community_id, block.target_id)
             = (line.target_community_id, line.target_id, line.community_id, line.member_id))
+   and exists (
+       select from member
+        where (member.community_id, member.member_id) = (line.community_id, line.member_id)
+          and member.removed_at is null)
  order by line.community_id, line.member_id, line.target_community_id, line.target_id
     on conflict do nothing
 returning community_id, member_id, target_community_id, target_id
 
 -- name: list_follows
--- Whom a member follows, as far as they may meet.
+-- Whom a member follows, as far as the viewer may meet them: a stretch of a key range.
 select member.*
   from follow
   join member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
        as member
     on member.community_id = follow.target_community_id and member.member_id = follow.target_id
  where follow.community_id = %(community_id)s and follow.member_id = %(member_id)s
-   and member.member_id > %(after)s
- order by member.member_id
- fetch first (%(limit)s) rows with ties
+   and (follow.target_community_id, follow.target_id)
+     > (%(after_community)s::bigint, %(after_member)s::bigint)
+   and member.removed_at is null and member.banned_at is null
+ order by follow.target_community_id, follow.target_id
+ limit %(limit)s
 
 -- name: list_followers
--- Who follows a member, as far as they may meet.
+-- Who follows a member, as far as the viewer may meet them: a stretch of the index by target.
 select member.*
   from follow
   join member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
        as member
     on member.community_id = follow.community_id and member.member_id = follow.member_id
  where follow.target_community_id = %(community_id)s and follow.target_id = %(member_id)s
-   and member.member_id > %(after)s
- order by member.member_id
- fetch first (%(limit)s) rows with ties
+   and (follow.community_id, follow.member_id)
+     > (%(after_community)s::bigint, %(after_member)s::bigint)
+   and member.removed_at is null and member.banned_at is null
+ order by follow.community_id, follow.member_id
+ limit %(limit)s
 
 -- name: list_blocks
 -- Whom a member blocked: shown to the one who did it, so that it can be taken back.
@@ -193,9 +202,11 @@ select member.*
   join member
     on member.community_id = block.target_community_id and member.member_id = block.target_id
  where block.community_id = %(community_id)s and block.member_id = %(member_id)s
-   and member.removed_at is null and member.member_id > %(after)s
- order by member.member_id
- fetch first (%(limit)s) rows with ties
+   and (block.target_community_id, block.target_id)
+     > (%(after_community)s::bigint, %(after_member)s::bigint)
+   and member.removed_at is null
+ order by block.target_community_id, block.target_id
+ limit %(limit)s
 
 -- name: list_mutes
 -- Whom a member muted: shown to the one who did it, so that it can be taken back.
@@ -204,6 +215,8 @@ select member.*
   join member
     on member.community_id = mute.target_community_id and member.member_id = mute.target_id
  where mute.community_id = %(community_id)s and mute.member_id = %(member_id)s
-   and member.removed_at is null and member.member_id > %(after)s
- order by member.member_id
- fetch first (%(limit)s) rows with ties
+   and (mute.target_community_id, mute.target_id)
+     > (%(after_community)s::bigint, %(after_member)s::bigint)
+   and member.removed_at is null
+ order by mute.target_community_id, mute.target_id
+ limit %(limit)s
