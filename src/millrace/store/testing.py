@@ -28,6 +28,11 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a fresh folder with a random name is m
 MEMORY_BYTES_MIN = 2 << 30
 # A folder younger than this may be that of a run that is just starting.
 ABANDONED_SECONDS = 120
+END_SECONDS_MAX = 10
+END_STREAMS = sql.SQL(
+    "select pg_terminate_backend(active_pid, {1}) from pg_replication_slots"
+    " where database = {0} and active"
+)
 _numbers = itertools.count()
 
 
@@ -74,13 +79,20 @@ class TestServer:
         return self.conninfo(name)
 
     def drop(self, conninfo: str) -> None:
-        """Remove a database that `copy` or `empty` made, with whoever is still connected."""
-        name = conninfo.rpartition("dbname=")[2]
-        self._admin(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        """Remove a database that `copy` or `empty` made, with whoever is still connected.
 
-    def _admin(self, statement: sql.SQL | sql.Composed) -> None:
+        PostgreSQL ends connections by itself, but no stream: a database with one cannot be dropped.
+        """
+        name = conninfo.rpartition("dbname=")[2]
+        self._admin(
+            END_STREAMS.format(sql.Literal(name), sql.Literal(END_SECONDS_MAX * 1000)),
+            sql.SQL("drop database {} with (force)").format(sql.Identifier(name)),
+        )
+
+    def _admin(self, *statements: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(self._server.conninfo, autocommit=True) as connection:
-            connection.execute(statement)
+            for statement in statements:
+                connection.execute(statement)
 
 
 @contextlib.contextmanager

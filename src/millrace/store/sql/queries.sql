@@ -1,10 +1,14 @@
 -- name: position
--- Cluster, timeline and end of the log, as numbers; only on a primary. The timeline is read from the
--- name of the file being written: the control file still says the old one after a promotion.
+-- Cluster, timeline and the end of what is written to disk, as numbers; only on a primary. A commit
+-- that was acknowledged is on disk, and only what is there goes down the stream: the end of what is
+-- merely inserted could wait for the next commit of somebody, and would be taken back by a crash.
+-- Where commits are acknowledged before they are on disk, only that end covers them. The timeline is
+-- read from the name of the file: the control file still says the old one after a promotion.
 select (select system_identifier::text from pg_control_system()) as cluster,
        ('x' || left(pg_walfile_name(place.lsn), 8))::bit(32)::int as timeline,
        (place.lsn - '0/0'::pg_lsn)::bigint as lsn
-  from (select pg_current_wal_insert_lsn() as lsn) as place
+  from (select case when current_setting('synchronous_commit') = 'off'
+                    then pg_current_wal_insert_lsn() else pg_current_wal_flush_lsn() end as lsn) as place
 
 -- name: all_seen
 -- Whether the snapshot of a statement has all of these transactions behind it. The stream carries
