@@ -60,6 +60,7 @@ class Change(Struct, frozen=True, kw_only=True):
         tombstone keeps; None where the table has none.
     position: the end of the commit. Every change of one transaction has the same.
     number: the place in its transaction, from 0. (position, number) orders all changes.
+    transaction: the 32-bit number of its transaction, 0 where it is not known.
     """
 
     op: Operation
@@ -71,6 +72,7 @@ class Change(Struct, frozen=True, kw_only=True):
     position: Position
     committed_at: datetime
     number: int
+    transaction: int = 0
 
 
 class Batch(Struct, frozen=True):
