@@ -133,11 +133,11 @@ def _differences(outcome: Outcome, seed: int) -> dict[str, Difference | None]:
 
 
 async def _asked(exam: Exam, seed: int, members_max: int, say: Say) -> Outcome:
-    world, outcome, keys = World(exam.data), Outcome(), Keys()
+    world, outcome, keys = World(exam.data, exam.live_days), Outcome(), Keys()
     half_life = _half_life(world, exam.tuning, seed, members_max)
     before: datetime | None = None
     clock = ShiftedClock(exam.questions[0].at)
-    async with installation(clock, say) as program:
+    async with installation(clock, exam.live_days, say) as program:
         for number, question in enumerate(exam.questions, 1):
             say(f"moment {number} of {len(exam.questions)}, {question.at:%Y-%m-%d %H:%M}: loading")
             clock.set(question.at)

@@ -28,6 +28,7 @@ class Exam(Struct, kw_only=True):
     """A data set with the questions that are asked of it.
 
     tuning: an earlier question, on which a rival may choose its dials.
+    live_days: for so long a post can be shown; 0 is for ever. Holds for every system.
     settings: further keys for the report.
     """
 
@@ -35,14 +36,16 @@ class Exam(Struct, kw_only=True):
     data: Dataset
     questions: list[Question]
     tuning: Question
+    live_days: float = 0.0
     settings: dict[str, object] = field(default_factory=dict[str, object])
 
 
 class World:
     """A data set by numbers: members and posts are their places in it."""
 
-    def __init__(self, data: Dataset) -> None:
+    def __init__(self, data: Dataset, live_days: float = 0.0) -> None:
         self.data = data
+        self._live_days = live_days or np.inf
         self.members: list[Named] = [(home, one.external_id) for home, one in data.members]
         self.posts: list[Named] = [(home, one.external_id) for home, one in data.posts]
         self.member_of = {name: at for at, name in enumerate(self.members)}
@@ -99,7 +102,8 @@ class World:
     def candidates(self, member: int, at: datetime) -> NDArray[np.int64]:
         """Return the posts that could be new to a member at a moment."""
         day = self._day(at)
-        open_to = self.visible(self.members[member][0]) & (self.created <= day)
+        age = day - self.created
+        open_to = self.visible(self.members[member][0]) & (age >= 0) & (age <= self._live_days)
         open_to[self.authors == member] = False
         for rows in (self.done, self.shown):
             mine = rows[(rows[:, 1] == member) & (rows[:, 0] <= day)]
@@ -119,7 +123,7 @@ class World:
                 "\n".join([one.headline, one.about, ", ".join(one.skills)])
                 for _, one in self.data.members
             ],
-            texts=[f"{one.title}\n{one.text}" for _, one in self.data.posts],
+            texts=["\n".join([one.title, one.text, *one.topics]) for _, one in self.data.posts],
         )
 
     def afterwards(self, at: datetime, until: datetime) -> Relevant:
@@ -133,7 +137,15 @@ class World:
         for member, post in rows[:, 1:].astype(np.int64).tolist():
             found[member].add(post)
         return {
-            member: frozenset(kept)
+            member: kept
             for member, posts in sorted(found.items())
-            if (kept := posts.intersection(self.candidates(member, at).tolist()))
+            if (kept := self.findable(member, posts, at))
         }
+
+    def there(self, member: int, at: datetime) -> bool:
+        """Return whether a member had joined by a moment."""
+        return bool(self.joined[member] <= self._day(at))
+
+    def findable(self, member: int, posts: set[int], at: datetime) -> frozenset[int]:
+        """Return those of the posts that could be new to a member at a moment."""
+        return frozenset(posts.intersection(self.candidates(member, at).tolist()))

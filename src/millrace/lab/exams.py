@@ -1,7 +1,8 @@
 """Where the questions of an evaluation come from: a folder that can be imported, or a town."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,9 +17,15 @@ from millrace.world.importers.deskdrop import import_deskdrop
 from millrace.world.importers.directory import import_dir
 from millrace.world.importers.stackexchange import import_stackexchange
 from millrace.world.rejects import RejectsList
+from millrace.world.simulator.filling import Rows
+from millrace.world.simulator.making import Watch, make
+from millrace.world.simulator.town import Town
+from millrace.world.simulator.types import DAY, LIVE_SECONDS, VERSION, TownConfig
+from millrace.world.types import Row
 
 FIRST_SHARE = 0.7  # of the engagements lie before the first moment
 POSITIVES_MIN = 50
+JUDGED_EACH = 200  # posts that each member of a town is shown by chance
 
 Importer: TypeAlias = Callable[..., Awaitable[Any]]
 
@@ -72,3 +79,56 @@ def of_log(name: str, data: Dataset, moments: int) -> Exam:
 
 def _at(times: list[datetime], share: float) -> datetime:
     return times[int(np.clip(share * len(times), 0, len(times) - 1))]
+
+
+def of_town(config: TownConfig, watch: Watch) -> Exam:
+    """Return one question from a town: posts shown by chance alone on its last day.
+
+    Everybody who had joined the day before is asked, also who never came by. Posts are relevant
+    where the town's own truth had the member engage with them.
+
+    Args:
+        config: what the town is made from.
+        watch: told of progress.
+    """
+    town = make(config, watch)
+    rows = Rows(town, config.end)
+    data = Dataset(communities=[row.draft for row in rows.communities()])
+    for noun in ("members", "posts", "comments", "follows", "impressions", "engagements"):
+        getattr(data, noun).extend(
+            (event.community, event.drafts[0])
+            for event in getattr(rows, noun)()
+            if isinstance(event, Row)
+        )
+    live_days = LIVE_SECONDS / DAY
+    world = World(data, live_days)
+    split = (config.days - 1) * DAY
+    before, at = (config.start + timedelta(seconds=one) for one in (split - DAY, split))
+    return Exam(
+        name="town",
+        data=data,
+        questions=[Question(at, _by_chance(town, world, split, at))],
+        tuning=Question(before, world.afterwards(before, at)),
+        live_days=live_days,
+        settings={
+            "town": VERSION,
+            **{name: getattr(config, name) for name in ("overlap", "drift", "noise", "popularity")},
+        },
+    )
+
+
+def _by_chance(town: Town, world: World, split: int, at: datetime) -> dict[int, frozenset[int]]:
+    """Return what members engaged with of posts that were shown to them by chance alone."""
+    judged = town.judged(split, JUDGED_EACH)
+    homes = [place.external_id for place in town.places]
+    hits: list[int] = np.flatnonzero(judged.engaged).tolist()
+    found: defaultdict[int, set[int]] = defaultdict(set)
+    for row in hits:
+        person, post = town.people[int(judged.member[row])], town.posts[int(judged.post[row])]
+        member = world.member_of[homes[person.community], person.external_id]
+        found[member].add(world.post_of[homes[post.community], post.external_id])
+    return {
+        member: kept
+        for member, posts in sorted(found.items())
+        if world.there(member, at) and (kept := world.findable(member, posts, at))
+    }

@@ -21,14 +21,22 @@ def own_folder() -> Generator[str]:
 
 
 @asynccontextmanager
-async def installation(clock: Clock, say: Callable[[str], None]) -> AsyncGenerator[Program]:
-    """Lend a program on a fresh database. It fits when it is told to, and not by itself."""
+async def installation(
+    clock: Clock, age_days_max: float, say: Callable[[str], None]
+) -> AsyncGenerator[Program]:
+    """Lend a program on a fresh database. It fits when it is told to, and not by itself.
+
+    Args:
+        clock: its time.
+        age_days_max: how old a post may be that a feed shows; 0 is for ever.
+        say: told what is being waited for.
+    """
     with own_folder() as folder:
         settings = Settings()
         settings = replace(
             settings,
             store=replace(settings.store, data_dir=folder),
-            feed=replace(settings.feed, fit_minutes=0.0, threads=2),
+            feed=replace(settings.feed, fit_minutes=0.0, threads=2, age_days_max=age_days_max),
         )
         async with build(settings, clock=clock, say=say) as program:
             yield program
