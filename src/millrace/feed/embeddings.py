@@ -5,27 +5,28 @@ maybe more. Equal prompts are not encoded twice.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from millrace.community.percentiles import Scales, engagement_rate
+from millrace.community.percentiles import engagement_rate
 from millrace.community.types import KEYS_MAX, Key, MemberCounts, PostView, program
 from millrace.feed.facts import Profile, member_facts, post_facts
+from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v1
 from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.repository import (
     QUERIES,
     AuthorRow,
-    HashRow,
     MemberRow,
     columns,
     reader,
 )
+from millrace.feed.turns import Turns, Urgency
 
 HISTORY_MAX = 60  # engagements; more do not fit into the prompt
 PROGRAM = program("feed")
@@ -39,12 +40,22 @@ class Made(Struct, frozen=True, kw_only=True):
     position: str
 
 
+class PostPrompt(Struct, frozen=True):
+    """A post's prompt, the percentiles in it, and the name of both."""
+
+    row: PromptRow
+    percentiles: list[int]
+    prompt: Prompt
+    hash: str
+
+
 class Embeddings:
     """Embeds posts and members from the tables into the tables."""
 
     def __init__(self, parts: FeedParts) -> None:
         self._parts = parts
         self._encoder = parts.encoder
+        self.turns = Turns(parts.encoder)
 
     async def row(self, member: Key, token: str = "") -> MemberRow | None:
         """Return a standing member with the stored embedding, or None."""
@@ -57,23 +68,68 @@ class Embeddings:
                 model_version=self._encoder.version,
             )
 
-    async def embed_posts(self, keys: Sequence[Key]) -> None:
-        """Make and store the vectors of posts; one that is gone meanwhile is left out."""
-        position = await self._position()
-        views = await self._parts.posts.views(PROGRAM, keys)
-        views = [view for view in views if view.post.removed_at is None]
-        prompts = await self._post_prompts(views)
-        hashes = [prompt_hash(prompt) for prompt in prompts]
-        stored = await self._stored([view.post.key for view in views])
-        same = [i for i, view in enumerate(views) if stored.get(view.post.key) == hashes[i]]
-        new = sorted(set(range(len(views))) - set(same))
-        vectors = await self._encoder.embed([prompts[i] for i in new]) if new else np.zeros((0, 1))
-        now = self._parts.clock.now()
-        await self._store([views[i] for i in new], [hashes[i] for i in new], vectors, position, now)
-        await self._touch([views[i] for i in same], now)
+    async def embed_posts(
+        self, keys: Sequence[Key], urgency: Urgency = Urgency.POST, *, anew: bool = False
+    ) -> int:
+        """Make and store the vectors of posts; return how many prompts were encoded.
 
-    async def embed_member(self, member: Key) -> Made | None:
-        """Make and store a member's vector from the profile and what they liked to do."""
+        The vector of a post that does not stand any more is dropped.
+
+        Args:
+            keys: of the posts.
+            urgency: whose turn it is at the encoder.
+            anew: whether what is stored is thrown away, whatever it says.
+        """
+        position = await self._position()
+        rows = await self.prompt_rows(keys)
+        now = self._parts.clock.now()
+        made = [await self._post_prompt(row, now) for row in rows]
+        new = [one for one in made if anew or one.row.prompt_hash != one.hash]
+        prompts = {one.hash: one.prompt for one in new}  # the same prompt is encoded once
+        vectors = await self.turns.embed(list(prompts.values()), urgency)
+        found = {name: packed(vector) for name, vector in zip(prompts, vectors, strict=True)}
+        fallen = set(keys) - {row.key for row in rows}
+        same = [one for one in made if not anew and one.row.prompt_hash == one.hash]
+        async with self._parts.router.write() as session:
+            if anew or fallen:
+                await session.run(
+                    QUERIES["drop_post_embeddings"],
+                    **columns(keys if anew else sorted(fallen), "communities", "ids"),
+                )
+            if new:
+                await session.run(
+                    QUERIES["store_post_embeddings"],
+                    prompt_version=v1.VERSION,
+                    position=position,
+                    vectors=[found[one.hash] for one in new],
+                    **self._lines(new, now),
+                )
+            if same:
+                await session.run(QUERIES["touch_post_embeddings"], **self._lines(same, now))
+        return len(prompts)
+
+    def _lines(self, made: Sequence[PostPrompt], now: datetime) -> dict[str, object]:
+        return {
+            "model_version": self._encoder.version,
+            "made_at": now,
+            "prompt_hashes": [one.hash for one in made],
+            "source_versions": [one.row.system_version for one in made],
+            "author_versions": [one.row.author_version for one in made],
+            "community_versions": [one.row.community_version for one in made],
+            "percentiles": [f"{{{','.join(map(str, one.percentiles))}}}" for one in made],
+            **columns((one.row.key for one in made), "communities", "ids"),
+        }
+
+    async def embed_member(
+        self, member: Key, urgency: Urgency = Urgency.REQUEST, *, anew: bool = False
+    ) -> Made | None:
+        """Make and store a member's vector from the profile and what they liked to do.
+
+        Args:
+            member: whose.
+            urgency: whose turn it is at the encoder.
+            anew: whether it is encoded though the prompt is as it was.
+        """
         position = await self._position()
         row = await self.row(member)
         if row is None:
@@ -81,10 +137,10 @@ class Embeddings:
         facts = await self.member_facts(member, row)
         prompt = await asyncio.to_thread(self.member_prompt, facts)
         name = prompt_hash(prompt)
-        if row.vector is not None and row.prompt_hash == name:
+        if not anew and row.vector is not None and row.prompt_hash == name:
             vector = unpacked(row.vector)  # as it was: only the position moves
         else:
-            vector = (await self._encoder.embed([prompt]))[0]
+            vector = (await self.turns.embed([prompt], urgency))[0]
         async with self._parts.router.write() as session:
             await session.run(
                 QUERIES["store_member_embedding"],
@@ -99,6 +155,22 @@ class Embeddings:
                 made_at=self._parts.clock.now(),
             )
         return Made(vector=unpacked(packed(vector)), position=position)
+
+    async def prompt_rows(self, keys: Sequence[Key]) -> list[PromptRow]:
+        """Return what the prompts of those posts say that stand."""
+        async with self._parts.router.read() as session:
+            return await session.rows(
+                QUERIES["posts_for_prompts"],
+                PromptRow,
+                model_version=self._encoder.version,
+                **columns(keys, "communities", "ids"),
+            )
+
+    async def _post_prompt(self, row: PromptRow, now: datetime) -> PostPrompt:
+        scales = await self._parts.percentiles.scales(row.community_id)
+        found = percentiles(row, engagement_rate(row.counts), scales.of, now)
+        prompt = v1.post_prompt(post_facts(row, found))
+        return PostPrompt(row=row, percentiles=found, prompt=prompt, hash=prompt_hash(prompt))
 
     async def member_facts(self, member: Key, row: MemberRow) -> MemberFacts:
         """Return what the prompt says of a member; only posts that they may still see are in it."""
@@ -127,79 +199,9 @@ class Embeddings:
             )
         return {Key(row.community_id, row.author_id): row.counts for row in rows}
 
-    async def scales(self, views: Sequence[PostView]) -> dict[int, Scales]:
-        """Return the percentiles of every community that the posts are from."""
-        return {
-            community: await self._parts.percentiles.scales(community)
-            for community in sorted({view.post.community_id for view in views})
-        }
-
-    async def _post_prompts(self, views: Sequence[PostView]) -> list[Prompt]:
-        counts = await self.author_counts([view.post.key for view in views])
-        scales = await self.scales(views)
-        now = self._parts.clock.now()
-        return [
-            v1.post_prompt(
-                post_facts(
-                    view,
-                    counts.get(view.post.author, MemberCounts()),
-                    engagement_rate(view.counts),
-                    scales[view.post.community_id].of,
-                    now,
-                )
-            )
-            for view in views
-        ]
-
     async def _position(self) -> str:
         async with self._parts.router.read() as session:
             return str(await session.value(QUERIES["log_position"]))
-
-    async def _stored(self, keys: Sequence[Key]) -> Mapping[Key, str]:
-        async with self._parts.router.read() as session:
-            rows = await session.rows(
-                QUERIES["prompt_hashes"],
-                HashRow,
-                model_version=self._encoder.version,
-                **columns(keys, "communities", "ids"),
-            )
-        return {Key(row.community_id, row.post_id): row.prompt_hash for row in rows}
-
-    async def _store(
-        self,
-        views: Sequence[PostView],
-        hashes: Sequence[str],
-        vectors: NDArray[np.float32] | NDArray[np.float64],
-        position: str,
-        now: datetime,
-    ) -> None:
-        if not views:
-            return
-        count = len(views)
-        async with self._parts.router.write() as session:
-            await session.run(
-                QUERIES["store_post_embeddings"],
-                model_versions=[self._encoder.version] * count,
-                prompt_versions=[v1.VERSION] * count,
-                prompt_hashes=list(hashes),
-                source_versions=[view.post.system_version for view in views],
-                positions=[position] * count,
-                vectors=[packed(vector) for vector in vectors],
-                made=[now] * count,
-                **columns((view.post.key for view in views), "communities", "ids"),
-            )
-
-    async def _touch(self, views: Sequence[PostView], now: datetime) -> None:
-        if not views:
-            return
-        async with self._parts.router.write() as session:
-            await session.run(
-                QUERIES["touch_embeddings"],
-                model_version=self._encoder.version,
-                source_versions=[view.post.system_version for view in views],
-                made_at=now,
-                **columns((view.post.key for view in views), "communities", "ids"),
-            )
 
 
 def profile_of(row: MemberRow) -> Profile:

@@ -1,14 +1,14 @@
 """From rows to what a prompt says: numbers become percentiles of the post's community. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from millrace.community.types import Key, MemberCounts, PostView
-from millrace.feed.prompts.types import PERCENTILE_MAX, MemberFacts, PostFacts
+from millrace.community.types import Key, PostView
+from millrace.feed.numbers import PromptRow
+from millrace.feed.prompts.types import MemberFacts, PostFacts
 
-Percentile = Callable[[str, float], int]
+PERCENTILES = 6
 
 
 class Profile(Struct, frozen=True, kw_only=True):
@@ -22,35 +22,29 @@ class Profile(Struct, frozen=True, kw_only=True):
     languages: list[str]
 
 
-def post_facts(
-    view: PostView, author: MemberCounts, rate: float, of: Percentile, now: datetime
-) -> PostFacts:
+def post_facts(post: PromptRow, percentiles: Sequence[int]) -> PostFacts:
     """Return what a prompt says of a post.
 
     Args:
-        view: the post.
-        author: the numbers of its author.
-        rate: its engagement rate.
-        of: the percentiles of its community.
-        now: age is counted to here.
+        post: what it says.
+        percentiles: its numbers, in the order of the prompt's markers; empty where unknown.
     """
-    post, counts = view.post, view.counts
-    hours = max((now - post.created_at).total_seconds() / 3600, 0.0)
+    age, views, likes, comments, engagement, reach = percentiles or [None] * PERCENTILES
     return PostFacts(
-        kind=post.kind.value,
-        author_name=view.author.display_name,
-        headline=view.author.headline,
-        community=view.community_name,
+        kind=post.kind,
+        author_name=post.author_name,
+        headline=post.headline,
+        community=post.community_name,
         topics=post.topics,
         title=post.title,
         text=post.text,
         created_at=post.created_at,
-        age_percentile=PERCENTILE_MAX - of("age_hours", hours),
-        view_percentile=of("views", counts.views),
-        like_percentile=of("likes", counts.likes),
-        comment_percentile=of("comments", counts.comments),
-        engagement_percentile=of("engagement_rate", rate),
-        author_reach_percentile=of("author_followers", author.followers),
+        age_percentile=age,
+        view_percentile=views,
+        like_percentile=likes,
+        comment_percentile=comments,
+        engagement_percentile=engagement,
+        author_reach_percentile=reach,
     )
 
 

@@ -142,23 +142,16 @@ class PendingRow(Struct, frozen=True):
 
 
 class MemberKeyRow(Struct, frozen=True):
-    """The key of a member."""
+    """A member to embed, and how many wait in all."""
 
     community_id: int
     member_id: int
+    waiting: int = 0
 
     @property
     def key(self) -> Key:
         """Return the key."""
         return Key(self.community_id, self.member_id)
-
-
-class HashRow(Struct, frozen=True):
-    """The prompt that a post's vector was made from."""
-
-    community_id: int
-    post_id: int
-    prompt_hash: str
 
 
 def reader(member: Key, token: str = "") -> Viewer:

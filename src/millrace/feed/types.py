@@ -122,10 +122,9 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cursor_hours: how long a cursor is good.
     retention_days: how long served feeds are kept.
     embed_seconds_max: how long a request waits for a new member's embedding.
-    embed_batch: posts per step of embedding.
+    embed_batch: posts of the backlog that are embedded and stored in one step.
     coalesce_seconds: engagements of one member within this time make one new embedding.
-    catch_up_seconds: how often the tables are searched for what a lost notice left out.
-    refresh_hours: how old an embedding grows before its numbers are looked at again.
+    catch_up_seconds: how often the tables are searched for what nobody said.
     fit_minutes: how often the scorer is fitted; 0 means never.
     fit_examples_max, fit_moments_max: bounds of one fit: logged examples, replayed moments.
     """
@@ -153,10 +152,9 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cursor_hours: float = 24.0
     retention_days: int = 30
     embed_seconds_max: float = 5.0
-    embed_batch: int = 64
+    embed_batch: int = 16
     coalesce_seconds: float = 1.0
-    catch_up_seconds: float = 60.0
-    refresh_hours: float = 24.0
+    catch_up_seconds: float = 600.0
     fit_minutes: float = 60.0
     fit_examples_max: int = 50_000
     fit_moments_max: int = 300

@@ -2,22 +2,95 @@
 -- Where the log stood before the facts of an embedding were read.
 select pg_current_wal_insert_lsn()::text as position
 
+-- name: posts_for_prompts
+-- What the prompts of these posts say, with the versions of all that they name, and the prompt that
+-- the stored vector was made from. A removed post, or one of a removed author, is not there.
+select post.community_id, post.post_id, post.kind, post.title, post.text, post.topics,
+       post.created_at, post.system_version, author.display_name as author_name, author.headline,
+       author.system_version as author_version, community.name as community_name,
+       community.system_version as community_version, counter.views, counter.clicks,
+       counter.long_dwells, counter.likes, counter.comments, counter.shares, numbers.followers,
+       embedding.prompt_hash
+  from unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
+  join post using (community_id, post_id)
+  join member author
+    on author.community_id = post.community_id and author.member_id = post.author_id
+  join community on community.community_id = post.community_id
+  join post_counter counter
+    on counter.community_id = post.community_id and counter.post_id = post.post_id
+  join member_counter numbers
+    on numbers.community_id = post.community_id and numbers.member_id = post.author_id
+  left join post_embedding embedding
+    on embedding.community_id = post.community_id and embedding.post_id = post.post_id
+   and embedding.model_version = %(model_version)s
+ where post.removed_at is null and author.removed_at is null
+
 -- name: store_post_embeddings
--- Keeps vectors of posts; one made from an older version of the post never wins.
+-- Keeps vectors of posts; one made from older versions never wins.
 insert into post_embedding (community_id, post_id, model_version, prompt_version, prompt_hash,
-                            source_version, position, vector, made_at)
-select *
-  from unnest(%(communities)s::bigint[], %(ids)s::bigint[], %(model_versions)s::text[],
-              %(prompt_versions)s::text[], %(prompt_hashes)s::text[], %(source_versions)s::bigint[],
-              %(positions)s::pg_lsn[], %(vectors)s::bytea[], %(made)s::timestamptz[])
+                            source_version, author_version, community_version, percentiles,
+                            position, vector, made_at)
+select community_id, post_id, %(model_version)s, %(prompt_version)s, prompt_hash, source_version,
+       author_version, community_version, percentiles::smallint[], %(position)s::pg_lsn, vector,
+       %(made_at)s
+  from unnest(%(communities)s::bigint[], %(ids)s::bigint[], %(prompt_hashes)s::text[],
+              %(source_versions)s::bigint[], %(author_versions)s::bigint[],
+              %(community_versions)s::bigint[], %(percentiles)s::text[], %(vectors)s::bytea[])
+       as line (community_id, post_id, prompt_hash, source_version, author_version,
+                community_version, percentiles, vector)
     on conflict (community_id, post_id, model_version) do update
        set prompt_version = excluded.prompt_version, prompt_hash = excluded.prompt_hash,
-           source_version = excluded.source_version, position = excluded.position,
-           vector = excluded.vector, made_at = excluded.made_at
+           source_version = excluded.source_version, author_version = excluded.author_version,
+           community_version = excluded.community_version, percentiles = excluded.percentiles,
+           position = excluded.position, vector = excluded.vector, made_at = excluded.made_at
      where post_embedding.source_version <= excluded.source_version
+       and post_embedding.author_version <= excluded.author_version
+       and post_embedding.community_version <= excluded.community_version
+
+-- name: touch_post_embeddings
+-- The prompts of these posts are as they were: only the versions move.
+update post_embedding
+   set source_version = greatest(post_embedding.source_version, line.source_version),
+       author_version = greatest(post_embedding.author_version, line.author_version),
+       community_version = greatest(post_embedding.community_version, line.community_version),
+       percentiles = line.percentiles::smallint[], made_at = %(made_at)s
+  from unnest(%(communities)s::bigint[], %(ids)s::bigint[], %(prompt_hashes)s::text[],
+              %(source_versions)s::bigint[], %(author_versions)s::bigint[],
+              %(community_versions)s::bigint[], %(percentiles)s::text[])
+       as line (community_id, post_id, prompt_hash, source_version, author_version,
+                community_version, percentiles)
+ where post_embedding.community_id = line.community_id and post_embedding.post_id = line.post_id
+   and post_embedding.model_version = %(model_version)s
+   and post_embedding.prompt_hash = line.prompt_hash
+
+-- name: drop_post_embeddings
+-- The vectors of these posts, of every model.
+delete from post_embedding
+ using unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as line (community_id, post_id)
+ where post_embedding.community_id = line.community_id and post_embedding.post_id = line.post_id
+
+-- name: drop_fallen_posts
+-- Vectors of posts that do not stand any more.
+delete from post_embedding
+ where not exists (
+       select from post
+         join member author
+           on author.community_id = post.community_id and author.member_id = post.author_id
+        where post.community_id = post_embedding.community_id
+          and post.post_id = post_embedding.post_id
+          and post.removed_at is null and author.removed_at is null)
+
+-- name: drop_fallen_members
+-- Vectors of members who do not stand any more.
+delete from member_embedding
+ where not exists (
+       select from member
+        where member.community_id = member_embedding.community_id
+          and member.member_id = member_embedding.member_id and member.removed_at is null)
 
 -- name: store_member_embedding
--- Keeps a member's vector; one made from an older place of the log never wins.
+-- Keeps a member's vector; one made from an older place of the log never wins. A place that the log
+-- has not reached is of another cluster, whose tables these were.
 insert into member_embedding (community_id, member_id, model_version, prompt_version, prompt_hash,
                               source_version, position, vector, made_at)
 values (%(community_id)s, %(member_id)s, %(model_version)s, %(prompt_version)s, %(prompt_hash)s,
@@ -25,26 +98,50 @@ values (%(community_id)s, %(member_id)s, %(model_version)s, %(prompt_version)s, 
     on conflict (community_id, member_id, model_version) do update
        set prompt_version = excluded.prompt_version, prompt_hash = excluded.prompt_hash,
            source_version = excluded.source_version, position = excluded.position,
-           vector = excluded.vector, made_at = excluded.made_at
+           vector = excluded.vector, made_at = excluded.made_at,
+           stale_at = case when member_embedding.stale_at > excluded.position
+                       and member_embedding.position <= pg_current_wal_insert_lsn()
+                      then member_embedding.stale_at end
      where member_embedding.position <= excluded.position
+        or member_embedding.position > pg_current_wal_insert_lsn()
 
--- name: prompt_hashes
--- The prompts that the vectors of these posts were made from.
-select community_id, post_id, prompt_hash
-  from post_embedding
-  join unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
-       using (community_id, post_id)
- where model_version = %(model_version)s
+-- name: mark_members
+-- The vectors of these members are to be made again. Said in the table, so that nobody need remember.
+update member_embedding
+   set stale_at = pg_current_wal_insert_lsn()
+  from unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as line (community_id, member_id)
+ where member_embedding.community_id = line.community_id
+   and member_embedding.member_id = line.member_id
 
--- name: touch_embeddings
--- The prompts of these posts are as they were: only the versions move.
-update post_embedding
-   set source_version = greatest(post_embedding.source_version, line.source_version),
-       made_at = %(made_at)s
-  from unnest(%(communities)s::bigint[], %(ids)s::bigint[], %(source_versions)s::bigint[])
-       as line (community_id, post_id, source_version)
- where post_embedding.community_id = line.community_id and post_embedding.post_id = line.post_id
-   and model_version = %(model_version)s
+-- name: mark_readers
+-- The same of all members in whose histories these posts are, or posts of these authors.
+with changed as (
+    select community_id, post_id
+      from unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
+     union
+    select community_id, post_id
+      from unnest(%(author_communities)s::bigint[], %(authors)s::bigint[])
+           as asked (community_id, author_id)
+      join post using (community_id, author_id)
+)
+update member_embedding
+   set stale_at = pg_current_wal_insert_lsn()
+ where (community_id, member_id) in (
+       select engagement.community_id, engagement.member_id
+         from engagement
+         join changed on engagement.post_community_id = changed.community_id
+                     and engagement.post_id = changed.post_id
+        where engagement.kind in ('click', 'long_dwell', 'like', 'comment', 'share'))
+
+-- name: mark_communities
+-- The same of all members of these communities.
+update member_embedding
+   set stale_at = pg_current_wal_insert_lsn()
+ where community_id = any(%(communities)s::bigint[])
+
+-- name: mark_everybody
+-- The same of everybody.
+update member_embedding set stale_at = pg_current_wal_insert_lsn()
 
 -- name: posts_for_index
 -- What the index must know of these posts; a removed post, or one of a removed author, is not there.
@@ -75,42 +172,98 @@ select post.community_id, post.post_id, post.author_id, post.created_at, post.la
  limit %(limit)s
 
 -- name: posts_to_embed
--- Standing posts without a vector, with one of an older version, or with one whose numbers are old;
--- the newest first, because they are asked for first. `missing` counts all that have no
--- vector at all.
+-- Standing posts without a vector, or with one of an older version of what its prompt names; the
+-- newest first, because they are asked for first. `missing` counts all that have no vector at all.
 select post.community_id, post.post_id,
        count(*) filter (where embedding.post_id is null) over () as missing
   from post
   join member author
     on author.community_id = post.community_id and author.member_id = post.author_id
+  join community on community.community_id = post.community_id
   left join post_embedding embedding
     on embedding.community_id = post.community_id and embedding.post_id = post.post_id
    and embedding.model_version = %(model_version)s
  where post.removed_at is null and author.removed_at is null
    and (embedding.post_id is null or embedding.source_version < post.system_version
-        or embedding.made_at < %(numbers_before)s)
+        or embedding.author_version < author.system_version
+        or embedding.community_version < community.system_version)
  order by embedding.post_id is null desc, embedding.source_version < post.system_version desc,
           post.post_id desc
  limit %(limit)s
 
 -- name: members_to_embed
--- Members whose vector is older than their profile or their newest engagement. After bulk work
--- everybody who has one: what was imported may be older than the vector.
-select embedding.community_id, embedding.member_id
-  from member_embedding embedding
-  join member using (community_id, member_id)
- where embedding.model_version = %(model_version)s and member.removed_at is null
-   and (%(everybody)s or embedding.source_version < member.system_version
-        or exists (
-           select from engagement
-            where engagement.community_id = embedding.community_id
-              and engagement.member_id = embedding.member_id
-              and engagement.happened_at > embedding.made_at))
- order by embedding.made_at
+-- Members whose vector is older than their profile or than what was heard of them, or is of another
+-- model; those who wait longest first. `waiting` counts all. A place that the log has not reached
+-- is of another cluster, whose tables these were.
+select member.community_id, member.member_id, count(*) over () as waiting
+  from member
+  left join member_embedding embedding
+    on embedding.community_id = member.community_id and embedding.member_id = member.member_id
+   and embedding.model_version = %(model_version)s
+ where member.removed_at is null
+   and (embedding.source_version < member.system_version or embedding.position < embedding.stale_at
+        or embedding.position > pg_current_wal_insert_lsn()
+        or (embedding.member_id is null and exists (
+            select from member_embedding other
+             where other.community_id = member.community_id
+               and other.member_id = member.member_id)))
+ order by embedding.made_at nulls first
  limit %(limit)s
+
+-- name: newest_posts_of
+-- The newest standing posts of these authors.
+select newest.community_id, newest.post_id
+  from unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as author (community_id, member_id)
+ cross join lateral (
+       select post.community_id, post.post_id
+         from post
+        where post.community_id = author.community_id and post.author_id = author.member_id
+          and post.removed_at is null
+        order by post.post_id desc
+        limit %(each)s) as newest
 
 -- name: posts_of_author
 -- Every post of one author: to clear the slots when the author is removed.
 select community_id, post_id
   from post
  where community_id = %(community_id)s and author_id = %(member_id)s
+
+-- name: numbers_in_vectors
+-- The numbers of posts that have a vector, and those that it was made with, in the order of keys, a
+-- stretch at a time.
+select embedding.community_id, embedding.post_id, embedding.percentiles, embedding.made_at,
+       post.created_at, counter.views, counter.clicks, counter.long_dwells, counter.likes,
+       counter.comments, counter.shares, numbers.followers
+  from post_embedding embedding
+  join post using (community_id, post_id)
+  join post_counter counter using (community_id, post_id)
+  join member_counter numbers
+    on numbers.community_id = post.community_id and numbers.member_id = post.author_id
+ where embedding.model_version = %(model_version)s
+   and (embedding.community_id, embedding.post_id) > (%(community_id)s, %(post_id)s)
+   and (%(communities)s::bigint[] is null
+        or embedding.community_id = any(%(communities)s::bigint[]))
+   and post.removed_at is null
+ order by embedding.community_id, embedding.post_id
+ limit %(limit)s
+
+-- name: members_with_vectors
+-- Those of these members who stand and have a vector, of whichever model.
+select member.community_id, member.member_id
+  from unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, member_id)
+  join member using (community_id, member_id)
+ where member.removed_at is null
+   and exists (select from member_embedding embedding
+                where embedding.community_id = member.community_id
+                  and embedding.member_id = member.member_id)
+
+-- name: members_banned
+-- Members who are out of everybody's sight and may come back.
+select community_id, member_id from member where banned_at is not null and removed_at is null
+
+-- name: embedded_up_to
+-- The position up to which the process that has the slot needs no log: what it heard before is done.
+select (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint
+  from pg_replication_slots
+ where slot_name = 'millrace_embedding_' || (select oid from pg_database
+                                              where datname = current_database())
