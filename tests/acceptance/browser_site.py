@@ -127,7 +127,7 @@ async def running_site(conninfo: str, folder: Path) -> AsyncIterator[Site]:
     )
     async with build(settings, encoder=FakeEncoder()) as made:
         members, posts = await seed(made)
-        await made.feed.freshness.settled()
+        await made.feed.settled()
         with open(os.environ.get("WEBLOG", os.devnull), "w") as log:  # noqa: ASYNC230, PTH123
             async with serving(create_app(made, log_stream=log), "127.0.0.1", 0) as address:
                 yield Site(address, made, members, posts)

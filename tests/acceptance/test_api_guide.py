@@ -38,7 +38,7 @@ async def test_examples(conninfo, tmp_path):
     """Each request of the guide gets the answer below it."""
     blocks = BLOCK.findall(GUIDE.read_text())
     async with town(conninfo, str(tmp_path)) as place, place.client() as client:
-        await place.program.feed.freshness.settled()
+        await place.program.feed.settled()
         known = place.tokens | {
             "ada_id": str(place.members["ada"]),
             "adas_post": str(place.posts["ada"]),

@@ -20,7 +20,7 @@ async def place(server, tmp_path_factory):
             for author in ("ben", "mona")
         ]
         await made.program.posts.upsert(program(), made.communities["harbour"], drafts)
-        await made.program.feed.freshness.settled()
+        await made.program.feed.settled()
         yield made
 
 

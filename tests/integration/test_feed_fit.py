@@ -34,7 +34,7 @@ async def test_learns_from_served_feeds_with_the_features_of_then(router, connin
         topic = list(TOPICS)[place % 2]
         await rooms.post(authors[place % 2], f"{TOPICS[topic]} {place}", topics=[topic])
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         for reader in readers:
             page = await feed.page(reader.member, limit=20)
             rooms.clock.move(5)

@@ -1,4 +1,4 @@
-"""Vectors and slots follow the tables: by notices, by scans, and after a kill."""
+"""Vectors and slots follow the tables: by the log, by scans, and after a kill."""
 
 import asyncio
 
@@ -27,11 +27,11 @@ async def village(rooms: Rooms):
 
 
 async def test_a_new_post_gets_a_slot_without_being_asked(router, conninfo):
-    """A notice is enough; nobody calls `settled`."""
+    """The log is enough; nobody calls `settled`."""
     rooms = Rooms(router)
     _, reader, gus = await village(rooms)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         post = await rooms.post(gus, "fresh from the harbour")
         await until(lambda: feed.index.find(post.key) is not None)
         page = await feed.page(reader.member)
@@ -45,7 +45,7 @@ async def test_removal_and_audience_take_effect_at_once(router, conninfo):
     encoder = BrokenEncoder()
     async with feeding(rooms, conninfo, encoder=encoder) as feed:
         removed, narrowed = await rooms.post(gus, "one"), await rooms.post(gus, "two")
-        await feed.freshness.settled()
+        await feed.settled()
         encoder.broken = True  # neither needs the encoder
         await rooms.posts.remove(gus, removed.key, "wrong")
         await rooms.posts.edit(gus, narrowed.key, PostChanges(audience=Audience.PUBLIC))
@@ -67,7 +67,7 @@ async def test_removed_author_leaves_no_slot(router, conninfo):
     _, _, gus = await village(rooms)
     async with feeding(rooms, conninfo) as feed:
         post = await rooms.post(gus, "one")
-        await feed.freshness.settled()
+        await feed.settled()
         await rooms.members.remove(OPERATOR, gus.member, "spam")
         await until(lambda: feed.index.find(post.key) is None)
 
@@ -77,7 +77,7 @@ async def test_an_edit_moves_the_vector(router, conninfo):
     _, _, gus = await village(rooms)
     async with feeding(rooms, conninfo) as feed:
         post = await rooms.post(gus, "sail rope tide harbour")
-        await feed.freshness.settled()
+        await feed.settled()
         before = feed.index.vectors([slot_of(feed, post.key)])[0].copy()
         await rooms.posts.edit(gus, post.key, PostChanges(text="soup bread oven"))
         await until(lambda: float(feed.index.vectors([slot_of(feed, post.key)])[0] @ before) < 0.95)
@@ -90,12 +90,12 @@ async def test_restart_reads_the_table_and_embeds_nothing_twice(router, conninfo
     await rooms.posts.upsert(OPERATOR, home, drafts)
     first, second = BrokenEncoder(), BrokenEncoder()
     async with feeding(rooms, conninfo, encoder=first) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         done, total = feed.freshness.progress()
         size = len(feed.index)
     async with feeding(rooms, conninfo, encoder=second) as feed:
         at_once = len(feed.index)
-        await feed.freshness.settled()
+        await feed.settled()
 
     assert (done, total, size, at_once) == (150, 150, 150, 150)
     assert first.embedded == 150
@@ -114,7 +114,7 @@ async def test_killed_in_the_middle_goes_on_where_it_was(router, conninfo):
         await until(lambda: first.embedded >= 16)
         kept = len(feed.index)
     async with feeding(rooms, conninfo, encoder=second, config=config) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         whole = len(feed.index)
 
     assert kept < 60
@@ -123,12 +123,12 @@ async def test_killed_in_the_middle_goes_on_where_it_was(router, conninfo):
 
 
 async def test_an_encoder_that_fails_is_tried_again(router, conninfo, monkeypatch):
-    monkeypatch.setattr("millrace.feed.freshness.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("millrace.feed.embedder.RETRY_SECONDS", 0.01)
     rooms = Rooms(router)
     _, _, gus = await village(rooms)
     encoder = BrokenEncoder()
     async with feeding(rooms, conninfo, encoder=encoder) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         encoder.broken = True
         post = await rooms.post(gus, "one")
         await until(lambda: feed.freshness.failures >= 2)
@@ -138,13 +138,13 @@ async def test_an_encoder_that_fails_is_tried_again(router, conninfo, monkeypatc
 
 async def test_lag_is_the_age_of_the_oldest_change_that_waits(router, conninfo, monkeypatch):
     """Nothing waits, nothing lags; with a broken encoder the lag grows until it is mended."""
-    monkeypatch.setattr("millrace.feed.freshness.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("millrace.feed.embedder.RETRY_SECONDS", 0.01)
     rooms = Rooms(router)
     _, _, gus = await village(rooms)
     encoder = BrokenEncoder()
     async with feeding(rooms, conninfo, encoder=encoder) as feed:
         old = await rooms.post(gus, "one")
-        await feed.freshness.settled()
+        await feed.settled()
         calm = (feed.freshness.lag(), feed.freshness.waiting())
         encoder.broken = True
         await rooms.posts.edit(gus, old.key, PostChanges(text="two"))
@@ -176,7 +176,7 @@ async def test_a_feed_says_that_most_posts_are_still_to_be_embedded(router, conn
         await until(lambda: feed.freshness.progress() == (0, 30))
         page = await feed.page(reader.member)
         encoder.broken = False
-        await feed.freshness.settled()
+        await feed.settled()
         later = await feed.page(reader.member)
 
     assert len(page.items) == 20
@@ -193,7 +193,7 @@ async def test_members_are_embedded_again_when_they_change_or_act(router, connin
     post = await rooms.post(gus, "sail rope tide harbour")
     encoder = BrokenEncoder()
     async with feeding(rooms, conninfo, encoder=encoder) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         before = encoder.embedded
         await feed.page(reader.member)
         assert encoder.embedded == before + 1
@@ -207,16 +207,16 @@ async def test_members_are_embedded_again_when_they_change_or_act(router, connin
         await rooms.members.update(
             gus, gus.member, ProfileChanges(headline="never asked"), expected_version=None
         )
-        await feed.freshness.settled()
+        await feed.settled()
 
-    assert encoder.embedded == before + 3
+    assert encoder.embedded == before + 4  # his post names him; of himself nobody asked
 
 
 async def test_whoever_waits_is_told_when_embedding_fails_again_and_again(
     router, conninfo, monkeypatch
 ):
     """An import that learns must not wait ten minutes for a database that has left."""
-    monkeypatch.setattr("millrace.feed.freshness.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("millrace.feed.embedder.RETRY_SECONDS", 0.01)
     rooms = Rooms(router)
     _, _, gus = await village(rooms)
     encoder = BrokenEncoder()
@@ -224,7 +224,7 @@ async def test_whoever_waits_is_told_when_embedding_fails_again_and_again(
         encoder.broken = True
         post = await rooms.post(gus, "one")
         with pytest.raises(UnavailableError, match=r"embedding failed \d+ times in a row"):
-            await feed.freshness.settled(SECONDS_MAX)
+            await feed.settled(SECONDS_MAX)
         encoder.broken = False
         await until(lambda: feed.index.find(post.key) is not None)
-        await feed.freshness.settled(SECONDS_MAX)
+        await feed.settled(SECONDS_MAX)

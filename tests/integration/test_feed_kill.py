@@ -81,7 +81,7 @@ async def test_killed_while_it_embeds_and_serves(router, conninfo, pages):
     config = FeedConfig(coalesce_seconds=0, fit_minutes=0)
     async with feeding(rooms, conninfo, config=config) as feed:
         at_once = len(feed.index)
-        await feed.freshness.settled()
+        await feed.settled()
         whole = {key: feed.index.find(key) for key in keys}
         page = await feed.page(reader.member)
         reasons = [await feed.why(reader.member, item.view.post.key) for item in page.items]

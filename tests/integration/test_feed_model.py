@@ -34,7 +34,7 @@ async def test_a_headline_alone_finds_its_post(router, conninfo, headline, first
     draft = MemberDraft(external_id="new", display_name="New", headline=headline)
     made = await rooms.members.upsert(OPERATOR, home, [draft])
     async with feeding(rooms, conninfo, encoder=packaged_encoder()) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(Key(home, made.ids["new"]), limit=4)
 
     assert page.degraded == []

@@ -86,7 +86,7 @@ async def test_member_with_only_a_headline_gets_near_posts_at_once(router, conni
     )
     made = await rooms.members.upsert(OPERATOR, home, [draft])
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
 
         page = await feed.page(Key(home, made.ids["new"]), limit=4)
 
@@ -101,10 +101,10 @@ async def test_pages_are_one_list_whatever_their_sizes(router, conninfo):
     rooms = Rooms(router)
     _, reader, authors, written = await village(rooms, 30)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         first = await feed.page(reader.member, limit=3)
         await rooms.post(authors[0], "a new one in between")
-        await feed.freshness.settled()
+        await feed.settled()
         rest, cursor = [], first.next_cursor
         while cursor:
             page = await feed.page(reader.member, limit=7, cursor=cursor)
@@ -124,7 +124,7 @@ async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conni
     rooms = Rooms(router)
     _, reader, _, _ = await village(rooms, 12)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         first = await feed.page(reader.member, limit=4)
         await saw(rooms, first, reader.member)
         rooms.clock.move(3 * 60)
@@ -155,7 +155,7 @@ async def test_seen_posts_do_not_take_the_place_of_new_ones_in_a_source(router, 
     )
     found = []
     async with feeding(rooms, conninfo, config=config) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         while len(found) < 40:
             page = await feed.page(reader.member, limit=4)
             fresh = [item.view.post.key for item in page.items if not item.seen]
@@ -173,7 +173,7 @@ async def test_a_feed_ends_at_its_length_and_says_what_it_left(router, conninfo)
     _, reader, _, written = await village(rooms, 12)
     config = FeedConfig(coalesce_seconds=0, fit_minutes=0, ranked_max=5)
     async with feeding(rooms, conninfo, config=config) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         pages = await walk(feed, reader.member, [3])
         shown = [key for page in pages for key in keys(page)]
         left = next(post.key for post in written if post.key not in shown)
@@ -190,7 +190,7 @@ async def test_a_reload_at_once_loses_nothing_that_was_not_seen(router, conninfo
     rooms = Rooms(router)
     _, reader, _, _ = await village(rooms, 12)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         first = await feed.page(reader.member, limit=6)
         looked = replace(first, items=first.items[:2])
         await saw(rooms, looked, reader.member)
@@ -210,7 +210,7 @@ async def test_delivered_posts_come_back_after_their_time(router, conninfo):
     rooms = Rooms(router)
     _, reader, _, _ = await village(rooms, 6)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         first = await feed.page(reader.member, limit=3)
         rooms.clock.move(31 * 60)
         again = await feed.page(reader.member, limit=3)
@@ -244,7 +244,7 @@ async def test_next_page_leaves_out_what_changed_since(router, conninfo):
     rooms = Rooms(router)
     _, reader, authors, written = await village(rooms, 30)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         first = await feed.page(reader.member, limit=3)
         left = [post for post in written if post.key not in keys(first)]
         await rooms.relations.mute(reader, authors[0].member)
@@ -300,7 +300,7 @@ async def test_audience_and_nearby(router, conninfo):
         post = await rooms.post(viewer, f"{audience} by {viewer.name}", audience=audience)
         wanted += [post.key] * reaches
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(reader.member)
 
     assert sorted(keys(page)) == sorted(wanted)
@@ -339,11 +339,11 @@ async def test_likes_turn_the_feed(router, conninfo):
     _, reader, _, written = await village(rooms, 30)
     encoder = FakeEncoder()
     async with feeding(rooms, conninfo, encoder=encoder) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         await feed.page(reader.member, limit=1)
         cooking = [post for post in written if post.topics == ["cooking"]]
         await liked(rooms, reader.member, *[post.key for post in cooking[:4]])
-        await feed.freshness.settled()
+        await feed.settled()
         rooms.clock.move(timedelta(hours=1).total_seconds())
         page = await feed.page(reader.member, limit=3)
 
@@ -357,7 +357,7 @@ async def test_stages_count_what_they_did(router, conninfo):
     _, reader, authors, _ = await village(rooms, 9)
     metrics = Metrics()
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         before = {one.stage: one for one in feed.stages()}
         await rooms.relations.mute(reader, authors[0].member)
         for _ in range(2):
@@ -387,7 +387,7 @@ async def test_a_region_of_a_language_hides_nothing(router, conninfo):
         reader, reader.member, ProfileChanges(languages=["Portuguese"]), expected_version=None
     )
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(reader.member)
         found = await feed.why(reader.member, wanted.key)
 

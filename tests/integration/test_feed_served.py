@@ -51,7 +51,7 @@ async def test_a_feed_is_logged_before_it_is_answered_and_beside_the_stream(rout
     rooms = Rooms(router)
     reader = await served_village(rooms)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(reader.member, limit=2)
         logged = asked(conninfo, "select served_feed_id from served_feed")
         delivered = asked(conninfo, "select delivered from served_feed")
@@ -83,7 +83,7 @@ async def test_a_look_is_what_the_member_would_get_and_changes_nothing(router, c
     rooms = Rooms(router)
     reader = await served_village(rooms)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         looks = [await feed.preview(reader.member, limit=4) for _ in range(2)]
         logged = asked(conninfo, "select served_feed_id from served_feed")
         page = await feed.page(reader.member, limit=4)

@@ -40,7 +40,7 @@ async def test_a_shown_post_is_explained_from_its_served_feed(router, conninfo):
     _, reader, gus, _, _ = await village(rooms)
     await rooms.relations.follow(reader, gus.member)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(reader.member, limit=5)
         for item in page.items:
             found = await feed.why(reader.member, item.view.post.key)
@@ -68,7 +68,7 @@ async def test_a_post_of_a_later_page_is_ranked_but_not_shown(router, conninfo):
     rooms = Rooms(router)
     _, reader, _, _, written = await village(rooms)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(reader.member, limit=2)
         shown = {item.view.post.key for item in page.items}
         other = next(post.key for post in written if post.key not in shown)
@@ -112,7 +112,7 @@ async def test_every_way_out_has_its_stage_and_reason(router, conninfo):
     )  # fmt: skip
     stages = {}
     async with feeding(rooms, conninfo, config=config) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         for name, post in (
             ("own_post", own), ("muted", muted), ("hidden_post", hidden), ("language", german),
             ("seen", seen), ("age", old),
@@ -132,7 +132,7 @@ async def test_a_post_that_no_source_proposed_names_its_rank_and_the_cutoff(rout
         coalesce_seconds=0, fit_minutes=0, retrieval_max=3, network_max=2, exploration_max=1
     )
     async with feeding(rooms, conninfo, config=config) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         found = [await feed.why(reader.member, post.key) for post in written]
 
     out = [one for one in found if one.removed and one.removed.stage == "sources"]
@@ -173,7 +173,7 @@ async def test_a_dry_run_is_not_logged(router, conninfo):
     rooms = Rooms(router)
     _, reader, _, _, written = await village(rooms)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         first = await feed.why(reader.member, written[0].key)
         page = await feed.page(reader.member, limit=8)
 
@@ -188,7 +188,7 @@ async def test_a_ranked_post_that_was_muted_since_is_not_said_to_come(router, co
     rooms = Rooms(router)
     _, reader, gus, _, written = await village(rooms)
     async with feeding(rooms, conninfo) as feed:
-        await feed.freshness.settled()
+        await feed.settled()
         page = await feed.page(reader.member, limit=4)
         shown = {item.view.post.key for item in page.items}
         await rooms.relations.mute(reader, gus.member)

@@ -211,7 +211,7 @@ async def test_no_page_shows_what_it_must_not(server, drawn, size, reader):
             async with feeding(world.rooms, conninfo) as feed:
                 for step in drawn:
                     await world.play(feed, step)
-                await feed.freshness.settled()
+                await feed.settled()
                 await world.everything(feed, world.members[reader], size)
     finally:
         server.drop(conninfo)
@@ -231,7 +231,7 @@ async def test_the_same_world_makes_the_same_feed(server, drawn):
                 async with feeding(world.rooms, conninfo) as feed:
                     for step in drawn:
                         await world.play(feed, step)
-                    await feed.freshness.settled()
+                    await feed.settled()
                     page = await feed.page(world.members[0].member, limit=50)
             orders.append([(i.view.post.text, round(i.score, 6), i.reason) for i in page.items])
         finally:

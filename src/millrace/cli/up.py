@@ -170,7 +170,7 @@ async def _fill(program: Program, bring: Import | None) -> bool:
 
 async def _warm(program: Program) -> None:
     """Say how far the vectors are until every post has one."""
-    settled = asyncio.create_task(program.feed.freshness.settled(EMBED_SECONDS_MAX))
+    settled = asyncio.create_task(program.feed.settled(EMBED_SECONDS_MAX))
     try:
         while not (await asyncio.wait({settled}, timeout=PROGRESS_SECONDS))[0]:
             done, total = program.feed.freshness.progress()

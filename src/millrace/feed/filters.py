@@ -1,70 +1,93 @@
 """Who does not get which post: one function per filter, one line in FILTERS.
 
-A filter answers why a post is not for this member, or None. What can be a mask is applied inside
-retrieval too; the filters judge every candidate again, from rows that were just read, because an
-index may be behind.
+A filter says which posts are not for this member, all posts at a time, and `reason` says why in
+words. What can be a mask is applied inside retrieval too; the filters judge every candidate again,
+because other sources have other masks. The same rule of visibility in words and in SQL is in
+community/visibility.py; tests prove the three equal.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from millrace.community.languages import primary
-from millrace.community.types import Audience, PostView
-from millrace.feed.run import FRESH, SEEN, SERVED, MemberState
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
 
-Filter = Callable[[MemberState, PostView, datetime], str | None]
-"""Takes the member, the post, and the oldest moment that may be shown."""
-
-
-def own_post(member: MemberState, view: PostView, _: datetime) -> str | None:
-    """Leave out what the member wrote."""
-    return "the member wrote it" if view.post.author == member.key else None
+from millrace.community.types import Audience
+from millrace.feed.catalogue import Catalogue
+from millrace.feed.index import AUDIENCES, Mask, Slots, microseconds
+from millrace.feed.run import FRESH, SEEN, SERVED, Candidates, MemberState
 
 
-def removed_post(_: MemberState, view: PostView, __: datetime) -> str | None:
-    """Leave out what was removed, or whose author was."""
-    if view.post.removed_at is not None:
-        return "the post was removed"
-    return "its author was removed" if view.author.removed_at is not None else None
+class Judging(Struct, frozen=True, kw_only=True):
+    """What filters look at: the member, and the columns of some posts.
+
+    oldest: the oldest moment that may be shown.
+    """
+
+    member: MemberState
+    catalogue: Catalogue
+    oldest: datetime
+    slots: Slots
+    births: Slots
+    communities: Slots
+    audiences: Slots
+    languages: Slots
+    authors: Slots
 
 
-def audience(member: MemberState, view: PostView, _: datetime) -> str | None:
+Filter = Callable[[Judging], Mask]
+"""Takes the posts, and says which ones are not for this member."""
+
+
+def removed_post(posts: Judging) -> Mask:
+    """Leave out what was removed or hidden, or whose author was removed or banned."""
+    index = posts.catalogue.index
+    return ~index.alive(posts.slots) | (index.born(posts.slots) != posts.births)
+
+
+def audience(posts: Judging) -> Mask:
     """Leave out what is for others."""
-    post = view.post
-    if post.audience is Audience.PUBLIC or post.community_id == member.key.community_id:
-        return None
-    if post.audience is Audience.NEARBY and post.community_id in member.relations.nearby:
-        return None
-    return f"its audience is {post.audience.value} of another community"
+    mine = posts.communities == posts.member.key.community_id
+    public = posts.audiences == AUDIENCES.index(Audience.PUBLIC)
+    near = posts.audiences == AUDIENCES.index(Audience.NEARBY)
+    near &= np.isin(posts.communities, list(posts.member.relations.nearby))
+    return ~(mine | public | near)
 
 
-def blocked(member: MemberState, view: PostView, _: datetime) -> str | None:
+def blocked(posts: Judging) -> Mask:
     """Leave out authors with a block in either direction."""
-    return "a block stands between" if view.post.author in member.relations.blocks else None
+    blocks = posts.member.relations.blocks
+    return np.isin(posts.authors, posts.catalogue.index.author_numbers(blocks))
 
 
-def muted(member: MemberState, view: PostView, _: datetime) -> str | None:
+def own_post(posts: Judging) -> Mask:
+    """Leave out what the member wrote."""
+    return np.isin(posts.authors, posts.catalogue.index.author_numbers([posts.member.key]))
+
+
+def muted(posts: Judging) -> Mask:
     """Leave out authors that the member muted."""
-    return "the member muted its author" if view.post.author in member.relations.mutes else None
+    mutes = posts.member.relations.mutes
+    return np.isin(posts.authors, posts.catalogue.index.author_numbers(mutes))
 
 
-def hidden_post(member: MemberState, view: PostView, _: datetime) -> str | None:
+def hidden_post(posts: Judging) -> Mask:
     """Leave out what the member hid or reported."""
-    return "the member hid or reported it" if view.post.key in member.hidden else None
+    return np.isin(posts.slots, posts.catalogue.index.slots(posts.member.hidden))
 
 
-def too_old(_: MemberState, view: PostView, oldest: datetime) -> str | None:
+def too_old(posts: Judging) -> Mask:
     """Leave out what is older than the limit."""
-    created = view.post.created_at
-    return f"it is older than {oldest:%Y-%m-%d %H:%M}" if created < oldest else None
+    return posts.catalogue.index.created(posts.slots) < microseconds(posts.oldest)
 
 
-def language(member: MemberState, view: PostView, _: datetime) -> str | None:
-    """Leave out languages that the member does not read."""
-    spoken = view.post.language
-    if not member.languages or not spoken or primary(spoken) in member.languages:
-        return None
-    return f"it is in {spoken}, and the member reads {', '.join(sorted(member.languages))}"
+def language(posts: Judging) -> Mask:
+    """Leave out languages that the member does not read; a post without one passes."""
+    if not posts.member.languages:
+        return np.zeros(len(posts.slots), dtype=np.bool_)
+    read = posts.catalogue.index.language_numbers(["", *posts.member.languages])
+    return ~np.isin(posts.languages, read)
 
 
 FILTERS: tuple[tuple[str, Filter], ...] = (
@@ -79,21 +102,84 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
 )
 
 
-def judged(member: MemberState, view: PostView, oldest: datetime) -> tuple[str, str] | None:
-    """Return the first filter that takes a post out, with its reason; None where all let it pass."""
+def judging(
+    member: MemberState, catalogue: Catalogue, posts: Candidates, oldest: datetime
+) -> Judging:
+    """Gather what filters look at."""
+    communities, audiences, languages = catalogue.index.classes(posts.slots)
+    return Judging(
+        member=member,
+        catalogue=catalogue,
+        oldest=oldest,
+        slots=posts.slots,
+        births=posts.births,
+        communities=communities,
+        audiences=audiences,
+        languages=languages,
+        authors=posts.authors,
+    )
+
+
+def judged(posts: Judging) -> list[tuple[str, Mask]]:
+    """Return, for each filter that takes out something, which posts it is the first to take out."""
+    found: list[tuple[str, Mask]] = []
+    left = np.ones(len(posts.slots), dtype=np.bool_)
     for name, test in FILTERS:
-        reason = test(member, view, oldest)
-        if reason is not None:
-            return name, reason
-    return None
+        gone = test(posts) & left
+        if gone.any():
+            found.append((name, gone))
+            left &= ~gone
+    return found
 
 
-def tier_of(member: MemberState, view: PostView) -> int:
-    """Return whether a post is new to the member, was delivered lately, or was seen."""
-    key = view.post.key
-    if key in member.seen or key in member.liked:
-        return SEEN
-    return SERVED if key in member.served else FRESH
+def reason(name: str, posts: Judging, place: int) -> str:
+    """Return in words why a filter takes out the post in a place."""
+    words = REASONS[name]
+    return words if isinstance(words, str) else words(posts, place)
+
+
+def _removed(posts: Judging, place: int) -> str:
+    slot = posts.slots[place : place + 1]
+    if posts.catalogue.index.born(slot)[0] != posts.births[place]:
+        return "the post was removed"
+    if posts.catalogue.author_stands(slot)[0]:
+        return "the post was hidden by a moderator"
+    return "its author was removed or banned"
+
+
+def _for_others(posts: Judging, place: int) -> str:
+    return f"its audience is {AUDIENCES[int(posts.audiences[place])].value} of another community"
+
+
+def _old(posts: Judging, _: int) -> str:
+    return f"it is older than {posts.oldest:%Y-%m-%d %H:%M}"
+
+
+def _foreign(posts: Judging, place: int) -> str:
+    spoken = posts.catalogue.index.language(int(posts.languages[place]))
+    return f"it is in {spoken}, and the member reads {', '.join(sorted(posts.member.languages))}"
+
+
+REASONS: dict[str, str | Callable[[Judging, int], str]] = {
+    "removed": _removed,
+    "audience": _for_others,
+    "age": _old,
+    "language": _foreign,
+    "blocked": "a block stands between",
+    "own_post": "the member wrote it",
+    "muted": "the member muted its author",
+    "hidden_post": "the member hid or reported it",
+}
+
+
+def tiers_of(member: MemberState, catalogue: Catalogue, slots: Slots) -> NDArray[np.int8]:
+    """Return whether posts are new to the member, were delivered lately, or were seen."""
+    index = catalogue.index
+    tiers = np.full(index.capacity, FRESH, dtype=np.int8)
+    tiers[index.slots(member.served)] = SERVED
+    tiers[index.slots(member.seen)] = SEEN
+    tiers[index.slots(member.liked)] = SEEN
+    return tiers[slots]
 
 
 def oldest_at(now: datetime, age_days_max: float, epoch: datetime) -> datetime:

@@ -1,9 +1,13 @@
 """An exact index of unit vectors: slots, masks, and a search that never guesses.
 
-A post has a slot. An insert writes one row and is seen by the next search; a delete clears one
-bit. Who may see what is a mask over the slots, applied inside the search, so that a filter never
-costs recall. Everything here is numpy and runs in the event loop's thread: masks, slots and
-answers belong together only until the next `await`.
+A post has a slot, with a vector or (still) without one. An insert writes one row and is seen by
+the next search; a delete clears one bit. Who may see what is a mask over the slots, applied inside
+the search, so that a filter never costs recall.
+
+Everything here is numpy and is written from the event loop's thread alone. Masks, slots and
+answers belong together until the next `await`. A search may run in another thread, since most of
+it holds no lock; what it found is then passed through `still`, which leaves out slots that were
+cleared or given to another post meanwhile.
 """
 
 from collections import deque
@@ -32,6 +36,7 @@ SAMPLE_STEP = 16  # a scan guesses its threshold from every sixteenth score
 CAPACITY_MIN = BLOCK  # rows; capacities are powers of two, so they hold whole blocks
 AUDIENCES = tuple(Audience)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class IndexEntry(Struct, frozen=True, kw_only=True):
@@ -81,40 +86,87 @@ class PostIndex:
         self._dims = dims
         self._entries: list[IndexEntry | None] = [None] * size
         self._slots: dict[Key, int] = {}
-        self._by_author: dict[Key, set[int]] = {}
+        self._numbers: dict[Key, int] = {}  # of authors, from 0; they are never given back
+        self._authors: list[Key] = []
+        self._by_author: list[set[int]] = []
         self._free: deque[int] = deque()  # first in, first out: a slot rests before its next use
         self._top = 0  # slots from here on were never used
+        self._births = 0
+        self._with_vector = 0
         self._classes: dict[tuple[int, int, int], int] = {}
         self._class_table = np.empty((3, 0), dtype=np.int64)  # community, audience, language
         self._languages: dict[str, int] = {}
         self._vectors = np.zeros((size, dims), dtype=np.float32)
         self._alive = np.zeros(size, dtype=np.bool_)
-        self._class = np.zeros(size, dtype=np.int32)
+        self._vectored = np.zeros(size, dtype=np.bool_)
+        self._class = np.zeros(size, dtype=np.intp)  # the type that indexes without a copy
         self._created = np.zeros(size, dtype=np.int64)
         self._ids = np.zeros((size, 2), dtype=np.int64)  # post id, community id: the tie break
+        self._author = np.zeros(size, dtype=np.intp)
+        self._born = np.zeros(size, dtype=np.int64)
 
     def __len__(self) -> int:
+        """Return how many posts have a vector."""
+        return self._with_vector
+
+    @property
+    def capacity(self) -> int:
+        """Return how many slots there are, used or not."""
+        return len(self._alive)
+
+    @property
+    def posts(self) -> int:
+        """Return how many posts have a slot, with a vector or without."""
         return len(self._slots)
+
+    @property
+    def authors(self) -> int:
+        """Return how many authors have a number."""
+        return len(self._authors)
+
+    @property
+    def births(self) -> int:
+        """Return how many slots were ever given out; `still` compares with it."""
+        return self._births
 
     @property
     def dims(self) -> int:
         """Return the length of a vector."""
         return self._dims
 
-    def put(self, entry: IndexEntry, vector: Vector) -> None:
-        """Insert a post, or replace it. The next search sees it."""
-        assert vector.shape == (self._dims,), f"vector {vector.shape} is not ({self._dims},)"
-        assert np.isfinite(vector).all(), f"the vector of post {entry.key} is not finite"
-        self.remove(entry.key)
-        slot = self._take_slot()
-        self._vectors[slot] = vector
+    def put(self, entry: IndexEntry, vector: Vector | None) -> int:
+        """Insert a post, or replace it; return its slot. The next search sees it.
+
+        Without a vector it is found by its time and not by its meaning. A post keeps its slot.
+        """
+        slot = self._slots.get(entry.key)
+        if slot is None:
+            slot = self._take_slot()
+            self._slots[entry.key] = slot
+        else:
+            self._by_author[int(self._author[slot])].discard(slot)
         self._class[slot] = self._class_of(entry)
-        self._created[slot] = _microseconds(entry.created_at)
+        self._created[slot] = microseconds(entry.created_at)
         self._ids[slot] = (entry.key.id, entry.key.community_id)
+        self._author[slot] = number = self.author_number(entry.author)
+        self._by_author[number].add(slot)
         self._entries[slot] = entry
-        self._slots[entry.key] = slot
-        self._by_author.setdefault(entry.author, set()).add(slot)
+        self.set_vector(slot, vector)
         self._alive[slot] = True  # last: a slot is found only when it is whole
+        return slot
+
+    def set_vector(self, slot: int, vector: Vector | None) -> None:
+        """Give a post another vector, or none."""
+        if vector is not None:
+            assert vector.shape == (self._dims,), f"vector {vector.shape} is not ({self._dims},)"
+            assert np.isfinite(vector).all(), f"the vector in slot {slot} is not finite"
+            self._vectors[slot] = vector
+        self._with_vector += (vector is not None) - int(self._vectored[slot])
+        self._vectored[slot] = vector is not None
+
+    def show(self, slot: int, *, alive: bool) -> None:
+        """Let a post be found, or hide it; it keeps its slot and its vector."""
+        self._alive[slot] = alive
 
     def remove(self, key: Key) -> bool:
         """Take a post out; return whether it was there. The next search does not see it."""
@@ -122,44 +174,121 @@ class PostIndex:
         if slot is None:
             return False
         self._alive[slot] = False
-        entry = self._entries[slot]
-        assert entry is not None
+        self.set_vector(slot, None)
         self._entries[slot] = None
-        mine = self._by_author[entry.author]
-        mine.discard(slot)
-        if not mine:
-            del self._by_author[entry.author]
+        self._by_author[int(self._author[slot])].discard(slot)
         self._free.append(slot)
         return True
 
     def find(self, key: Key) -> int | None:
-        """Return the slot of a post, or None."""
+        """Return the slot of a post that has a vector, or None."""
+        slot = self._slots.get(key)
+        return slot if slot is not None and self._vectored[slot] else None
+
+    def slot(self, key: Key) -> int | None:
+        """Return the slot of a post, with a vector or without, or None."""
         return self._slots.get(key)
 
+    def slots(self, keys: Iterable[Key]) -> Slots:
+        """Return the slots of those posts that have one, in no order."""
+        found = [slot for slot in map(self._slots.get, keys) if slot is not None]
+        return np.array(found, dtype=np.int64)
+
+    def all_keys(self) -> list[Key]:
+        """Return every post that has a slot."""
+        return list(self._slots)
+
     def entry(self, slot: int) -> IndexEntry:
-        """Return what is known of the post in a living slot."""
+        """Return what is known of the post in a used slot."""
         entry = self._entries[slot]
         assert entry is not None, f"slot {slot} is empty"
         return entry
 
     def keys(self, slots: Iterable[int]) -> list[Key]:
-        """Return the posts of living slots, in the same order."""
+        """Return the posts of used slots, in the same order."""
         return [self.entry(int(slot)).key for slot in slots]
 
+    def ids(self, slots: Slots) -> NDArray[np.int64]:
+        """Return post id and community id of slots. Shape: (len(slots), 2)."""
+        return self._ids[slots]
+
+    def author_number(self, author: Key) -> int:
+        """Return the number of an author; a new one gets the next."""
+        number = self._numbers.get(author)
+        if number is None:
+            number = self._numbers[author] = len(self._authors)
+            self._authors.append(author)
+            self._by_author.append(set())
+        return number
+
+    def author_numbers(self, authors: Iterable[Key]) -> Slots:
+        """Return the numbers of those authors that are known."""
+        found = [number for number in map(self._numbers.get, authors) if number is not None]
+        return np.array(found, dtype=np.int64)
+
+    def author(self, number: int) -> Key:
+        """Return the author of a number."""
+        return self._authors[number]
+
+    def authors_of(self, slots: Slots) -> Slots:
+        """Return the numbers of the authors of slots."""
+        return self._author[slots]
+
+    def slots_of_author(self, number: int) -> list[int]:
+        """Return the slots of an author's posts."""
+        return list(self._by_author[number])
+
+    def created(self, slots: Slots) -> NDArray[np.int64]:
+        """Return when the posts of slots were written, in microseconds since 1970."""
+        return self._created[slots]
+
+    def alive(self, slots: Slots) -> Mask:
+        """Return which of the slots hold a post that may be found."""
+        return self._alive[slots]
+
+    def born(self, slots: Slots) -> Slots:
+        """Return when each slot was given to its post, as a count of `births`."""
+        return self._born[slots]
+
+    def still(self, slots: Slots, births: int) -> Mask:
+        """Return which slots hold a living post that was there at so many births."""
+        return self._alive[slots] & (self._born[slots] <= births)
+
     def vectors(self, slots: Sequence[int] | Slots) -> Vector:
-        """Return a copy of the vectors of slots. Shape: (len(slots), dims)."""
-        return self._vectors[np.asarray(slots, dtype=np.int64)]
+        """Return a copy of the vectors of slots, zeros where there is none: (len(slots), dims)."""
+        wanted = np.asarray(slots, dtype=np.int64)
+        rows = self._vectors[wanted]
+        rows[~self._vectored[wanted]] = 0.0
+        return rows
+
+    def classes(self, slots: Slots) -> tuple[Slots, Slots, Slots]:
+        """Return community, number of the audience and number of the language of slots."""
+        community, audience, language = self._class_table[:, self._class[slots]]
+        return community, audience, language
+
+    def language_numbers(self, languages: Iterable[str]) -> list[int]:
+        """Return the numbers of those languages that some post has."""
+        return [number for number in map(self._languages.get, languages) if number is not None]
+
+    def language(self, number: int) -> str:
+        """Return the language of a number."""
+        return list(self._languages)[number]
 
     def mask(self, scope: Scope) -> Mask:
         """Return which slots hold a post that the scope lets through."""
         used = self._used()
         mask = self._passes(scope).take(self._class[:used])
         mask &= self._alive[:used]
-        mask &= self._created[:used] >= _microseconds(scope.created_after)
-        for author in scope.hidden_authors:
-            mask[list(self._by_author.get(author, ()))] = False
-        mask[[self._slots[key] for key in scope.without if key in self._slots]] = False
+        if scope.created_after > _EPOCH:
+            mask &= self._created[:used] >= microseconds(scope.created_after)
+        for number in map(int, self.author_numbers(scope.hidden_authors)):
+            mask[list(self._by_author[number])] = False
+        mask[self.slots(scope.without)] = False
         return mask
+
+    def home(self, community_id: int) -> Mask:
+        """Return which slots hold a post of a community, alive or not; to be put over a mask."""
+        return (self._class_table[0] == community_id).take(self._class[: self._used()])
 
     def search(self, vector: Vector, k: int, mask: Mask | None = None) -> Hits:
         """Return the k best slots by inner product, exactly; ties go to the newest id.
@@ -171,7 +300,8 @@ class PostIndex:
         """
         assert vector.shape == (self._dims,), f"vector {vector.shape} is not ({self._dims},)"
         query = np.ascontiguousarray(vector, dtype=np.float32)
-        allowed = self._alive[: self._used()]
+        used = self._used()
+        allowed = self._alive[:used] & self._vectored[:used]
         if mask is not None:  # and alive: a delete counts even where the mask is older
             allowed = allowed[: _round_up(len(mask), BLOCK)] & _whole_blocks(mask)
         k = min(k, int(np.count_nonzero(allowed)))
@@ -195,6 +325,14 @@ class PostIndex:
             slots = slots[created >= np.partition(created, len(slots) - k)[len(slots) - k]]
         order = np.lexsort((*self._ids[slots].T[::-1], self._created[slots]))[::-1]
         return slots[order[: max(k, 0)]]
+
+    def latest(self, k: int, slots: Slots) -> Slots:
+        """Return the k slots with the highest post ids, the highest first; they rise with time."""
+        ids = self._ids[slots]
+        if len(slots) > k > 0:
+            kept = np.argpartition(ids[:, 0], len(slots) - k)[len(slots) - k :]
+            slots, ids = slots[kept], ids[kept]
+        return slots[np.lexsort((ids[:, 1], ids[:, 0]))[::-1]][: max(k, 0)]
 
     def _scan(self, query: Vector, start: int, allowed: Mask, k: int) -> tuple[Slots, Vector]:
         """Return slots and scores of a stretch that hold its k best, mostly not many more.
@@ -269,20 +407,27 @@ class PostIndex:
     def _take_slot(self) -> int:
         """Return an empty slot; doubles the store when there is none."""
         if self._free:
-            return self._free.popleft()
-        if self._top == len(self._alive):
-            self._grow()
-        self._top += 1
-        return self._top - 1
+            slot = self._free.popleft()
+        else:
+            if self._top == len(self._alive):
+                self._grow()
+            slot = self._top
+            self._top += 1
+        self._births += 1
+        self._born[slot] = self._births
+        return slot
 
     def _grow(self) -> None:
         """Double every array."""
         size = len(self._alive)
-        self._vectors = _doubled(self._vectors)
-        self._alive = _doubled(self._alive)
-        self._class = _doubled(self._class)
-        self._created = _doubled(self._created)
-        self._ids = _doubled(self._ids)
+        self._vectors = doubled(self._vectors)
+        self._alive = doubled(self._alive)
+        self._vectored = doubled(self._vectored)
+        self._class = doubled(self._class)
+        self._created = doubled(self._created)
+        self._ids = doubled(self._ids)
+        self._author = doubled(self._author)
+        self._born = doubled(self._born)
         self._entries.extend([None] * size)
 
 
@@ -315,7 +460,7 @@ def _whole_blocks(mask: Mask) -> Mask:
     return np.pad(mask, (0, missing)) if missing else mask
 
 
-def _doubled(array: NDArray[Scalar]) -> NDArray[Scalar]:
+def doubled(array: NDArray[Scalar]) -> NDArray[Scalar]:
     """Return the array with as much emptiness behind it."""
     return np.concatenate([array, np.zeros_like(array)])
 
@@ -325,6 +470,6 @@ def _round_up(count: int, step: int) -> int:
     return -(-count // step) * step
 
 
-def _microseconds(moment: datetime) -> int:
+def microseconds(moment: datetime) -> int:
     """Return whole microseconds since 1970."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - _EPOCH) // _MICROSECOND

@@ -2,69 +2,57 @@
 
     hydrate_member      profile, embedding, relations, what was seen, served, liked and hidden
     sources             network, retrieval (with every filter that can be a mask), exploration
-    hydrate_candidates  rows and numbers, read through the one rule of visibility
+    hydrate_candidates  the columns that filters look at, from memory
     filters             audience, blocks, mutes, age, language; seen and delivered posts wait
     score               the probability of each action
     value               the sum over actions of probability times weight
     select              author decay, diversity, a slot for new authors, the length of a feed
     explain             one sentence for the member
 
-The room records what comes out (room.py, record.py).
+Everything about posts is read from the catalogue, which follows the change stream. The room
+records what comes out, and reads the posts of the page through the one rule of visibility
+(room.py, record.py).
 """
 
-import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from millrace.community.percentiles import engagement_rate
-from millrace.community.types import MemberCounts
-from millrace.feed import features, filters, reasons, select
+from millrace.feed import filters, ranking, select
+from millrace.feed.catalogue import Catalogue
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.hydration import Hydration
-from millrace.feed.index import PostIndex
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v1
-from millrace.feed.repository import reader
-from millrace.feed.run import FRESH, SEEN, SERVED, Candidate, Request, Run, StageNote
+from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote
 from millrace.feed.scorer import Scorer
 from millrace.feed.served import ServedFeeds
 from millrace.feed.sources import EPOCH, Sources
-from millrace.feed.types import Removal, StageTotal
+from millrace.feed.types import StageTotal
 from millrace.feed.value import Values
 
 Stage = Callable[[Run], Awaitable[None]]
-WAITING = {SEEN: "seen", SERVED: "served"}
+WAITING = (
+    (SEEN, "seen", "the member has seen it, or did something with it"),
+    (SERVED, "served", "it was delivered a while ago, and waits behind what is new"),
+)
 MISSING_SHARE = 0.05  # of all posts; with more of them not embedded, the page says so
-WAITING_REASONS = {
-    SEEN: "the member has seen it, or did something with it",
-    SERVED: "it was delivered a while ago, and waits behind what is new",
-}
 
 
 class Pipeline:
     """Makes one feed for one member."""
 
     def __init__(
-        self,
-        parts: FeedParts,
-        index: PostIndex,
-        embeddings: Embeddings,
-        values: Values,
-        progress: Callable[[], tuple[int, int]],
+        self, parts: FeedParts, catalogue: Catalogue, embeddings: Embeddings, values: Values
     ) -> None:
-        """Take the feed's parts; `progress` says how many posts have a vector, and how many are."""
         self.served = ServedFeeds(parts.router)
-        self.sources = Sources(parts, index)
+        self.sources = Sources(parts.config, catalogue)
         self.scorer: Scorer | None = None
         self._parts = parts
-        self._index = index
+        self._catalogue = catalogue
         self._embeddings = embeddings
         self._hydration = Hydration(parts, embeddings, self.served)
         self._values = values
-        self._progress = progress
         self._totals: dict[str, StageTotal] = {}
         self._stages: tuple[tuple[str, Stage], ...] = (
             ("hydrate_member", self._hydrate_member),
@@ -84,16 +72,15 @@ class Pipeline:
             NotFoundError: there is no such member.
         """
         run = Run(request=request)
+        monotonic = self._parts.clock.monotonic
         for name, stage in self._stages:
-            began, taken, gone = (
-                self._parts.clock.monotonic(),
-                len(run.candidates),
-                len(run.removed),
-            )
+            began, taken, gone = monotonic(), len(run.candidates), len(run.removed)
             await stage(run)
-            removed = Counter(why.stage for _, why in run.removed[gone:])
-            spent = (self._parts.clock.monotonic() - began) * 1000
-            run.stages.append(StageNote(name, taken, len(run.candidates), dict(removed), spent))
+            removed: dict[str, int] = {}
+            for one in run.removed[gone:]:
+                removed[one.stage] = removed.get(one.stage, 0) + len(one.posts)
+            spent = (monotonic() - began) * 1000
+            run.stages.append(StageNote(name, taken, len(run.candidates), removed, spent))
         for note in run.stages:
             self._count(note)
         return run
@@ -103,14 +90,18 @@ class Pipeline:
         return list(self._totals.values())
 
     def _count(self, note: StageNote) -> None:
-        before = self._totals.get(note.stage, StageTotal(stage=note.stage))
+        before = self._totals.get(note.stage) or StageTotal(stage=note.stage)
+        removed = before.removed
+        if note.removed:
+            names = before.removed.keys() | note.removed.keys()
+            removed = {n: before.removed.get(n, 0) + note.removed.get(n, 0) for n in names}
         self._totals[note.stage] = StageTotal(
             stage=note.stage,
             runs=before.runs + 1,
             seconds=before.seconds + note.milliseconds / 1000,
             taken=before.taken + note.taken,
             left=before.left + note.left,
-            removed=dict(Counter(before.removed) + Counter(note.removed)),
+            removed=removed,
         )
 
     async def _hydrate_member(self, run: Run) -> None:
@@ -124,53 +115,53 @@ class Pipeline:
 
     async def _sources(self, run: Run) -> None:
         run.candidates = await self.sources.propose(run)
-        done, total = self._progress()
+        done, total = len(self._catalogue.index), self._catalogue.index.posts
         if total - done > max(self._parts.config.embed_batch, MISSING_SHARE * total):
             run.degraded.append(
                 f"nearness is known for {done:,} of {total:,} posts so far: the others are being read"
             )
         followed = run.request.follow
-        if followed is None:
+        if followed is None or run.candidates.place(followed) is not None:
+            return
+        slot = self._catalogue.slot(followed)
+        if slot is None:
+            run.unknown = "the index has not heard of it yet"
             return
         run.retrieved = self.sources.rank_of(run, followed)
-        if all(one.key != followed for one in run.candidates):
-            run.candidates.append(Candidate(key=followed))
+        run.candidates = self.sources.followed(run, slot)
 
     async def _hydrate_candidates(self, run: Run) -> None:
-        keys = [one.key for one in run.candidates]
-        viewer = reader(run.member.key, run.request.token)
-        views, counts = await asyncio.gather(
-            self._parts.posts.views(viewer, keys), self._embeddings.author_counts(keys)
-        )
-        found = {view.post.key: view for view in views}
-        for one in run.candidates:
-            one.view = found.get(one.key)
-            if one.view is not None:
-                one.author_counts = counts.get(one.view.post.author, MemberCounts())
-        gone = "the member may not see it: removed, for another audience, or a block"
-        run.candidates, missing = (
-            [one for one in run.candidates if one.view is not None],
-            [one for one in run.candidates if one.view is None],
-        )
-        run.removed.extend((one, Removal("visibility", gone)) for one in missing)
+        """Put beside the candidates what the member knows of them; the rest is in the columns.
+
+        From here on nothing is waited for: slots and columns belong together until the next await.
+        """
+        communities = np.unique(run.candidates.ids[:, 1]).tolist()
+        run.scales = {c: (await self._parts.percentiles.scales(c)).cuts for c in communities}
+        run.candidates.tier = filters.tiers_of(run.member, self._catalogue, run.candidates.slots)
 
     async def _filters(self, run: Run) -> None:
         """Remove what is not for this member; keep seen and served posts only where new are few."""
         oldest = filters.oldest_at(run.request.now, self._parts.config.age_days_max, EPOCH)
-        kept: list[Candidate] = []
-        for one in run.candidates:
-            found = filters.judged(run.member, one.shown, oldest)
-            if found is not None:
-                run.removed.append((one, Removal(*found)))
-                continue
-            one.tier = filters.tier_of(run.member, one.shown)
-            if one.tier != FRESH and not run.exhausted:
-                run.removed.append((one, Removal(WAITING[one.tier], WAITING_REASONS[one.tier])))
-            elif not one.sources:
-                run.removed.append((one, Removal("sources", self._not_proposed(run))))
-            else:
-                kept.append(one)
-        run.candidates = kept
+        found = run.candidates
+        posts = filters.judging(run.member, self._catalogue, found, oldest)
+        gone = [
+            (name, mask, [filters.reason(name, posts, int(at)) for at in np.flatnonzero(mask)])
+            for name, mask in filters.judged(posts)
+        ]
+        left = np.ones(len(found), dtype=np.bool_)
+        for _, mask, _ in gone:
+            left &= ~mask
+        if not run.exhausted:
+            for tier, name, reason in WAITING:
+                mask = left & (found.tier == tier)
+                gone.append((name, mask, [reason] * int(mask.sum())))
+                left &= ~mask
+        unsaid = left & (found.ranks < 0).all(axis=1)
+        gone.append(("sources", unsaid, [self._not_proposed(run)] * int(unsaid.sum())))
+        run.removed.extend(
+            Removed(name, found.take(mask), reasons) for name, mask, reasons in gone if reasons
+        )
+        run.candidates = found.take(left & ~unsaid)
 
     def _not_proposed(self, run: Run) -> str:
         """Return why no source proposed the post that is followed."""
@@ -183,44 +174,21 @@ class Pipeline:
         )
 
     async def _score(self, run: Run) -> None:
-        """Compute features and probabilities; some hundred posts take a few milliseconds."""
-        scales = await self._embeddings.scales([one.shown for one in run.candidates])
-        self._similarities(run)
+        """Compute features and probabilities of all candidates."""
+        posts, member = run.candidates, run.member
         scorer = self.scorer
         assert scorer is not None, "the room gives a scorer before the first run"
         run.versions["scorer"] = scorer.version
-        near = self._near(run)
-        examples = [
-            features.example(
-                one.shown,
-                one.author_counts,
-                engagement_rate(one.shown.counts),
-                float(near[one.row]),
-            )
-            for one in run.candidates
-        ]
-        of = {community: found.of for community, found in scales.items()}
-        run.features = await asyncio.to_thread(
-            features.matrix, run.member.subject, examples, of, run.request.now
+        posts.row = np.arange(len(posts), dtype=np.int32)
+        run.vectors = self._catalogue.index.vectors(posts.slots)
+        near = np.zeros(len(posts)) if member.vector is None else run.vectors @ member.vector
+        run.features = ranking.features_of(
+            self._catalogue, member.subject, posts, near, run.scales, run.request.now
         )
         run.probabilities = scorer.probabilities(run.features)
 
-    def _similarities(self, run: Run) -> None:
-        """Give every candidate its row, and the run the vectors; zeros where there is none yet."""
-        run.vectors = np.zeros((len(run.candidates), self._index.dims), dtype=np.float32)
-        for row, one in enumerate(run.candidates):
-            one.row = row
-            slot = self._index.find(one.key)
-            if slot is not None:
-                run.vectors[row] = self._index.vectors([slot])[0]
-
-    def _near(self, run: Run) -> NDArray[np.float32] | NDArray[np.float64]:
-        vector = run.member.vector
-        return np.zeros(len(run.candidates)) if vector is None else run.vectors @ vector
-
     async def _value(self, run: Run) -> None:
-        for one, value in zip(run.candidates, self._values.of(run.probabilities), strict=True):
-            one.value = one.score = float(value)
+        run.candidates.value = run.candidates.score = self._values.of(run.probabilities)
 
     async def _select(self, run: Run) -> None:
         config = self._parts.config
@@ -228,17 +196,18 @@ class Pipeline:
             found = select.by_recency(run.candidates)
         else:
             found = select.ordered(run.candidates, run.vectors, config)
-        limit = config.ranked_max
-        run.candidates = found[:limit]
-        run.removed.extend(
-            (one, Removal("select", f"place {place + 1} of {len(found)}; a feed holds {limit}"))
-            for place, one in enumerate(found[limit:], limit)
-        )
-        run.exhausted = run.exhausted and len(found) <= limit
+        limit, count = config.ranked_max, len(found)
+        places = np.arange(count)
+        run.candidates = found.take(places < limit)
+        if count > limit:
+            reasons = [
+                f"place {place + 1} of {count}; a feed holds {limit}"
+                for place in range(limit, count)
+            ]
+            run.removed.append(Removed("select", found.take(places >= limit), reasons))
+        run.exhausted = run.exhausted and count <= limit
 
     async def _explain(self, run: Run) -> None:
-        subject = run.member.subject
-        for one in run.candidates:
-            row = reasons.named(run.features[one.row].tolist())
-            sources = frozenset(note.source for note in one.sources)
-            one.reason = reasons.sentence(subject, one.shown, row, sources)
+        run.reasons = ranking.sentences(
+            self._catalogue, run.member.subject, run.candidates, run.features
+        )

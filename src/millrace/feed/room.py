@@ -2,38 +2,41 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from datetime import UTC, timedelta
-from typing import TypeAlias
 
+import numpy as np
 from msgspec.structs import replace
 
-from millrace.community.types import Key, PostView
+from millrace.community.types import Key
 from millrace.feed import cursor as cursors
 from millrace.feed import record as records
+from millrace.feed.arrivals import Arrival
+from millrace.feed.catalogue import Catalogue
 from millrace.feed.cursor import Cursor
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.freshness import Freshness, ended
 from millrace.feed.index import PostIndex
+from millrace.feed.indexing import Indexing
 from millrace.feed.models import Models, values_of
+from millrace.feed.pages import Pages, Place, Ranked, Reading
 from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
-from millrace.feed.record import RankedPost
-from millrace.feed.repository import reader
-from millrace.feed.run import Request, Run
+from millrace.feed.run import SEEN, Request, Run
 from millrace.feed.scorer import prior
-from millrace.feed.served import Served
-from millrace.feed.types import LIMIT_MAX, Explanation, FeedItem, FeedPage, FitReport, StageTotal
+from millrace.feed.served import NewServed
+from millrace.feed.types import LIMIT_MAX, Explanation, FeedPage, FitReport, StageTotal
 from millrace.feed.why import Why
-from millrace.kernel.errors import InvalidError, MillraceError
+from millrace.kernel.errors import InvalidError, MillraceError, UnavailableError
+from millrace.store.changes.temporary import TemporaryStream
+from millrace.store.changes.types import Snapshot
 
 DAY_SECONDS = 24 * 3600.0
 FIT_RETRY_SECONDS = 300.0
-LOOK_AHEAD = 20  # posts that are read beyond a page, for those that are gone meanwhile
+TOKEN_SECONDS_MAX = 0.5  # so long a feed waits for the member's own changes
+SETTLE_SECONDS_MAX = 600.0
 
 PREVIEW = "preview"  # the surface of a feed that nobody was served
-
-Shown: TypeAlias = tuple[int, RankedPost, PostView]
-"""A post of a page with its place in the feed."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +48,29 @@ class Feed:
         self._parts = parts
         self._values = values_of(parts.config)
         self._embeddings = Embeddings(parts)
-        self.index = PostIndex(parts.encoder.dims)
-        self.freshness = Freshness(parts, self.index, self._embeddings)
-        self._pipeline = Pipeline(
-            parts, self.index, self._embeddings, self._values, self.freshness.progress
-        )
+        self.catalogue = Catalogue(parts.encoder.dims)
+        self.indexing = Indexing(self.catalogue, parts.encoder.version)
+        self.freshness = Freshness(parts, self._embeddings, held=lambda: len(self.index))
+        self.stream = TemporaryStream(parts.conninfo, [self.indexing], clock=parts.clock)
+        self._pipeline = Pipeline(parts, self.catalogue, self._embeddings, self._values)
+        self._pages = Pages(parts)
         self._models = Models(parts, self._embeddings)
         self._why = Why(parts, self._pipeline, self._values)
         self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
         self.degraded_pages = 0
+
+    @property
+    def index(self) -> PostIndex:
+        """Return the vectors that are searched."""
+        return self.catalogue.index
 
     async def start(self) -> None:
         """Make partitions, load the scorer and the index, and follow what changes."""
         await self._pipeline.served.prepare(self._parts.clock.now())
         self._pipeline.scorer = await self._models.newest()
+        await self.stream.start()
+        self._started = True
         await self.freshness.start()
         self._tasks.append(asyncio.create_task(self._daily()))
         if self._parts.config.fit_minutes > 0:
@@ -69,6 +81,34 @@ class Feed:
         await ended(self._tasks)
         self._tasks.clear()
         await self.freshness.stop()
+        await self.stream.stop()
+        self._pipeline.sources.close()
+        self._started = False
+
+    async def settled(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
+        """Wait until everything committed before this call is in vectors, columns and slots.
+
+        Raises:
+            UnavailableError: the stream of changes did not come so far in time.
+
+        Passes on:
+            UnavailableError: the database or the encoder fails again and again.
+            TimeoutError: it took longer than `seconds_max`.
+        """
+        await self.freshness.settled(seconds_max)
+        now = self._parts.router.claimed(await self._parts.router.token())
+        assert now is not None, "a token of ours names a position"
+        if not await self.stream.reached(now, seconds_max):
+            raise UnavailableError(
+                "the stream of changes is behind the database", next_step="try again"
+            )
+
+    def arrivals(self) -> AsyncGenerator[Arrival]:
+        """Yield posts that may be shown from now on, to those whom their audience reaches.
+
+        Bounded: who takes them too slowly misses the oldest. Close it to stop listening.
+        """
+        return self.indexing.arrivals()
 
     async def page(
         self,
@@ -106,8 +146,12 @@ class Feed:
             InvalidError: the limit is outside its bounds.
         """
         _expect_limit(limit)
-        run, made = await self._ranked(member, PREVIEW, limit, token)
-        found = self._page(member, made, _first_posts(run, made), made.delivered)
+        run = await self._ranked(member, PREVIEW, token)
+        items, offset = await self._pages.filled(
+            Reading(member=member, token=token), Ranked(run), 0, limit
+        )
+        day = run.request.now.astimezone(UTC).date()
+        found = self._pages.page(_place(run, Cursor(member, 0, day, offset)), items)
         return replace(found, next_cursor="")
 
     async def why(
@@ -133,7 +177,7 @@ class Feed:
         """
         if self.freshness.running:
             try:
-                await self.freshness.settled()
+                await self.settled()
             except TimeoutError:
                 logger.warning("the scorer is fitted though not every post is embedded")
         report = await self._models.fit()
@@ -141,30 +185,62 @@ class Feed:
         return report
 
     async def _ready(self) -> None:
-        if self._pipeline.scorer is None:  # a process that does not serve may still ask
+        """Have what ranks: a process that does not serve loads it when it is asked."""
+        if self._pipeline.scorer is None:
             self._pipeline.scorer = await self._models.newest()
+        if not self._started:
+            await self._load()
+
+    async def _load(self) -> None:
+        """Make the catalogue from the tables as they are now."""
+        position = self._parts.router.claimed(await self._parts.router.token())
+        assert position is not None, "a token of ours names a position"
+        async with self._parts.router.read() as session:
+            await self.indexing.begin(Snapshot(session, position))
+
+    async def _behind(self, token: str) -> list[str]:
+        """Wait, for a bounded moment, until everything that a token names is in memory.
+
+        Returns what to say where it is not.
+        """
+        asked = self._parts.router.claimed(token)
+        applied = self.stream.applied
+        if asked is None or not self._started or (applied is not None and applied >= asked):
+            return []
+        if await self._parts.router.position_of(token) is None:
+            return []  # of another cluster, or a position that there is not
+        if await self.stream.reached(asked, TOKEN_SECONDS_MAX):
+            return []
+        return ["the newest changes are not in it yet: the stream of changes is behind"]
 
     async def _first(self, member: Key, surface: str, limit: int, token: str) -> FeedPage:
-        run, ranked = await self._ranked(member, surface, limit, token)
-        made = replace(ranked, served_feed_id=self._parts.ids.next())
-        await self._pipeline.served.write(member, made)
-        return self._page(member, made, _first_posts(run, made), made.delivered)
+        run = await self._ranked(member, surface, token)
+        made = NewServed(
+            served_feed_id=self._parts.ids.next(),
+            served_at=run.request.now,
+            delivered=min(limit, len(run.candidates)),
+            surface=surface,
+            ids=run.candidates.ids,
+            record=records.encode(run),
+        )
+        _, (items, offset) = await asyncio.gather(
+            self._pipeline.served.write(member, made),
+            self._pages.filled(Reading(member=member, token=token), Ranked(run), 0, limit),
+        )
+        cursor = _cursor(member, made, offset)
+        if offset > made.delivered:  # posts were gone, and those behind them moved up
+            await self._pipeline.served.raise_delivered(cursor, offset)
+        return self._pages.page(_place(run, cursor), items)
 
-    async def _ranked(
-        self, member: Key, surface: str, limit: int, token: str
-    ) -> tuple[Run, Served]:
+    async def _ranked(self, member: Key, surface: str, token: str) -> Run:
         """Rank a feed; it has no id, because nobody wrote it down."""
         await self._ready()
-        now = self._parts.clock.now()
+        behind = await self._behind(token)
         run = await self._pipeline.run(
-            Request(member=member, surface=surface, token=token, now=now)
+            Request(member=member, surface=surface, token=token, now=self._parts.clock.now())
         )
-        return run, Served(
-            served_feed_id=0,
-            served_at=now,
-            delivered=min(limit, len(run.candidates)),
-            record=records.of(run),
-        )
+        run.degraded.extend(behind)
+        return run
 
     async def _next(self, member: Key, limit: int, text: str, token: str) -> FeedPage:
         """Return the page behind a cursor; what is gone meanwhile is left out, and made up for.
@@ -180,42 +256,23 @@ class Feed:
         relations, hidden = await asyncio.gather(
             self._parts.relations.of(member, token), self._parts.activity.hidden_posts(member)
         )
-        ranked, offset = made.record.ranked, place.offset
-        shown: list[Shown] = []
-        while offset < len(ranked) and len(shown) < limit:
-            part = ranked[offset : offset + limit + LOOK_AHEAD]
-            views = await self._parts.posts.views(reader(member, token), [p.key for p in part])
-            seen = {view.post.key: view for view in views}
-            for one in part:
-                view = seen.get(one.key)
-                offset += 1
-                if view and view.post.author not in relations.hidden and one.key not in hidden:
-                    shown.append((offset - 1, one, view))
-                    if len(shown) == limit:
-                        break
+        record = made.record
+        items, offset = await self._pages.filled(
+            Reading(member=member, token=token, authors=relations.hidden, posts=hidden),
+            record.ranked,
+            place.offset,
+            limit,
+        )
         await self._pipeline.served.raise_delivered(place, offset)
-        return self._page(member, made, shown, offset)
-
-    def _page(
-        self,
-        member: Key,
-        made: Served,
-        shown: list[Shown],
-        offset: int,
-    ) -> FeedPage:
-        found = made.record
-        ended = offset >= len(found.ranked)
-        day = made.served_at.astimezone(UTC).date()
-        place = Cursor(member, made.served_feed_id, day, offset)
-        return FeedPage(
-            served_feed_id=made.served_feed_id,
-            items=[
-                FeedItem(view=view, position=at, score=one.score, reason=one.reason, seen=one.seen)
-                for at, one, view in shown
-            ],
-            next_cursor="" if ended else cursors.sign(place, self._parts.secret),
-            caught_up=found.exhausted and (offset > found.fresh or ended),
-            degraded=found.degraded,
+        return self._pages.page(
+            Place(
+                cursor=replace(place, offset=offset),
+                ranked=len(record.ranked),
+                fresh=record.fresh,
+                exhausted=record.exhausted,
+                degraded=record.degraded,
+            ),
+            items,
         )
 
     async def _daily(self) -> None:
@@ -243,14 +300,19 @@ class Feed:
                 await asyncio.sleep(FIT_RETRY_SECONDS)
 
 
-def _first_posts(run: Run, made: Served) -> list[Shown]:
-    """Return the posts of a first page; they were read a moment ago."""
-    return [
-        (place, ranked, one.shown)
-        for place, (ranked, one) in enumerate(
-            zip(made.record.ranked[: made.delivered], run.candidates, strict=False)
-        )
-    ]
+def _cursor(member: Key, made: NewServed, offset: int) -> Cursor:
+    return Cursor(member, made.served_feed_id, made.served_at.astimezone(UTC).date(), offset)
+
+
+def _place(run: Run, cursor: Cursor) -> Place:
+    seen = np.flatnonzero(run.candidates.tier == SEEN)
+    return Place(
+        cursor=cursor,
+        ranked=len(run.candidates),
+        fresh=int(seen[0]) if len(seen) else len(run.candidates),
+        exhausted=run.exhausted,
+        degraded=run.degraded,
+    )
 
 
 def _expect_limit(limit: int) -> None:

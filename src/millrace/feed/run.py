@@ -1,17 +1,30 @@
 """One run of the pipeline: the member, the candidates, and what each stage did to them."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from millrace.community.types import Key, MemberCounts, PostView, Relations
+from millrace.community.types import Key, Relations
 from millrace.feed.features import Matrix, Subject
-from millrace.feed.types import Adjustment, Removal, SourceNote
+from millrace.feed.index import Mask, PostIndex, Slots
 
 FRESH, SERVED, SEEN = 0, 1, 2
 """Tiers of a feed: new posts, then what was delivered and maybe not looked at, then what was."""
+
+
+NETWORK, RETRIEVAL, EXPLORATION = "network", "retrieval", "exploration"
+SOURCES = (NETWORK, EXPLORATION, RETRIEVAL)
+
+BY_RECENCY = -2
+"""In place of a place: the whole feed is in the order of time."""
+
+Column: TypeAlias = NDArray[np.float64]
+CutsOf: TypeAlias = Callable[[str], Sequence[float] | None]
+"""The percentiles of one community: from a metric to its rising cuts, None without samples."""
 
 
 class StageNote(Struct, frozen=True):
@@ -45,33 +58,103 @@ class MemberState(Struct, frozen=True, kw_only=True):
     subject: Subject
 
 
-class Candidate(Struct, kw_only=True):
-    """A post on its way through the stages.
+class Candidates(Struct, kw_only=True):
+    """Posts on their way through the stages, one array per quantity, one row per post.
 
+    slots: where a post is in the catalogue; ids: its id and that of its community.
+    births: when its slot was given to it; a slot that was given again since is another post's.
+    authors: the number of its author.
+    ranks, scores_there: what each source of SOURCES said of it; rank -1 where it did not.
+    tier: FRESH, SERVED or SEEN.
     row: where it stands in the run's matrices, -1 before scoring.
+    value: the sum over actions; score: what is left of it after the adjustments below.
+    behind: how many posts of its author stood before it; decayed: the score after that.
+    near: how near the nearest post above is, where that lowered the score; below zero it is minus
+        the number of the best posts, which it may not pass; NaN where nothing changed.
+    spread: the score after that.
+    lifted: the place that it was lifted to as a new author's; -1 for none, or BY_RECENCY.
     """
 
-    key: Key
-    sources: list[SourceNote] = field(default_factory=list[SourceNote])
-    view: PostView | None = None
-    author_counts: MemberCounts = MemberCounts()
-    tier: int = FRESH
-    row: int = -1
-    value: float = 0.0
-    score: float = 0.0
-    adjustments: list[Adjustment] = field(default_factory=list[Adjustment])
-    reason: str = ""
+    slots: Slots
+    ids: NDArray[np.int64]
+    births: Slots
+    authors: Slots
+    ranks: NDArray[np.int32]
+    scores_there: NDArray[np.float32]
+    tier: NDArray[np.int8]
+    row: NDArray[np.int32]
+    value: Column
+    score: Column
+    behind: NDArray[np.int32]
+    decayed: Column
+    near: Column
+    spread: Column
+    lifted: NDArray[np.int32]
 
-    @property
-    def shown(self) -> PostView:
-        """Return the post; every candidate has one once it is hydrated."""
-        assert self.view is not None, f"post {self.key} is not hydrated"
-        return self.view
+    def __len__(self) -> int:
+        return len(self.slots)
 
-    def adjust(self, stage: str, reason: str, after: float) -> None:
-        """Change the score, and keep that it was changed."""
-        self.adjustments.append(Adjustment(stage, reason, self.score, after))
-        self.score = after
+    def take(self, rows: Slots | Mask) -> "Candidates":
+        """Return some of the posts, in the order of `rows`."""
+        return Candidates(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
+
+    def keys(self) -> list[Key]:
+        """Return the posts, in their order."""
+        return [Key(community, post) for post, community in self.ids.tolist()]
+
+    def place(self, key: Key) -> int | None:
+        """Return where a post stands, or None."""
+        found = ((self.ids[:, 0] == key.id) & (self.ids[:, 1] == key.community_id)).nonzero()[0]
+        return int(found[0]) if len(found) else None
+
+
+def candidates(
+    slots: Slots,
+    index: PostIndex,
+    ranks: NDArray[np.int32],
+    scores_there: NDArray[np.float32],
+) -> Candidates:
+    """Return posts as sources propose them; nothing else is known yet."""
+    count = len(slots)
+    zeros = np.zeros(count)
+    return Candidates(
+        slots=slots,
+        ids=index.ids(slots),
+        births=index.born(slots),
+        authors=index.authors_of(slots),
+        ranks=ranks,
+        scores_there=scores_there,
+        tier=np.zeros(count, dtype=np.int8),
+        row=np.full(count, -1, dtype=np.int32),
+        value=zeros,
+        score=zeros,
+        behind=np.zeros(count, dtype=np.int32),
+        decayed=zeros,
+        near=np.full(count, np.nan),
+        spread=zeros,
+        lifted=np.full(count, -1, dtype=np.int32),
+    )
+
+
+def nothing() -> Candidates:
+    """Return no posts."""
+    return candidates(
+        np.empty(0, np.int64),
+        PostIndex(1),
+        np.empty((0, len(SOURCES)), np.int32),
+        np.empty((0, len(SOURCES)), np.float32),
+    )
+
+
+NOTHING = nothing()
+
+
+class Removed(Struct, frozen=True):
+    """Posts that one stage took out, each with its reason."""
+
+    stage: str
+    posts: Candidates
+    reasons: list[str]
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -99,23 +182,27 @@ class Run(Struct, kw_only=True):
     """The state of one run.
 
     candidates: those that are left; after `select` in the order of the feed.
-    removed: those that are not, each with the stage and the reason.
+    removed: those that are not, with the stage and the reasons.
+    reasons: one sentence for each candidate at the end.
     exhausted: whether the sources had nothing more to give than what they gave.
+    scales: the percentiles of every community that a candidate is from.
+    unknown: why the post that is followed is not among the candidates at all; empty where it is.
     """
 
     request: Request
-    candidates: list[Candidate] = field(default_factory=list[Candidate])
-    removed: list[tuple[Candidate, Removal]] = field(
-        default_factory=list[tuple[Candidate, Removal]]
-    )
+    candidates: Candidates = field(default_factory=lambda: NOTHING)
+    removed: list[Removed] = field(default_factory=list[Removed])
+    reasons: list[str] = field(default_factory=list[str])
     stages: list[StageNote] = field(default_factory=list[StageNote])
     degraded: list[str] = field(default_factory=list[str])
     features: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
     probabilities: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    scales: dict[int, CutsOf] = field(default_factory=dict[int, CutsOf])
     versions: dict[str, str] = field(default_factory=dict[str, str])
     exhausted: bool = False
     retrieved: Retrieved | None = None
+    unknown: str = ""
     state: MemberState | None = None
 
     @property
@@ -123,8 +210,3 @@ class Run(Struct, kw_only=True):
         """Return the member's state; the first stage makes it."""
         assert self.state is not None, "hydrate_member comes first"
         return self.state
-
-    def keep(self, judged: list[tuple[Candidate, str | None]], stage: str) -> None:
-        """Keep the candidates without a reason; move the others to the removed."""
-        self.candidates = [one for one, reason in judged if reason is None]
-        self.removed.extend((one, Removal(stage, r)) for one, r in judged if r is not None)

@@ -1,120 +1,145 @@
 """From values to an order: author decay, diversity, a slot for new authors. Pure.
 
-Every change of a score is kept as an Adjustment with before and after.
+Every change of a score stays in the columns of the posts: what it was before, what it is after and
+why. In words they are the adjustments of a record (records/v2.py).
 """
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from millrace.community.types import Key
-from millrace.feed.run import FRESH, Candidate
+from millrace.feed.index import Mask, Slots
+from millrace.feed.run import BY_RECENCY, EXPLORATION, FRESH, SOURCES, Candidates
 from millrace.feed.types import FeedConfig
 
 DECAY, FLOOR = 0.5, 0.25  # author decay (x-algorithm): 1, 0.625, 0.4375, 0.344 ... towards 0.25
 NOTED = 1e-9  # a smaller change is no adjustment
-EXPLORATION = "exploration"
 
 
-def ordered(
-    candidates: list[Candidate], vectors: NDArray[np.float32], config: FeedConfig
-) -> list[Candidate]:
+def ordered(posts: Candidates, vectors: NDArray[np.float32], config: FeedConfig) -> Candidates:
     """Return the candidates in the order of the feed: new ones before delivered and seen ones.
 
     Args:
-        candidates: with their value as score.
+        posts: with their value as score.
         vectors: unit vectors by `row` of a candidate; zeros where there is none.
         config: how strong each adjustment is.
     """
-    found: list[Candidate] = []
-    for tier in sorted({one.tier for one in candidates}):
-        mine = _sorted([one for one in candidates if one.tier == tier])
-        mine = decayed(mine)
-        mine = diverse(mine, vectors, config)
-        found.extend(explored(mine, config) if tier == FRESH else mine)
-    return found
+    posts = _begun(posts)
+    order: list[Slots] = []
+    for tier in np.unique(posts.tier).tolist():
+        mine = _sorted(posts, np.flatnonzero(posts.tier == tier))
+        mine = decayed(posts, mine)
+        mine = diverse(posts, mine, vectors, config)
+        order.append(explored(posts, mine, config) if tier == FRESH else mine)
+    return posts.take(np.concatenate(order)) if order else posts
 
 
-def by_recency(candidates: list[Candidate]) -> list[Candidate]:
+def by_recency(posts: Candidates) -> Candidates:
     """Return the candidates newest first, tiers kept: for a feed without an embedding."""
-    found = sorted(candidates, key=lambda one: (one.tier, -one.key.id, one.key.community_id))
-    for rank, one in enumerate(found):
-        one.adjust("select", "by recency, because there is no embedding", 1.0 / (1 + rank))
-    return found
+    order = np.lexsort((posts.ids[:, 1], -posts.ids[:, 0], posts.tier))
+    posts = _begun(posts).take(order)
+    posts.score = 1.0 / np.arange(1, len(posts) + 1)
+    posts.lifted = np.full(len(posts), BY_RECENCY, dtype=np.int32)
+    return posts
 
 
-def decay(earlier: int) -> float:
+def decay(earlier: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return what a post keeps of its score behind so many of the same author."""
-    return (1 - FLOOR) * DECAY**earlier + FLOOR
+    return (1 - FLOOR) * np.power(DECAY, earlier, dtype=np.float64) + FLOOR
 
 
-def decayed(candidates: list[Candidate]) -> list[Candidate]:
-    """Lower an author's second and later posts."""
-    earlier: dict[Key, int] = {}
-    for one in candidates:
-        author = one.shown.post.author
-        behind = earlier.get(author, 0)
-        earlier[author] = behind + 1
-        if behind:
-            loss = (1 - decay(behind)) * abs(one.score)  # a score below zero falls, too
-            one.adjust("author_decay", f"post {behind + 1} of one author", one.score - loss)
-    return _sorted(candidates)
+def decayed(posts: Candidates, rows: Slots) -> Slots:
+    """Lower an author's second and later posts; return the new order."""
+    behind = earlier_alike(posts.authors[rows])
+    score = posts.score[rows]
+    score -= (1 - decay(behind)) * np.abs(score)  # a score below zero falls, too
+    posts.behind[rows] = behind
+    posts.score[rows] = posts.decayed[rows] = posts.spread[rows] = score
+    return _sorted(posts, rows)
 
 
 def diverse(
-    candidates: list[Candidate], vectors: NDArray[np.float32], config: FeedConfig
-) -> list[Candidate]:
+    posts: Candidates, rows: Slots, vectors: NDArray[np.float32], config: FeedConfig
+) -> Slots:
     """Lower what is near to a post above: maximal marginal relevance over the best.
 
     The price of nearness is a share of the spread of scores, so that it means the same whatever
     the weights are. Scores never rise down the list.
     """
-    top, rest = candidates[: config.diverse_max], candidates[config.diverse_max :]
+    top, rest = rows[: config.diverse_max], rows[config.diverse_max :]
     if len(top) < 2 or config.diversity <= 0:
-        return candidates
-    scores = np.array([one.score for one in top])
-    spread = float(scores.max() - scores.min())
-    price = config.diversity * spread
-    mine = vectors[[one.row for one in top]]
-    near = np.zeros(len(top))  # to the nearest post above
-    left = np.ones(len(top), dtype=np.bool_)
-    chosen: list[Candidate] = []
-    for _ in top:
-        place = int(np.argmax(np.where(left, scores - price * near, -np.inf)))
-        left[place] = False
-        one = top[place]
-        if price * near[place] > NOTED:
-            reason = f"{near[place]:.2f} near to a post above"
-            one.adjust("diversity", reason, one.score - price * float(near[place]))
-        chosen.append(one)
-        near = np.maximum(near, mine @ mine[place])
-    last = chosen[-1].score
-    for one in rest:
-        if one.score - last > NOTED:
-            one.adjust("diversity", f"below the {len(top)} best", last)
-    return chosen + rest
-
-
-def explored(candidates: list[Candidate], config: FeedConfig) -> list[Candidate]:
-    """Lift one new author into each stretch of the feed that has none up to its slot."""
-    found = list(candidates)
-    start = 0
-    while (slot := start + config.exploration_slot) < len(found):
-        here = range(start, slot + 1)
-        if not any(_is_new(found[place]) for place in here):
-            place = next((p for p in range(slot + 1, len(found)) if _is_new(found[p])), None)
-            if place is None:
-                break
-            one = found.pop(place)
-            one.adjust("exploration", f"a new author, lifted to place {slot}", found[slot].score)
-            found.insert(slot, one)
-        start += config.exploration_every
+        return rows
+    left = posts.score[top]
+    price = config.diversity * float(left.max() - left.min())
+    mine = vectors[posts.row[top]]
+    alike = (mine @ mine.T).astype(np.float64) * price
+    near = np.zeros(len(top))  # the price of the nearest post above
+    paid = np.zeros(len(top))
+    order: list[int] = []
+    for _ in range(len(top)):
+        place = int((left - near).argmax())
+        paid[place] = near[place]
+        order.append(place)
+        left[place] = -np.inf
+        np.maximum(near, alike[place], out=near)
+    noted = paid > NOTED
+    posts.near[top[noted]] = paid[noted] / price
+    posts.score[top[noted]] -= paid[noted]
+    chosen = top[order]
+    last = posts.score[chosen[-1]]
+    lower = rest[posts.score[rest] - last > NOTED]
+    posts.near[lower] = -len(top)
+    posts.score[lower] = last
+    found = np.concatenate([chosen, rest])
+    posts.spread[found] = posts.score[found]
     return found
 
 
-def _is_new(one: Candidate) -> bool:
-    return any(note.source == EXPLORATION for note in one.sources)
+def explored(posts: Candidates, rows: Slots, config: FeedConfig) -> Slots:
+    """Lift one new author into each stretch of the feed that has none up to its slot."""
+    column = SOURCES.index(EXPLORATION)
+    is_new: list[bool] = (posts.ranks[:, column] >= 0).tolist()
+    found: list[int] = rows.tolist()
+    start = 0
+    while (slot := start + config.exploration_slot) < len(found):
+        if not any(is_new[row] for row in found[start : slot + 1]):
+            place = next((p for p in range(slot + 1, len(found)) if is_new[found[p]]), None)
+            if place is None:
+                break
+            row = found.pop(place)
+            posts.score[row] = posts.score[found[slot]]
+            posts.lifted[row] = slot
+            found.insert(slot, row)
+        start += config.exploration_every
+    return np.array(found, dtype=np.int64)
 
 
-def _sorted(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates by score; ties go to the newest id, so that an order is one order."""
-    return sorted(candidates, key=lambda one: (-one.score, -one.key.id, one.key.community_id))
+def earlier_alike(values: Slots) -> Slots:
+    """Return how many equal values stand before each one."""
+    order = np.argsort(values, kind="stable")
+    ordered_values = values[order]
+    new: Mask = np.ones(len(values), dtype=np.bool_)
+    new[1:] = ordered_values[1:] != ordered_values[:-1]
+    starts = np.flatnonzero(new)
+    found = np.empty(len(values), dtype=np.int64)
+    found[order] = np.arange(len(values)) - starts[np.cumsum(new) - 1]
+    return found
+
+
+def _begun(posts: Candidates) -> Candidates:
+    """Return the posts with columns of their own for what selection writes."""
+    return replace(
+        posts,
+        score=posts.value.copy(),
+        decayed=posts.value.copy(),
+        spread=posts.value.copy(),
+        behind=np.zeros(len(posts), dtype=np.int32),
+        near=np.full(len(posts), np.nan),
+        lifted=np.full(len(posts), -1, dtype=np.int32),
+    )
+
+
+def _sorted(posts: Candidates, rows: Slots) -> Slots:
+    """Return the rows by score; ties go to the newest id, so that an order is one order."""
+    ids = posts.ids[rows]
+    return rows[np.lexsort((ids[:, 1], -ids[:, 0], -posts.score[rows]))]

@@ -6,13 +6,15 @@ be explained. The table is outside the change publication.
 
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from millrace.community.types import Key
 from millrace.feed import record
 from millrace.feed.cursor import Cursor
-from millrace.feed.record import Record
-from millrace.feed.repository import QUERIES, DeliveredRow, ServedRow, columns
+from millrace.feed.records.types import Record
+from millrace.feed.repository import QUERIES, DeliveredRow, ServedRow
 from millrace.store.router import Router
 
 DAYS_AHEAD = 3
@@ -25,6 +27,17 @@ class Served(Struct, frozen=True, kw_only=True):
     served_at: datetime
     delivered: int
     record: Record
+
+
+class NewServed(Struct, frozen=True, kw_only=True):
+    """One served feed as it is written down; `ids` are post and community of every ranked post."""
+
+    served_feed_id: int
+    served_at: datetime
+    delivered: int
+    surface: str
+    ids: NDArray[np.int64]
+    record: bytes
 
 
 class ServedFeeds:
@@ -47,7 +60,7 @@ class ServedFeeds:
         async with self._router.write() as session:
             return int(await session.value(QUERIES["drop_partitions"], before=before))
 
-    async def write(self, member: Key, made: Served) -> None:
+    async def write(self, member: Key, made: NewServed) -> None:
         """Keep a served feed; it is durable when this returns."""
         if made.served_at.astimezone(UTC).date() not in self._days:
             await self.prepare(made.served_at)
@@ -58,10 +71,11 @@ class ServedFeeds:
                 member_id=member.id,
                 served_feed_id=made.served_feed_id,
                 served_at=made.served_at,
-                surface=made.record.surface,
+                surface=made.surface,
                 delivered=made.delivered,
-                record=record.encode(made.record),
-                **columns((one.key for one in made.record.ranked), "post_communities", "post_ids"),
+                record=made.record,
+                post_ids=made.ids[:, 0].tolist(),
+                post_communities=made.ids[:, 1].tolist(),
             )
 
     async def get(self, cursor: Cursor) -> Served | None:

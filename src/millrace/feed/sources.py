@@ -1,145 +1,194 @@
-"""Makers of candidates: network, retrieval, exploration."""
+"""Makers of candidates: network, retrieval, exploration. All from memory.
+
+Each gives its own order, and a note says how a post got there. Who may be shown what is a mask
+over the slots, made once per request.
+"""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from millrace.community.types import Key
-from millrace.feed.filters import oldest_at
-from millrace.feed.index import PostIndex, Scope
-from millrace.feed.parts import FeedParts
-from millrace.feed.repository import QUERIES, ProposedRow, asked_by, columns
-from millrace.feed.run import Candidate, Retrieved, Run
-from millrace.feed.types import SourceNote
-from millrace.store.queries import Query
+import numpy as np
+from msgspec import Struct
 
-NETWORK, RETRIEVAL, EXPLORATION = "network", "retrieval", "exploration"
-FOLLOWED = "followed"
+from millrace.community.types import Key
+from millrace.feed.catalogue import AUTHOR_COUNTS, POST_COUNTS, Catalogue
+from millrace.feed.filters import oldest_at
+from millrace.feed.index import Mask, PostIndex, Scope, Slots, Vector
+from millrace.feed.run import NETWORK, SOURCES, Candidates, Retrieved, Run, candidates
+from millrace.feed.select import earlier_alike
+from millrace.feed.types import FeedConfig
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FOLLOWED_EACH = 5  # newest posts of one followed author
 FOLLOWED_AUTHORS_MAX = 500
+RECENT = 500  # newest posts of the own community among which exploration looks
+SEARCHES_MAX = 2  # at a time; each holds one core for some milliseconds
+VIEWS = POST_COUNTS.index("views")
+FOLLOWERS, POSTS = AUTHOR_COUNTS.index("followers"), AUTHOR_COUNTS.index("posts")
+
+
+class Proposal(Struct):
+    """What one source gives: slots in its order, with its scores."""
+
+    source: str
+    slots: Slots
+    scores: Vector
 
 
 class Sources:
-    """Proposes posts. Each source gives its own order, and a note says how it got there."""
+    """Proposes posts."""
 
-    def __init__(self, parts: FeedParts, index: PostIndex) -> None:
-        self._parts = parts
-        self._index = index
+    def __init__(self, config: FeedConfig, catalogue: Catalogue) -> None:
+        self._config = config
+        self._catalogue = catalogue
+        self._searchers = ThreadPoolExecutor(SEARCHES_MAX, "millrace-search")
 
-    async def propose(self, run: Run) -> list[Candidate]:
+    def close(self) -> None:
+        """End the threads that search."""
+        self._searchers.shutdown(wait=False, cancel_futures=True)
+
+    async def propose(self, run: Run) -> Candidates:
         """Return candidates of all sources: new posts, and where they are few the earlier ones."""
-        member, config = run.member, self._parts.config
+        member, config = run.member, self._config
         earlier = member.seen | member.liked | member.served
-        found: dict[Key, Candidate] = {}
-        await self._all(run, found, earlier | member.hidden)
+        found = await self._all(run, earlier | member.hidden)
         # Fewer than a feed holds, though no source came to its limit: nothing new is left behind.
         most = config.network_max if member.vector is None else config.retrieval_max
         run.exhausted = len(found) < min(config.ranked_max, most)
         if run.exhausted and earlier:
-            await self._all(run, found, member.hidden)
-        return list(found.values())
+            found = _joined(found, await self._all(run, member.hidden), self._catalogue.index)
+        return found
 
-    async def _all(self, run: Run, found: dict[Key, Candidate], without: frozenset[Key]) -> None:
-        network, exploration = await asyncio.gather(
-            self._network(run, without), self._exploration(run, without)
-        )
-        for rank, row in enumerate(network):
-            _note(found, row.key, FOLLOWED if row.followed else NETWORK, rank, 1 / (1 + rank))
-        for rank, row in enumerate(exploration):
-            _note(found, row.key, EXPLORATION, rank, 1 / (1 + rank))
-        for rank, (key, source, score) in enumerate(self._retrieval(run, without)):
-            _note(found, key, source, rank, score)
-
-    async def _network(self, run: Run, without: frozenset[Key]) -> list[ProposedRow]:
-        """Return the newest posts of the own community and of followed authors."""
-        follows = sorted(run.member.relations.follows - run.member.relations.hidden)
-        return await self._rows(
-            QUERIES["network_posts"],
-            run,
-            without,
-            limit=self._parts.config.network_max,
-            each=FOLLOWED_EACH,
-            **columns(follows[:FOLLOWED_AUTHORS_MAX], "follow_communities", "follows"),
-        )
-
-    async def _exploration(self, run: Run, without: frozenset[Key]) -> list[ProposedRow]:
-        """Return recent posts with few views by authors whom few know."""
-        config = self._parts.config
-        return await self._rows(
-            QUERIES["new_author_posts"],
-            run,
-            without,
-            limit=config.exploration_max,
-            views_max=config.new_views_max,
-            followers_max=config.new_followers_max,
-            posts_max=config.new_posts_max,
-        )
-
-    async def _rows(
-        self, query: Query, run: Run, without: frozenset[Key], **params: object
-    ) -> list[ProposedRow]:
-        member = run.member
-        home = member.key.community_id
-        mutes = member.relations.mutes
-        async with self._parts.router.read(run.request.token) as session:
-            return await session.rows(
-                query,
-                ProposedRow,
-                **asked_by(member.key),
-                **columns(sorted(without), "without_communities", "without_posts"),
-                oldest=oldest_at(run.request.now, self._parts.config.age_days_max, EPOCH),
-                languages=sorted(member.languages),
-                muted=sorted(author.id for author in mutes if author.community_id == home),
-                **params,
-            )
-
-    def _retrieval(self, run: Run, without: frozenset[Key]) -> list[tuple[Key, str, float]]:
-        """Return the nearest posts; without a vector the newest ones, as a part of the network."""
-        index, config = self._index, self._parts.config
-        mask = index.mask(self.scope(run, without))
+    async def _all(self, run: Run, without: frozenset[Key]) -> Candidates:
+        index = self._catalogue.index
+        mask, births = index.mask(self.scope(run, without)), index.births
+        home = index.home(run.member.key.community_id)
+        home &= mask
+        proposals = [self._network(run, mask, home), self._exploration(home)]
         vector = run.member.vector
         if vector is None:
-            slots = index.newest(config.network_max, mask)
-            return [(key, NETWORK, 1 / (1 + i)) for i, key in enumerate(index.keys(slots))]
-        hits = index.search(vector, config.retrieval_max, mask)
-        keys = index.keys(hits.slots)
-        return [(key, RETRIEVAL, float(s)) for key, s in zip(keys, hits.scores, strict=True)]
+            newest = index.newest(self._config.network_max, mask)
+            proposals.append(_ranked(NETWORK, newest))
+        else:
+            loop, most = asyncio.get_running_loop(), self._config.retrieval_max
+            hits = await loop.run_in_executor(self._searchers, index.search, vector, most, mask)
+            proposals.append(Proposal(SOURCES[2], hits.slots, hits.scores))
+        return self._merged(proposals, births)
+
+    def _network(self, run: Run, mask: Mask, home: Mask) -> Proposal:
+        """Return the newest posts of followed authors, then those of the own community."""
+        index, config = self._catalogue.index, self._config
+        follows = sorted(run.member.relations.follows - run.member.relations.hidden)
+        slots: list[int] = []
+        for number in index.author_numbers(follows[:FOLLOWED_AUTHORS_MAX]).tolist():
+            slots.extend(index.slots_of_author(number))
+        followed = np.array(slots, dtype=np.int64)
+        followed = followed[mask[followed]]
+        followed = self._newest_each(index.latest(len(followed), followed))
+        newest = index.latest(config.network_max, np.flatnonzero(home))
+        rest = newest[~np.isin(newest, followed)]
+        return _ranked(NETWORK, np.concatenate([followed, rest])[: config.network_max])
+
+    def _newest_each(self, slots: Slots) -> Slots:
+        """Return the first few of each author, in the order that they have."""
+        authors = self._catalogue.index.authors_of(slots)
+        return slots[earlier_alike(authors) < FOLLOWED_EACH]
+
+    def _exploration(self, home: Mask) -> Proposal:
+        """Return recent posts with few views by authors whom few know."""
+        config, catalogue = self._config, self._catalogue
+        recent = catalogue.index.latest(RECENT, np.flatnonzero(home))
+        author = catalogue.author_counts(recent)
+        new = catalogue.counts(recent)[:, VIEWS] <= config.new_views_max
+        new &= author[:, FOLLOWERS] <= config.new_followers_max
+        new &= author[:, POSTS] <= config.new_posts_max
+        return _ranked(SOURCES[1], recent[new][: config.exploration_max])
+
+    def _merged(self, proposals: list[Proposal], births: int) -> Candidates:
+        """Return every proposed post once, with what each source said of it.
+
+        Of two lists of one source the first one counts. What was cleared or given away while a
+        search ran is left out.
+        """
+        index = self._catalogue.index
+        slots, places = np.unique(
+            np.concatenate([one.slots for one in proposals]), return_inverse=True
+        )
+        ranks = np.full((len(slots), len(SOURCES)), -1, dtype=np.int32)
+        scores = np.zeros((len(slots), len(SOURCES)), dtype=np.float32)
+        start = 0
+        for one in proposals:
+            rows = places[start : start + len(one.slots)]
+            start += len(one.slots)
+            column = SOURCES.index(one.source)
+            unsaid = ranks[rows, column] < 0
+            ranks[rows[unsaid], column] = np.flatnonzero(unsaid)
+            scores[rows[unsaid], column] = one.scores[unsaid]
+        there = index.still(slots, births)
+        slots = slots[there]
+        return candidates(slots, index, ranks[there], scores[there])
+
+    def followed(self, run: Run, slot: int) -> Candidates:
+        """Return the candidates with a post among them that no source proposed."""
+        slots = np.append(run.candidates.slots, slot)
+        unsaid = np.full((1, len(SOURCES)), -1, dtype=np.int32)
+        return candidates(
+            slots,
+            self._catalogue.index,
+            np.concatenate([run.candidates.ranks, unsaid]),
+            np.concatenate(
+                [run.candidates.scores_there, np.zeros((1, len(SOURCES)), dtype=np.float32)]
+            ),
+        )
 
     def scope(self, run: Run, without: frozenset[Key]) -> Scope:
-        """Return what may be retrieved: every filter that can be a mask."""
+        """Return what may be proposed: every filter that can be a mask."""
         member = run.member
         return Scope(
             community_id=member.key.community_id,
             nearby=member.relations.nearby,
             languages=member.languages,
-            created_after=oldest_at(run.request.now, self._parts.config.age_days_max, EPOCH),
+            created_after=oldest_at(run.request.now, self._config.age_days_max, EPOCH),
             hidden_authors=member.relations.hidden | {member.key},
             without=without,
         )
 
     def rank_of(self, run: Run, key: Key) -> Retrieved | None:
         """Return where a post stands among all that retrieval could give; None if not among them."""
-        member = run.member
-        slot = self._index.find(key)
+        member, index = run.member, self._catalogue.index
+        slot = index.find(key)
         if slot is None or member.vector is None:
             return None
         scope = self.scope(
             run, (member.seen | member.liked | member.served | member.hidden) - {key}
         )
-        mask = self._index.mask(scope)
+        mask = index.mask(scope)
         if not mask[slot]:
             return None
-        hits = self._index.search(member.vector, len(self._index), mask)
-        places = (hits.slots == slot).nonzero()[0]
-        place = int(places[0])
-        return Retrieved(place, float(hits.scores[place]), self._parts.config.retrieval_max)
+        hits = index.search(member.vector, index.posts, mask)
+        place = int((hits.slots == slot).nonzero()[0][0])
+        return Retrieved(place, float(hits.scores[place]), self._config.retrieval_max)
 
 
-def _note(found: dict[Key, Candidate], key: Key, source: str, rank: int, score: float) -> None:
-    """Add a source's note to a post's candidate; a source that proposed it before adds none."""
-    one = found.get(key)
-    if one is None:
-        one = found[key] = Candidate(key=key)
-    name = NETWORK if source == FOLLOWED else source
-    if all(note.source != name for note in one.sources):
-        one.sources.append(SourceNote(name, rank, score))
+def _ranked(source: str, slots: Slots) -> Proposal:
+    """Return a proposal of a source that has an order and no scores of its own."""
+    return Proposal(source, slots, (1 / np.arange(1, len(slots) + 1)).astype(np.float32))
+
+
+def _joined(first: Candidates, second: Candidates, index: PostIndex) -> Candidates:
+    """Return what either has; of a post in both, what the first said, where it said something."""
+    slots = np.concatenate([first.slots, second.slots])
+    _, places = np.unique(slots, return_index=True)
+    found = candidates(
+        slots[places],
+        index,
+        np.concatenate([first.ranks, second.ranks])[places],
+        np.concatenate([first.scores_there, second.scores_there])[places],
+    )
+    # A post of the first that the second pass found by another source gets that note, too.
+    rows = np.searchsorted(found.slots, second.slots)
+    more = (found.ranks[rows] < 0) & (second.ranks >= 0)
+    found.ranks[rows] = np.where(more, second.ranks, found.ranks[rows])
+    found.scores_there[rows] = np.where(more, second.scores_there, found.scores_there[rows])
+    return found

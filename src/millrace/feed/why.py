@@ -11,7 +11,7 @@ from millrace.community.types import Key, PostView
 from millrace.feed import reasons, record
 from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
-from millrace.feed.record import RankedPost, Record, RemovedPost
+from millrace.feed.records.types import RankedPost, Record, RemovedPost
 from millrace.feed.repository import QUERIES, VisibilityRow, reader
 from millrace.feed.run import Request
 from millrace.feed.served import Served
@@ -56,9 +56,7 @@ class Why:
         if found is None and not await self._turned_away(member, views[0], token):
             found = _known(served, post)
         if found is not None:
-            return self._of_record(
-                member, post, found.record, found.served_feed_id, found.delivered
-            )
+            return self._of_record(member, post, found.record, found)
         run = await self._pipeline.run(
             Request(
                 member=member,
@@ -68,7 +66,7 @@ class Why:
                 follow=post,
             )
         )
-        return self._of_record(member, post, record.of(run), None, len(run.candidates))
+        return self._of_record(member, post, record.of(run), None, unknown=run.unknown)
 
     async def _turned_away(self, member: Key, view: PostView, token: str) -> bool:
         """Return whether later pages leave the post out, whatever was ranked: muted, or hidden."""
@@ -78,16 +76,17 @@ class Why:
         return view.post.author in relations.hidden or view.post.key in hidden
 
     def _of_record(
-        self, member: Key, post: Key, found: Record, served_feed_id: int | None, delivered: int
+        self, member: Key, post: Key, found: Record, served: Served | None, unknown: str = ""
     ) -> Explanation:
         """Explain from a served feed, or from a run that was not recorded."""
+        served_feed_id = None if served is None else served.served_feed_id
         for position, one in enumerate(found.ranked):
             if one.key == post:
-                shown = served_feed_id is not None and position < delivered
+                shown = served is not None and position < served.delivered
                 return self._ranked(member, found, position, served_feed_id, shown=shown)
         gone = next((one for one in found.removed if one.key == post), None)
         if gone is None:
-            gone = _never_proposed(post)
+            gone = _never_proposed(post, unknown)
         return self._removed(member, found, gone, served_feed_id)
 
     def _ranked(
@@ -202,12 +201,12 @@ def _features(found: Record, row: int) -> dict[str, float]:
     return dict(zip(found.feature_names, values, strict=True))
 
 
-def _never_proposed(post: Key) -> RemovedPost:
+def _never_proposed(post: Key, unknown: str) -> RemovedPost:
     return RemovedPost(
         community_id=post.community_id,
         post_id=post.id,
         stage="sources",
-        reason="no source proposed it",
+        reason=unknown or "no source proposed it",
         sources=[],
         score=0.0,
     )

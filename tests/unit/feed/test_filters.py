@@ -2,25 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 
-import msgspec
+import numpy as np
 import pytest
 
-from millrace.community.types import (
-    Audience,
-    Key,
-    Member,
-    Post,
-    PostCounts,
-    PostKind,
-    PostView,
-    Relations,
-    Role,
-)
+from millrace.community.types import Audience, Key, PostKind, Relations
+from millrace.feed import filters
+from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
 from millrace.feed.features import Subject
-from millrace.feed.filters import FILTERS, judged, oldest_at, tier_of
+from millrace.feed.filters import FILTERS, oldest_at
 from millrace.feed.hydration import languages_of
 from millrace.feed.repository import MemberRow
-from millrace.feed.run import FRESH, SEEN, SERVED, MemberState
+from millrace.feed.run import FRESH, SEEN, SERVED, MemberState, candidates
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,35 +34,38 @@ def state(**changes) -> MemberState:
     return MemberState(**(fields | changes))
 
 
-def view(author: Key = AUTHOR, author_removed: bool = False, **changes) -> PostView:
-    post = Post(
-        community_id=author.community_id, post_id=9, external_id="9", author_id=author.id,
-        kind=PostKind.NOTE, title="", text="", link="", topics=[], language="en",
-        audience=Audience.COMMUNITY, created_at=NOON, edited_at=None, removed_at=None,
-        system_version=1,
-    )  # fmt: skip
-    member = Member(
-        community_id=author.community_id, member_id=author.id, external_id="", handle="",
-        display_name="", headline="", about="", skills=[], place="", languages=[],
-        role=Role.MEMBER, joined_at=NOON, removed_at=NOON if author_removed else None,
-        system_version=1,
-    )  # fmt: skip
-    return PostView(
-        post=msgspec.structs.replace(post, **changes), author=member, community_name="",
-        counts=PostCounts(), liked=False, follows_author=False,
-    )  # fmt: skip
+def post(author: Key = AUTHOR, author_stands: bool = True, **changes):
+    """One post in a catalogue of its own: the catalogue, and the post as a candidate."""
+    facts = {
+        "key": Key(author.community_id, 9), "author": author, "kind": PostKind.NOTE, "topics": [],
+        "language": "en", "audience": Audience.COMMUNITY, "created_at": NOON,
+    }  # fmt: skip
+    catalogue = Catalogue(4)
+    catalogue.put(PostFacts(**(facts | changes)), None)
+    catalogue.put_author(AuthorFacts(key=author, name="", stands=author_stands))
+    slots = np.array([0])
+    return catalogue, candidates(slots, catalogue.index, np.zeros((1, 3)), np.zeros((1, 3)))
+
+
+def judged_one(member: MemberState, made, oldest: datetime) -> tuple[str, str] | None:
+    """The first filter that takes the post out, with its reason."""
+    catalogue, posts = made
+    judging = filters.judging(member, catalogue, posts, oldest)
+    found = filters.judged(judging)
+    assert len(found) <= 1
+    return (found[0][0], filters.reason(found[0][0], judging, 0)) if found else None
 
 
 FAR = Key(2, 5)
 CASES = {
-    "removed": (state(), view(removed_at=NOON)),
-    "audience": (state(), view(author=FAR)),
-    "blocked": (state(relations={"blocks": frozenset({AUTHOR})}), view()),
-    "own_post": (state(), view(author=ME)),
-    "muted": (state(relations={"mutes": frozenset({AUTHOR})}), view()),
-    "hidden_post": (state(hidden=frozenset({Key(1, 9)})), view()),
-    "age": (state(), view(created_at=NOON - timedelta(days=3))),
-    "language": (state(languages=frozenset({"de"})), view()),
+    "removed": (state(), post(hidden=True)),
+    "audience": (state(), post(author=FAR)),
+    "blocked": (state(relations={"blocks": frozenset({AUTHOR})}), post()),
+    "own_post": (state(), post(author=ME)),
+    "muted": (state(relations={"mutes": frozenset({AUTHOR})}), post()),
+    "hidden_post": (state(hidden=frozenset({Key(1, 9)})), post()),
+    "age": (state(), post(created_at=NOON - timedelta(days=3))),
+    "language": (state(languages=frozenset({"de"})), post()),
 }
 
 
@@ -80,43 +75,62 @@ def test_every_filter_has_a_case():
 
 @pytest.mark.parametrize("name", CASES)
 def test_filter_names_itself_and_its_reason(name):
-    stage, reason = judged(*CASES[name], NOON - timedelta(days=2))
+    stage, reason = judged_one(*CASES[name], NOON - timedelta(days=2))
 
     assert stage == name
     assert reason
 
 
 @pytest.mark.parametrize(
-    ("member", "post"),
+    ("member", "made"),
     [
-        (state(), view()),
-        (state(), view(author=FAR, audience=Audience.PUBLIC)),
-        (state(relations={"nearby": frozenset({2})}), view(author=FAR, audience=Audience.NEARBY)),
-        (state(languages=frozenset({"de"})), view(language="")),
-        (state(languages=frozenset({"en", "de"})), view()),
-        (state(languages=frozenset({"pt"})), view(language="pt-BR")),
-        (state(relations={"follows": frozenset({AUTHOR})}), view()),
+        (state(), post()),
+        (state(), post(author=FAR, audience=Audience.PUBLIC)),
+        (state(relations={"nearby": frozenset({2})}), post(author=FAR, audience=Audience.NEARBY)),
+        (state(languages=frozenset({"de"})), post(language="")),
+        (state(languages=frozenset({"en", "de"})), post()),
+        (state(languages=frozenset({"pt"})), post(language="pt")),
+        (state(relations={"follows": frozenset({AUTHOR})}), post()),
     ],
 )
-def test_what_is_for_the_member_passes(member, post):
-    assert judged(member, post, EPOCH) is None
+def test_what_is_for_the_member_passes(member, made):
+    assert judged_one(member, made, EPOCH) is None
 
 
 def test_removed_author_and_nearby_of_another_direction():
-    assert judged(state(), view(author_removed=True), EPOCH) == (
-        "removed", "its author was removed",
+    assert judged_one(state(), post(author_stands=False), EPOCH) == (
+        "removed", "its author was removed or banned",
     )  # fmt: skip
-    near = view(author=FAR, audience=Audience.NEARBY)
-    assert judged(state(relations={"nearby": frozenset({3})}), near, EPOCH)[0] == "audience"
+    near = post(author=FAR, audience=Audience.NEARBY)
+    assert judged_one(state(relations={"nearby": frozenset({3})}), near, EPOCH)[0] == "audience"
+
+
+def test_a_slot_that_was_given_to_another_post_is_not_mistaken_for_it():
+    """The post was removed while a feed was made, and its slot has another post by now."""
+    catalogue, posts = post()
+    catalogue.remove(Key(1, 9))
+    catalogue.put(
+        PostFacts(
+            key=Key(1, 10), author=AUTHOR, kind=PostKind.NOTE, topics=[], language="en",
+            audience=Audience.PUBLIC, created_at=NOON,
+        ),
+        None,
+    )  # fmt: skip
+
+    assert catalogue.slot(Key(1, 10)) == 0
+    assert judged_one(state(), (catalogue, posts), EPOCH) == ("removed", "the post was removed")
 
 
 def test_tiers():
-    post = frozenset({Key(1, 9)})
+    this, (catalogue, _) = frozenset({Key(1, 9)}), post()
 
-    assert tier_of(state(), view()) == FRESH
-    assert tier_of(state(served=post), view()) == SERVED
-    assert tier_of(state(seen=post, served=post), view()) == SEEN
-    assert tier_of(state(liked=post), view()) == SEEN
+    def tier(**changes) -> int:
+        return filters.tiers_of(state(**changes), catalogue, np.array([0]))[0]
+
+    assert tier() == FRESH
+    assert tier(served=this) == SERVED
+    assert tier(seen=this, served=this) == SEEN
+    assert tier(liked=this) == SEEN
 
 
 def test_no_age_limit_is_the_epoch():

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from millrace.community.types import PostKind
 from millrace.feed.features import Subject, words
 from millrace.feed.filters import FILTERS
-from millrace.feed.reasons import REMOVED, removal_sentence, sentence
-from millrace.feed.testing import sample_view
+from millrace.feed.reasons import REMOVED, Told, removal_sentence, sentence
 
 
 def subject(**changes) -> Subject:
@@ -40,9 +40,9 @@ def subject(**changes) -> Subject:
     ],
 )  # fmt: skip
 def test_sentence(topics, features, sources, expected):
-    view = sample_view(topics=topics)
+    post = Told("Gus", "Village", PostKind.NOTE, topics)
 
-    assert sentence(subject(), view, features, frozenset(sources)) == expected
+    assert sentence(subject(), post, features, frozenset(sources)) == expected
 
 
 def test_every_filter_has_a_sentence_for_members():

@@ -1,0 +1,246 @@
+"""What ranking needs to know of every standing post, column by column.
+
+The columns lie beside the slots of the index, so that a candidate is a number and its features are
+a gather. Numbers of an author are kept once, beside the index's number of the author. A post of
+somebody who is banned, or a hidden one, keeps its slot and is not found: it can come back.
+
+It is derived: the change stream fills it (indexing.py), and it may be behind the tables by as much
+as the stream is. Whoever shows a post asks the tables once more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from millrace.community.types import (
+    TOPICS_MAX,
+    Audience,
+    Key,
+    MemberCounts,
+    PostCounts,
+    PostKind,
+)
+from millrace.feed.features import KIND_NUMBER, long_words
+from millrace.feed.index import CAPACITY_MIN, IndexEntry, PostIndex, Slots, Vector, doubled
+
+KINDS = tuple(PostKind)
+POST_COUNTS = PostCounts.__struct_fields__
+AUTHOR_COUNTS = MemberCounts.__struct_fields__
+AUTHORS_MIN = 1_024
+NO_TOPIC = 0
+
+
+class PostFacts(Struct, frozen=True, kw_only=True):
+    """A post as ranking needs it.
+
+    language: without its region. hidden: a moderator took it out of sight.
+    """
+
+    key: Key
+    author: Key
+    kind: PostKind
+    topics: Sequence[str]
+    language: str
+    audience: Audience
+    created_at: datetime
+    hidden: bool = False
+
+
+class AuthorFacts(Struct, frozen=True, kw_only=True):
+    """A member as an author: the name that cards show, and whether the posts may be shown."""
+
+    key: Key
+    name: str
+    stands: bool
+
+
+class Topics:
+    """Every topic that a post has, by number; 0 is no topic."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = [""]
+        self.words: list[frozenset[str]] = [frozenset()]
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """Return the number of a topic; a new one gets the next."""
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = len(self.names)
+            self.names.append(name)
+            self.words.append(long_words(name))
+        return number
+
+
+class Catalogue:
+    """The standing posts. Written by one consumer of the change stream, read by the pipeline."""
+
+    def __init__(self, dims: int, capacity: int = CAPACITY_MIN) -> None:
+        self.index = PostIndex(dims, capacity)
+        self.topics = Topics()
+        self.communities: dict[int, str] = {}
+        size = self.index.capacity
+        self._kind = np.zeros(size, dtype=np.int8)
+        self._topics = np.zeros((size, TOPICS_MAX), dtype=np.int32)
+        self._counts = np.zeros((size, len(POST_COUNTS)), dtype=np.int64)
+        self._hidden = np.zeros(size, dtype=np.bool_)
+        self._stands = np.ones(AUTHORS_MIN, dtype=np.bool_)
+        self._author_counts = np.zeros((AUTHORS_MIN, len(AUTHOR_COUNTS)), dtype=np.int64)
+        self._names: dict[int, str] = {}
+        self._shown = 0
+
+    # ------------------------------------------------- written by the stream
+
+    def put(self, facts: PostFacts, vector: Vector | None) -> bool:
+        """Insert a post, or bring it up to date; return whether it may be shown only from now on.
+
+        `vector` None leaves the one that is there.
+        """
+        index = self.index
+        before = index.slot(facts.key)
+        was_shown = before is not None and bool(index.alive(np.array([before]))[0])
+        if before is not None and vector is None and index.find(facts.key) is not None:
+            vector = index.vectors([before])[0]
+        entry = IndexEntry(
+            key=facts.key,
+            author=facts.author,
+            created_at=facts.created_at,
+            language=facts.language,
+            audience=facts.audience,
+        )
+        slot = index.put(entry, vector)
+        self._fit()
+        if before is None:
+            self._counts[slot] = 0
+        self._kind[slot] = KIND_NUMBER[facts.kind]
+        self._topics[slot] = NO_TOPIC
+        numbers = [self.topics.number(topic) for topic in facts.topics[:TOPICS_MAX]]
+        self._topics[slot, : len(numbers)] = numbers
+        self._hidden[slot] = facts.hidden
+        shown = self._show(slot)
+        self._shown += shown - was_shown
+        return shown and not was_shown
+
+    def put_vector(self, key: Key, vector: Vector | None) -> None:
+        """Give a standing post another vector, or none; one that is not there is left alone."""
+        slot = self.index.slot(key)
+        if slot is not None:
+            self.index.set_vector(slot, vector)
+
+    def put_counts(self, key: Key, counts: Mapping[str, int] | Sequence[int]) -> None:
+        """Set the eight numbers of a post; one that is not there is left alone."""
+        slot = self.index.slot(key)
+        if slot is not None:
+            self._counts[slot] = _in_order(counts, POST_COUNTS)
+
+    def put_author(self, facts: AuthorFacts) -> list[Key]:
+        """Set what is known of an author; return the posts that may be shown only from now on."""
+        number = self.index.author_number(facts.key)
+        self._fit()
+        self._names[number] = facts.name
+        if bool(self._stands[number]) == facts.stands:
+            return []
+        self._stands[number] = facts.stands
+        changed: list[Key] = []
+        for slot in self.index.slots_of_author(number):
+            if self._show(slot) == facts.stands and not self._hidden[slot]:
+                self._shown += 1 if facts.stands else -1
+                changed.append(self.index.entry(slot).key)
+        return changed if facts.stands else []
+
+    def put_author_counts(self, author: Key, counts: Mapping[str, int] | Sequence[int]) -> None:
+        """Set the four numbers of an author."""
+        number = self.index.author_number(author)
+        self._fit()
+        self._author_counts[number] = _in_order(counts, AUTHOR_COUNTS)
+
+    def remove(self, key: Key) -> None:
+        """Forget a post."""
+        slot = self.index.slot(key)
+        if slot is not None:
+            self._shown -= bool(self.index.alive(np.array([slot]))[0])
+            self.index.remove(key)
+
+    def _show(self, slot: int) -> bool:
+        """Let a post be found, or not, by what is known of it and of its author."""
+        author = self.index.authors_of(np.array([slot]))[0]
+        alive = bool(self._stands[author]) and not bool(self._hidden[slot])
+        self.index.show(slot, alive=alive)
+        return alive
+
+    def _fit(self) -> None:
+        """Grow the columns as the index and the authors have grown."""
+        while len(self._kind) < self.index.capacity:
+            self._kind = doubled(self._kind)
+            self._topics = doubled(self._topics)
+            self._counts = doubled(self._counts)
+            self._hidden = doubled(self._hidden)
+        while len(self._stands) < self.index.authors:
+            self._stands = np.concatenate([self._stands, np.ones_like(self._stands)])
+            self._author_counts = doubled(self._author_counts)
+
+    # ------------------------------------------------- read by the pipeline
+
+    def __len__(self) -> int:
+        """Return how many posts may be shown to somebody."""
+        return self._shown
+
+    def slot(self, key: Key) -> int | None:
+        """Return the slot of a post, or None where it is not known."""
+        return self.index.slot(key)
+
+    def kinds(self, slots: Slots) -> NDArray[np.int8]:
+        """Return the numbers of the kinds, as in KINDS."""
+        return self._kind[slots]
+
+    def topic_numbers(self, slots: Slots) -> NDArray[np.int32]:
+        """Return the topics of posts, filled up with NO_TOPIC. Shape: (len(slots), TOPICS_MAX)."""
+        return self._topics[slots]
+
+    def counts(self, slots: Slots) -> NDArray[np.int64]:
+        """Return the numbers of posts in the order of POST_COUNTS."""
+        return self._counts[slots]
+
+    def author_counts(self, slots: Slots) -> NDArray[np.int64]:
+        """Return the numbers of the authors of posts in the order of AUTHOR_COUNTS."""
+        return self._author_counts[self.index.authors_of(slots)]
+
+    def author_stands(self, slots: Slots) -> NDArray[np.bool_]:
+        """Return which posts have an author who is neither removed nor banned."""
+        return self._stands[self.index.authors_of(slots)]
+
+    def author_name(self, number: int) -> str:
+        """Return the name of an author as cards show it."""
+        return self._names.get(number, "")
+
+    def keys(self, slots: Slots) -> list[Key]:
+        """Return the posts in slots."""
+        return [Key(community, post) for post, community in self.index.ids(slots).tolist()]
+
+    def facts(self, key: Key) -> PostFacts | None:
+        """Return what is known of one post; None where it is not known."""
+        slot = self.index.slot(key)
+        if slot is None:
+            return None
+        entry = self.index.entry(slot)
+        numbers: list[int] = self._topics[slot].tolist()
+        return PostFacts(
+            key=entry.key,
+            author=entry.author,
+            kind=KINDS[int(self._kind[slot])],
+            topics=[self.topics.names[number] for number in numbers if number != NO_TOPIC],
+            language=entry.language,
+            audience=entry.audience,
+            created_at=entry.created_at,
+            hidden=bool(self._hidden[slot]),
+        )
+
+
+def _in_order(counts: Mapping[str, int] | Sequence[int], names: Iterable[str]) -> list[int]:
+    """Return numbers in the order of their columns."""
+    if isinstance(counts, Mapping):
+        return [counts[name] for name in names]
+    return list(counts)

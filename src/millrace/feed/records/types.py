@@ -1,0 +1,104 @@
+"""What is known of a served feed, whichever format it was stored in."""
+
+from typing import TypeAlias
+
+import numpy as np
+from msgspec import Struct
+
+from millrace.community.types import Key
+from millrace.feed.features import Matrix
+from millrace.feed.run import SEEN
+
+Note: TypeAlias = tuple[str, int, float]
+Change: TypeAlias = tuple[str, str, float, float]
+
+
+class RankedPost(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One post of a served feed, in its place."""
+
+    community_id: int
+    post_id: int
+    tier: int
+    value: float
+    score: float
+    reason: str
+    sources: list[Note]
+    adjustments: list[Change] = []
+
+    @property
+    def key(self) -> Key:
+        """Return the post's key."""
+        return Key(self.community_id, self.post_id)
+
+    @property
+    def seen(self) -> bool:
+        """Return whether the member had seen it when the feed was made."""
+        return self.tier == SEEN
+
+
+class RemovedPost(Struct, frozen=True, kw_only=True):
+    """One post that a stage took out; the later stages have no numbers of it.
+
+    row: its row in the matrices behind those of the ranked posts; -1 where it was not scored.
+    """
+
+    community_id: int
+    post_id: int
+    stage: str
+    reason: str
+    sources: list[Note]
+    score: float
+    row: int = -1
+
+    @property
+    def key(self) -> Key:
+        """Return the post's key."""
+        return Key(self.community_id, self.post_id)
+
+
+class StageLine(Struct, frozen=True):
+    """What a stage did, and how long it took."""
+
+    stage: str
+    taken: int
+    left: int
+    removed: dict[str, int]
+    milliseconds: float
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """Everything that is known of a served feed.
+
+    features, probabilities: one row per ranked post, then one per scored removed post.
+    exhausted: whether no new post was left behind when it was made.
+    """
+
+    format: int
+    surface: str
+    versions: dict[str, str]
+    degraded: list[str]
+    exhausted: bool
+    stages: list[StageLine]
+    ranked: list[RankedPost]
+    removed: list[RemovedPost]
+    feature_names: list[str]
+    action_names: list[str]
+    features: bytes
+    probabilities: bytes
+
+    @property
+    def fresh(self) -> int:
+        """Return how many posts stand before the first seen one."""
+        return next((i for i, one in enumerate(self.ranked) if one.seen), len(self.ranked))
+
+    def feature_matrix(self) -> Matrix:
+        """Return the features, one row per scored post."""
+        return _matrix(self.features, len(self.feature_names))
+
+    def probability_matrix(self) -> Matrix:
+        """Return the probabilities, one row per scored post."""
+        return _matrix(self.probabilities, len(self.action_names))
+
+
+def _matrix(content: bytes, columns: int) -> Matrix:
+    return np.frombuffer(content, dtype=np.float32).reshape(-1, columns).astype(np.float64)
