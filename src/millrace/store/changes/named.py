@@ -26,7 +26,10 @@ from millrace.store.types import Position
 
 QUERIES = load("millrace.store")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
-WAIT_SECONDS = 0.5
+WAIT_SECONDS_MIN = 0.02
+WAIT_SECONDS_MAX = 0.5
+# The server may need a moment to see that whoever had the slot has left.
+LEAVING_SECONDS_MAX = 1.0
 # A change at which a consumer fails so often is not met again: everything begins anew.
 FAILURES_MAX = 5
 
@@ -144,13 +147,16 @@ class _Named:
     async def _turn(self, asked: Session, slot: str) -> _Slot | None:
         """Wait until no other process has the slot; return it, or None where there is none."""
         key = hash64(slot) - (1 << 63)
+        pause, waited = WAIT_SECONDS_MIN, 0.0
         while True:
             leads = await asked.value(QUERIES["river_lead"], key=key)
             found = await asked.row(QUERIES["river_slot"], _Slot, slot=slot) if leads else None
             if leads and (found is None or not found.active):
                 self.waiting.clear()
                 return found
-            if not self.waiting.is_set():
+            if waited > LEAVING_SECONDS_MAX and not self.waiting.is_set():
                 logger.info("another process reads from the slot %s; waiting for it to end", slot)
                 self.waiting.set()
-            await asyncio.sleep(WAIT_SECONDS)
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(2 * pause, WAIT_SECONDS_MAX)
