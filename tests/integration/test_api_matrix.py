@@ -6,14 +6,17 @@ import psycopg
 
 from millrace.api.inventory import MEMBER, POST, Inventory, Media, RouteRule, Scope
 from millrace.api.testing import Town, town
+from millrace.community.docket import CaseQuery
+from millrace.community.moves import Move, ReportReason, Thing, ThingKind
+from millrace.community.testing import as_member
 from millrace.community.types import Key, MemberDraft, program
 from millrace.kernel.clock import ManualClock, SystemClock
 
 ROLES = [
     "anonymous", "self", "another", "foreign", "moderator", "operator", "manager",
-    "revoked", "expired", "forged", "removed",
+    "revoked", "expired", "forged", "removed", "banned",
 ]  # fmt: skip
-BROKEN = {"revoked", "expired", "forged", "removed"}
+BROKEN = {"revoked", "expired", "forged", "removed", "banned"}
 RULES = sorted(Inventory(), key=lambda rule: (rule.path, rule.method))
 
 # Who holds a scope, where the path's member is Ada. Everybody else is refused.
@@ -56,10 +59,27 @@ BODIES = {
     "EngagementBatch": {"items": []},
     "TokenNew": {"member_id": "ADA"},
     "OperatorNew": {"name": "NEW"},
+    "ReportNew": {"thing_kind": "post", "thing_id": "POST", "reason": "spam"},
+    "ActionNew": {
+        "thing_kind": "post",
+        "thing_id": "POST",
+        "move": "warn",
+        "reason": "for the test",
+    },
+}
+QUERIES = {
+    "/v1/members": ("community_id",),
+    "/v1/members/{member_id}/why": ("post_id",),
+    "/v1/moderation/moves": ("thing_kind", "thing_id"),
+    "/v1/search": ("q",),
+    "/v1/search/posts": ("q",),
+    "/v1/search/members": ("q",),
+    "/v1/search/communities": ("q",),
 }
 TABLES = (
     "community", "member", "post", "comment", "reaction", "follow", "block", "mute", "impression",
-    "engagement", "revoked_token", "operator_account", "signing_key", "idempotency_key",
+    "engagement", "report", "moderation_case", "moderation_action", "revoked_token",
+    "operator_account", "signing_key", "idempotency_key",
 )  # fmt: skip
 
 
@@ -86,7 +106,7 @@ def digest(conninfo: str) -> dict[str, str]:
 class Knocker:
     """Sends a request of every route as anybody."""
 
-    def __init__(self, place: Town, client, spare_token: str) -> None:
+    def __init__(self, place: Town, client, spare_token: str, case: Key) -> None:
         self._client = client
         self._params = {
             "member_id": str(place.members["ada"]),
@@ -96,13 +116,16 @@ class Knocker:
             "community_id": str(place.communities["harbour"]),
             "token_id": spare_token,
             "path": "app.css",
+            "case_id": str(case),
+            "thing_kind": "post",
+            "thing_id": str(place.posts["ada"]),
+            "q": "sea",
         }
         self._count = 0
 
     async def knock(self, rule: RouteRule, headers: dict[str, str]):
         """Send a sound request."""
-        query = {"/v1/members": "community_id", "/v1/members/{member_id}/why": "post_id"}
-        params = {query[rule.path]: self._params[query[rule.path]]} if rule.path in query else {}
+        params = {name: self._params[name] for name in QUERIES.get(rule.path, ())}
         headers = headers | {"origin": "http://127.0.0.1"}
         content = {}
         if rule.media is Media.JSON:
@@ -126,7 +149,9 @@ class Knocker:
         body = dict(BODIES[rule.body.__name__])
         self._count += 1
         return body | {
-            name: value.replace("ADA", self._params["member_id"]).replace("NEW", f"o{self._count}")
+            name: value.replace("ADA", self._params["member_id"])
+            .replace("NEW", f"o{self._count}")
+            .replace("POST", self._params["post_id"])
             for name, value in body.items()
             if isinstance(value, str)
         }
@@ -140,18 +165,29 @@ async def proofs(place: Town, clock: ManualClock) -> dict[str, dict[str, str]]:
     revoked, short = await identity.issue(ada, 3600), await identity.issue(ada, 1)
     await identity.revoke(revoked.token_id, "program:test", "for the test")
     clock.move(60)
-    drafts = [MemberDraft(external_id="dora", display_name="Dora")]
+    drafts = [MemberDraft(external_id=name, display_name=name) for name in ("dora", "eve")]
     harbour = place.communities["harbour"]
     ids = (await place.program.members.upsert(program(), harbour, drafts)).ids
     gone = Key(harbour, ids["dora"])
     removed = await identity.issue(f"member:{gone}", 3600)
     await place.program.members.remove(program(), gone, "for the test")
+    shut_out = Thing(ThingKind.MEMBER, Key(harbour, ids["eve"]))
+    banned = await identity.issue(f"member:{shut_out.key}", 3600)
+    await place.program.moderation.decide(program(), shut_out, Move.BAN, "for the test")
     broken = {
         "revoked": revoked.token, "expired": short.token,
         "removed": removed.token, "forged": FORGED,
+        "banned": banned.token,
     }  # fmt: skip
     found |= {role: {"authorization": f"Bearer {token}"} for role, token in broken.items()}
     return found | {"anonymous": {}}
+
+
+async def reported(place: Town) -> Key:
+    """Let Ben report Ada's comment, and return the case."""
+    moderation, comment = place.program.moderation, Thing(ThingKind.COMMENT, place.comment)
+    await moderation.report(as_member(place.members["ben"]), comment, ReportReason.SPAM)
+    return (await moderation.cases(program(), CaseQuery()))[0].key
 
 
 async def test_matrix(conninfo, tmp_path):
@@ -160,7 +196,7 @@ async def test_matrix(conninfo, tmp_path):
     async with town(conninfo, str(tmp_path), clock=clock) as place, place.client() as client:
         headers = await proofs(place, clock)
         spare = await place.program.identity.issue(f"member:{place.members['ada']}", 3600)
-        knocker = Knocker(place, client, spare.token_id)
+        knocker = Knocker(place, client, spare.token_id, await reported(place))
         before, wrong = digest(conninfo), []
         for rule, role in [(rule, role) for rule in RULES for role in ROLES]:
             refused = scope_of(rule, role)

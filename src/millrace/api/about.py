@@ -5,6 +5,7 @@ from litestar.params import FromPath
 
 from millrace.api import wire
 from millrace.api.asked import Asked, number_of, program_of, viewer_of
+from millrace.community.communities import CommunitySize
 
 
 @get("/v1/me", summary="Who the token says is asking", tags=["about"])
@@ -17,9 +18,12 @@ async def me(request: Asked) -> wire.Me:
 
 @get("/v1/communities", summary="Every community", tags=["communities"])
 async def list_communities(request: Asked) -> wire.Page[wire.Community]:
-    """List the communities by name. There are few, so there is one page."""
-    found = await program_of(request).communities.list(viewer_of(request))
-    return wire.Page([wire.a_community(one) for one in found], "")
+    """List the communities by name, with how large they are. There are few, so there is one page."""
+    communities, viewer = program_of(request).communities, viewer_of(request)
+    found, sizes = await communities.list(viewer), await communities.sizes(viewer)
+    none = CommunitySize(community_id=0, members=0, posts=0)
+    items = [wire.a_community(one, sizes.get(one.community_id, none)) for one in found]
+    return wire.Page(items, "")
 
 
 @get("/v1/communities/{community_id:str}", summary="One community", tags=["communities"])
@@ -29,4 +33,26 @@ async def get_community(request: Asked, community_id: FromPath[str]) -> wire.Com
     return wire.a_community(await program_of(request).communities.get(viewer_of(request), number))
 
 
-HANDLERS = [me, list_communities, get_community]
+@get(
+    "/v1/communities/{community_id:str}/page", summary="Who is in a community", tags=["communities"]
+)
+async def get_community_page(request: Asked, community_id: FromPath[str]) -> wire.CommunityPage:
+    """Read a community with its size, its moderators, its newest members and what is near it."""
+    program, viewer = program_of(request), viewer_of(request)
+    number = number_of(community_id, "community_id")
+    found = await program.communities.get(viewer, number)
+    sizes = await program.communities.sizes(viewer)
+    around = await program.communities.surroundings(viewer, number)
+    none = CommunitySize(community_id=number, members=0, posts=0)
+    return wire.CommunityPage(
+        community=wire.a_community(found, sizes.get(number, none)),
+        moderators=[wire.member_card(one) for one in around.moderators],
+        newest_members=[
+            wire.member_card(one) for one in await program.members.newest(viewer, number)
+        ],
+        sees=[wire.a_community(one) for one in around.near],
+        seen_by=[wire.a_community(one) for one in around.reached],
+    )
+
+
+HANDLERS = [me, list_communities, get_community, get_community_page]

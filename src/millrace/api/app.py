@@ -14,9 +14,11 @@ from millrace.api import (
     bulk,
     feed,
     members,
+    moderation,
     openapi,
     posts,
     relations,
+    search,
     server,
     threads,
     tokens,
@@ -35,7 +37,7 @@ from millrace.wiring import Program
 
 OWN_HANDLERS: list[ControllerRouterHandler] = [
     *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS,
-    *relations.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
+    *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from millrace.api.wire import KeyText, NumberText
+from millrace.community.moves import Move, ReportReason, ThingKind
 from millrace.community.types import (
     Action,
     Audience,
@@ -180,6 +181,24 @@ BULK_BODIES: dict[str, type[Struct]] = {
     "impressions": ImpressionBulk,
     "engagements": EngagementBulk,
 }
+
+
+class ReportNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A thing to report, and why."""
+
+    thing_kind: ThingKind
+    thing_id: KeyText
+    reason: ReportReason
+    detail: str = ""
+
+
+class ActionNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A move to make about a thing, and why. The reason is kept, and told to the author."""
+
+    thing_kind: ThingKind
+    thing_id: KeyText
+    move: Move
+    reason: str
 
 
 class TokenNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -166,6 +166,7 @@ ABOUT = [
     _read("/v1/me", Scope.KNOWN),
     _read("/v1/communities"),
     _read("/v1/communities/{community_id}"),
+    _read("/v1/communities/{community_id}/page"),
 ]
 
 MEMBERS = [
@@ -175,7 +176,8 @@ MEMBERS = [
     _write("DELETE", MEMBER, versioned=True),
     _read(f"{MEMBER}/feed", Scope.SELF),
     _read(f"{MEMBER}/why", Scope.SELF),
-    *(_read(f"{MEMBER}/{kind}", Scope.OWN) for kind in ("follows", "blocks", "mutes")),
+    *(_read(f"{MEMBER}/{kind}") for kind in ("follows", "followers")),
+    *(_read(f"{MEMBER}/{kind}", Scope.OWN) for kind in ("blocks", "mutes", "notices")),
     *(
         _write(method, f"{MEMBER}/{kind}/{{target_id}}", Scope.OWN)
         for kind in ("follows", "blocks", "mutes")
@@ -205,6 +207,21 @@ BATCHES = [
 ] + [
     _batch(f"/v1/bulk/{kind}", body, Scope.OPERATOR, BULK_BYTES, RateClass.BULK)
     for kind, body in bodies.BULK_BODIES.items()
+]
+
+MODERATION = [
+    _write("POST", "/v1/reports", Scope.AUTHOR, bodies.ReportNew),
+    _read("/v1/moderation/cases", Scope.MODERATOR),
+    _read("/v1/moderation/cases/{case_id}", Scope.MODERATOR, versioned=True),
+    _read("/v1/moderation/cases/{case_id}/reports", Scope.MODERATOR),
+    _read("/v1/moderation/actions", Scope.MODERATOR),
+    _write("POST", "/v1/moderation/actions", Scope.MODERATOR, bodies.ActionNew),
+    _read("/v1/moderation/moves", Scope.MODERATOR),
+]
+
+SEARCH = [
+    _read("/v1/search"),
+    *(_read(f"/v1/search/{kind}") for kind in ("posts", "members", "communities")),
 ]
 
 TOKENS = [
@@ -254,11 +271,20 @@ PAGES = [
     _page("/communities", Scope.MEMBER),
     _page("/communities/{community_id}", Scope.MEMBER),
     _page("/communities/{community_id}/members", Scope.MEMBER),
+    _page("/search", Scope.MEMBER),
+    _page("/report/{thing_kind}/{thing_id}", Scope.AUTHOR),
+    _form("/report/{thing_kind}/{thing_id}", Scope.AUTHOR),
+    _page("/notices", Scope.AUTHOR),
+    _page("/moderation", Scope.MODERATOR),
+    _page("/moderation/trail", Scope.MODERATOR),
+    _page("/moderation/cases/{case_id}", Scope.MODERATOR),
+    _page("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
+    _form("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
     _public("/static/{path}"),
 ]
 
 ROUTES: tuple[RouteRule, ...] = (
-    *ABOUT, *MEMBERS, *POSTS, *BATCHES, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
+    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *BATCHES, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
 )  # fmt: skip
 
 

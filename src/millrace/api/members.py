@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from millrace.api import bodies, wire
 from millrace.api.asked import Asked, number_of, program_of, read, viewer_of
 from millrace.api.paging import LIMIT_DEFAULT, LIMIT_MAX, cursor_at, place_in
-from millrace.api.versions import expected_version, require, versioned
+from millrace.api.versions import expected_version, versioned
 from millrace.community.types import ProfileChanges, parse_key
 
 TAGS = ["members"]
@@ -37,12 +37,11 @@ async def list_members(
 
 @get("/v1/members/{member_id:str}", summary="One member", tags=TAGS)
 async def get_member(request: Asked, member_id: FromPath[str]) -> Response[wire.Member]:
-    """Read a profile with the member's numbers as an author."""
+    """Read a profile with the member's numbers and what stands between the two."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(member_id, "member_id")
-    found = await program.members.get(viewer, key)
-    counts = await program.members.counts(key)
-    return versioned(request, wire.member(found, viewer, counts), found.system_version)
+    found = await program.members.profile(viewer, key)
+    return versioned(request, wire.profile(found, viewer), found.member.system_version)
 
 
 @patch("/v1/members/{member_id:str}", summary="Change a profile", tags=TAGS)
@@ -67,10 +66,7 @@ async def remove_member(
     """Remove oneself; a moderator or an operator may remove others and says why."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(member_id, "member_id")
-    expected = expected_version(request)
-    if expected is not None:
-        require(expected, (await program.members.get(viewer, key)).system_version)
-    await program.members.remove(viewer, key, reason)
+    await program.members.remove(viewer, key, reason, expected_version(request))
 
 
 HANDLERS = [list_members, get_member, change_member, remove_member]

@@ -24,6 +24,7 @@ TEXT: Node = {"type": "string"}
 # Ids are read by the domain, which says more about a wrong one than the framework would.
 ID_FORMS: dict[str, Node] = {
     "member_id": KEY, "target_id": KEY, "post_id": KEY, "comment_id": KEY, "author_id": KEY,
+    "case_id": KEY, "thing_id": KEY,
     "community_id": NUMBER, "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }  # fmt: skip
 BAD_ITEM: Node = {"description": "Anything else is rejected by its place; the rest is taken."}

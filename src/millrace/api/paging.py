@@ -4,7 +4,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+from litestar.params import FromQuery, QueryParameter
+from msgspec import Struct
 
 from millrace.api.errors import MalformedError
 
@@ -12,6 +15,21 @@ LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
 CURSOR_CHARACTERS_MAX = 200
 SIGNATURE_BYTES = 12
+
+
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)]
+
+
+class PageAsked(Struct, frozen=True):
+    """Which page of a list is asked for."""
+
+    limit: int
+    cursor: str
+
+
+def page_asked(limit: Limit = LIMIT_DEFAULT, cursor: FromQuery[str] = "") -> PageAsked:
+    """Read the two parameters that every list has."""
+    return PageAsked(limit, cursor)
 
 
 def _signature(secret: bytes, listed: str, place: str) -> bytes:

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from millrace.api import bodies, wire
 from millrace.api.asked import Asked, number_of, program_of, read, viewer_of
 from millrace.api.paging import LIMIT_DEFAULT, LIMIT_MAX, cursor_at, place_in
-from millrace.api.versions import expected_version, require, versioned
+from millrace.api.versions import expected_version, versioned
 from millrace.community.types import BIGINT_MAX, NewPost, PostChanges, parse_key
 
 TAGS = ["posts"]
@@ -75,10 +75,7 @@ async def remove_post(request: Asked, post_id: FromPath[str], reason: FromQuery[
     """Remove one's own post; a moderator or an operator may remove others and says why."""
     program, viewer = program_of(request), viewer_of(request)
     key = parse_key(post_id, "post_id")
-    expected = expected_version(request)
-    if expected is not None:
-        require(expected, (await program.posts.get(viewer, key)).post.system_version)
-    await program.posts.remove(viewer, key, reason)
+    await program.posts.remove(viewer, key, reason, expected_version(request))
 
 
 HANDLERS = [write_post, list_posts, get_post, change_post, remove_post]

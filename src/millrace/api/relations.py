@@ -40,6 +40,21 @@ async def _page(
     return wire.Page([wire.member_card(one) for one in found], following)
 
 
+async def _open_page(
+    request: Asked, member_id: str, kind: str, limit: int, cursor: str
+) -> wire.Page[wire.MemberCard]:
+    """Return a page that whoever may meet the member may read."""
+    program, viewer = program_of(request), viewer_of(request)
+    of = parse_key(member_id, "member_id")
+    listed = f"{kind}:{of}"
+    place = place_in(program.secret, listed, cursor)
+    after = parse_key(place) if place else None
+    found = await program.relations.list(viewer, kind, after=after, limit=limit, of=of)
+    more = len(found) >= limit
+    following = cursor_at(program.secret, listed, str(found[-1].key)) if more else ""
+    return wire.Page([wire.member_card(one) for one in found], following)
+
+
 @get("/v1/members/{member_id:str}/follows", summary="Whom a member follows", tags=TAGS)
 async def list_follows(
     request: Asked,
@@ -47,8 +62,19 @@ async def list_follows(
     limit: Limit = LIMIT_DEFAULT,
     cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.MemberCard]:
-    """List whom the member follows."""
-    return await _page(request, member_id, "follows", limit, cursor)
+    """List whom a member follows, of those whom the caller may meet."""
+    return await _open_page(request, member_id, "follows", limit, cursor)
+
+
+@get("/v1/members/{member_id:str}/followers", summary="Who follows a member", tags=TAGS)
+async def list_followers(
+    request: Asked,
+    member_id: FromPath[str],
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: FromQuery[str] = "",
+) -> wire.Page[wire.MemberCard]:
+    """List who follows a member, of those whom the caller may meet."""
+    return await _open_page(request, member_id, "followers", limit, cursor)
 
 
 @put(
@@ -131,5 +157,5 @@ async def unmute(request: Asked, member_id: FromPath[str], target_id: FromPath[s
 
 
 HANDLERS = [
-    list_follows, follow, unfollow, list_blocks, block, unblock, list_mutes, mute, unmute,
+    list_follows, list_followers, follow, unfollow, list_blocks, block, unblock, list_mutes, mute, unmute,
 ]  # fmt: skip

@@ -7,8 +7,11 @@ from datetime import datetime
 from typing import Annotated, Generic, TypeVar
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from millrace.community import types as community
+from millrace.community.communities import CommunitySize
+from millrace.community.members import MemberProfile
 from millrace.community.types import Audience, Key, PostKind, Role
 from millrace.feed import types as feed
 
@@ -35,8 +38,15 @@ class Me(Struct, frozen=True, kw_only=True):
     member_id: KeyText | None
 
 
+class CommunityCounts(Struct, frozen=True, kw_only=True):
+    """How large a community is."""
+
+    members: int
+    posts: int
+
+
 class Community(Struct, frozen=True, kw_only=True):
-    """A community."""
+    """A community. `counts` is left out where a community is only named."""
 
     id: NumberText
     name: str
@@ -45,6 +55,7 @@ class Community(Struct, frozen=True, kw_only=True):
     place: str
     created_at: datetime
     version: int
+    counts: CommunityCounts | None = None
 
 
 class MemberCard(Struct, frozen=True, kw_only=True):
@@ -56,17 +67,48 @@ class MemberCard(Struct, frozen=True, kw_only=True):
     headline: str
 
 
+class CommunityPage(Struct, frozen=True, kw_only=True):
+    """A community with who is there.
+
+    sees, seen_by: communities whose nearby posts are seen here, and where those of this one are.
+    newest_members: for those at home and for operators.
+    """
+
+    community: Community
+    moderators: list[MemberCard]
+    newest_members: list[MemberCard]
+    sees: list[Community]
+    seen_by: list[Community]
+
+
 class MemberCounts(Struct, frozen=True, kw_only=True):
-    """A member's numbers as an author."""
+    """A member's numbers as an author, and how many they follow."""
 
     followers: int
     posts: int
     views: int
     likes: int
+    following: int = 0
+
+
+class BetweenUs(Struct, frozen=True, kw_only=True):
+    """What the caller did about a member, and whether the member follows the caller."""
+
+    followed: bool
+    follows_me: bool
+    blocked: bool
+    muted: bool
+
+
+class HiddenNote(Struct, frozen=True, kw_only=True):
+    """Why a post or comment is hidden: for its author and for those who judge."""
+
+    at: datetime
+    reason: str
 
 
 class Member(Struct, frozen=True, kw_only=True):
-    """A member's profile. `external_id` is shown to operators only."""
+    """A member's profile. `external_id` is shown to operators, `banned_at` to those who judge."""
 
     id: KeyText
     community_id: NumberText
@@ -82,6 +124,9 @@ class Member(Struct, frozen=True, kw_only=True):
     version: int
     external_id: str | None = None
     counts: MemberCounts | None = None
+    community_name: str | None = None
+    between_us: BetweenUs | None = None
+    banned_at: datetime | None = None
 
 
 class PostCounts(Struct, frozen=True, kw_only=True):
@@ -113,6 +158,7 @@ class Post(Struct, frozen=True, kw_only=True):
     counts: PostCounts
     liked: bool
     follows_author: bool
+    hidden: HiddenNote | None = None
 
 
 class Comment(Struct, frozen=True, kw_only=True):
@@ -126,6 +172,7 @@ class Comment(Struct, frozen=True, kw_only=True):
     text: str
     created_at: datetime
     edited_at: datetime | None
+    hidden: HiddenNote | None = None
 
 
 class FeedItem(Struct, frozen=True, kw_only=True):
@@ -246,10 +293,42 @@ def member(
         and MemberCounts(
             followers=counts.followers, posts=counts.posts, views=counts.views, likes=counts.likes
         ),
+        banned_at=found.banned_at,
     )
 
 
-def a_community(found: community.Community) -> Community:
+def profile(found: MemberProfile, viewer: community.Viewer) -> Member:
+    """Return a profile with its numbers, and what stands between the two."""
+    beside = found.beside
+    return replace(
+        member(found.member, viewer),
+        counts=MemberCounts(
+            followers=beside.followers,
+            posts=beside.posts,
+            views=beside.views,
+            likes=beside.likes,
+            following=beside.following,
+        ),
+        community_name=beside.community_name,
+        between_us=None
+        if viewer.member in (None, found.member.key)
+        else BetweenUs(
+            followed=beside.followed_by_me,
+            follows_me=beside.follows_me,
+            blocked=beside.blocked_by_me,
+            muted=beside.muted_by_me,
+        ),
+    )
+
+
+def hidden_note(thing: community.Post | community.Comment) -> HiddenNote | None:
+    """Return why a thing is hidden, None where it is not."""
+    if thing.hidden_at is None:
+        return None
+    return HiddenNote(at=thing.hidden_at, reason=thing.hidden_reason or "")
+
+
+def a_community(found: community.Community, size: CommunitySize | None = None) -> Community:
     """Return a community."""
     return Community(
         id=str(found.community_id),
@@ -259,6 +338,7 @@ def a_community(found: community.Community) -> Community:
         place=found.place,
         created_at=found.created_at,
         version=found.system_version,
+        counts=size and CommunityCounts(members=size.members, posts=size.posts),
     )
 
 
@@ -288,6 +368,7 @@ def post(view: community.PostView) -> Post:
         ),
         liked=view.liked,
         follows_author=view.follows_author,
+        hidden=hidden_note(found),
     )
 
 
@@ -302,6 +383,7 @@ def comment(found: community.Comment, author: community.Member | None) -> Commen
         text=found.text,
         created_at=found.created_at,
         edited_at=found.edited_at,
+        hidden=hidden_note(found),
     )
 
 
