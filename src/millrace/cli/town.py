@@ -1,5 +1,6 @@
 """`millrace town`: a simulated town with known tastes, as a folder and as people who come by."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,14 +9,39 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from msgspec import Struct
 from rich.table import Table
 
-from millrace.cli.frame import console, json_option, print_json
+from millrace.cli import lock
+from millrace.cli.frame import (
+    Frame,
+    console,
+    data_dir_option,
+    hushed,
+    json_option,
+    pass_frame,
+    print_json,
+)
 from millrace.cli.imports import watching
+from millrace.cli.signals import run_until_signal
+from millrace.community.types import Role
+from millrace.kernel.clock import SystemClock
+from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
+from millrace.settings import Settings
+from millrace.wiring import data_dir_of, opened
+from millrace.world.loader import silent
 from millrace.world.simulator import files
+from millrace.world.simulator.filling import FILE_NAME, begun
+from millrace.world.simulator.http_door import SIGNED_IN_SECONDS, Desk
+from millrace.world.simulator.live import SPEED_MAX, Pace
+from millrace.world.simulator.live import live as lived
+from millrace.world.simulator.standing import stand
+from millrace.world.simulator.town import Town
 from millrace.world.simulator.types import LIMITS, TownConfig
 
 STANDARD = TownConfig()
+OPERATOR = "town"
+"""Who signs the people of a town in, where no operator's token is given."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -92,3 +118,134 @@ def _show(found: dict[str, object]) -> None:
     out.print(f"{found['version']}, digest {found['digest']}", markup=False)
     out.print(f"written to {found['folder']} in {found['seconds']} s", markup=False)
     out.print(f"next: millrace import dir {found['folder']}", markup=False)
+
+
+@group.command(
+    epilog="\b\nExamples:\n  millrace town live\n  millrace town live --speed 600 --minutes 10\n"
+    '  millrace town live --town ./town --url http://127.0.0.1:8321 --token "$TOKEN"\n'
+)
+@click.option("--url", help="Where the server is. Default: what is up on the data directory.")
+@click.option(
+    "--town",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder of `town make` that was imported there. Default: the town of the demo.",
+)
+@click.option(
+    "--token",
+    help="An operator's. Default: one made here, beside what is up on the data directory.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, SPEED_MAX, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="How many times as often people come as in the town's past.",
+)
+@click.option(
+    "--members", type=click.IntRange(1), default=40, show_default=True, help="How many people come."
+)
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Default: until Ctrl-C.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Requests a second at most.",
+)
+@click.option("--seed", default=1, show_default=True, help="Of who comes when.")
+@data_dir_option
+@json_option
+@pass_frame
+def live(
+    frame: Frame,
+    url: str | None,
+    folder: Path | None,
+    token: str | None,
+    minutes: float | None,
+    **given: Any,
+) -> None:
+    """Let the people of a town come to a server, over its API, and do as they like.
+
+    They open their feeds, engage by their known tastes, comment and write. They wait when the
+    server asks them to, and while it is away. Ctrl-C or SIGTERM ends it at once.
+    """
+    settings = frame.settings(store__data_dir=given.pop("data_dir"))
+    as_json = bool(given.pop("as_json"))
+    seconds = None if minutes is None else 60.0 * minutes
+    pace = Pace(seconds=seconds, **given)
+    wanted = Wanted(url=url, folder=folder, token=token, pace=pace)
+    run_until_signal(_live(settings, wanted, as_json=as_json))
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What was asked for."""
+
+    url: str | None
+    folder: Path | None
+    token: str | None
+    pace: Pace
+
+
+async def _live(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
+    """Find the server, the town and an operator, and let the town live."""
+    say = hushed(as_json=as_json)
+    url = wanted.url or _address(settings)
+    say("making the town")
+    town = await asyncio.to_thread(_town, settings, wanted.folder)
+    desk = Desk(url, wanted.token or await _token(settings), clock=SystemClock())
+    try:
+        standing = stand(town, await desk.grounds())
+        say(f"{wanted.pace.members} people of the town come to {url}")
+        done = await lived(standing, url, desk.issue, wanted.pace, clock=SystemClock(), say=say)
+    finally:
+        await desk.close()
+    if as_json:
+        print_json(done)
+    else:
+        say(f"the town: {done}")
+
+
+def _address(settings: Settings) -> str:
+    """Return where the program is that is up on the data directory.
+
+    Raises:
+        NotFoundError: none is.
+    """
+    up = lock.holder(data_dir_of(settings))
+    if up is None:
+        raise NotFoundError(
+            f"nothing is up on {data_dir_of(settings)}",
+            field="--url",
+            next_step="start it with `millrace up --demo`, or name a server with --url",
+        )
+    return up.address
+
+
+def _town(settings: Settings, folder: Path | None) -> Town:
+    """Return the town of a folder, or the one of the demo.
+
+    Raises:
+        InvalidError: there is no demo.
+    """
+    if folder is not None:
+        return files.read(folder, silent)
+    found = begun(data_dir_of(settings) / FILE_NAME)
+    if found is None:
+        raise InvalidError(
+            f"{data_dir_of(settings)} has no town of the demo",
+            field="--town",
+            next_step="name the folder that was imported with --town",
+        )
+    return files.make(found.config, silent)
+
+
+async def _token(settings: Settings) -> str:
+    """Return a token of the town's own operator, who is made where there is none."""
+    async with opened(settings) as domain:
+        try:
+            made = await domain.identity.create_operator(OPERATOR, Role.OPERATOR, SIGNED_IN_SECONDS)
+        except ConflictError:
+            made = await domain.identity.issue(f"operator:{OPERATOR}", SIGNED_IN_SECONDS)
+    return made.token

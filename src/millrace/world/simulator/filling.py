@@ -34,6 +34,8 @@ from millrace.world.simulator.town import Town
 from millrace.world.simulator.types import ACTIONS, DAY, VERSION, TownConfig
 from millrace.world.types import BATCH_ROWS, Draft, Event, ImportReport, Place, Reached, Row
 
+FILE_NAME = "town.json"
+"""The mark, in the data directory: which town it is, and how far its filling is."""
 FIRST = ("communities", "members", "posts", "comments", "follows")
 """What a page needs. All of it can be changed by people, so it is in before they come."""
 HISTORY = ("impressions", "engagements")
@@ -48,13 +50,18 @@ class Filling(Struct):
     config: TownConfig
     done: list[str] = []
 
+    @property
+    def whole(self) -> bool:
+        """Tell whether everything is in."""
+        return set(self.done) >= {*FIRST, *HISTORY}
+
 
 class Filler:
     """Fills one program with one town.
 
     Args:
         rooms: the program, or its community alone.
-        mark: the file that says how far it is; it is there from the first row to the last.
+        mark: the file that says how far it is; it is there from the first row on and stays.
         config: the town, where there is no mark yet; a mark says which one was begun.
     """
 
@@ -96,10 +103,6 @@ class Filler:
         assert not self._rejects.rows, f"the town does not fit: {self._rejects.rows[0]}"
         await self._rooms.percentiles.refresh(list(report.communities.values()))
         return report
-
-    def finish(self) -> None:
-        """Take the mark away: everything is in."""
-        self._mark.unlink(missing_ok=True)
 
     async def _anchor(self) -> datetime:
         """Return when the past of the town ends: at its first import."""

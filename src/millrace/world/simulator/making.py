@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from millrace.community.types import Action
+from millrace.kernel.rng import Rng
 from millrace.world.simulator.draws import Draws, words
 from millrace.world.simulator.past import QUIET_SECONDS, bound, lived
 from millrace.world.simulator.people import People, settled
@@ -125,9 +126,8 @@ class _Author:
         for index, name in enumerate(names):
             if index % TOLD_ROWS == 0:
                 self._watch("members", index, config.members)
-            rng = words(config.seed, f"member/{index}")
-            shown, _ = self._writer.name(rng)
-            self._voices.append(self._writer.voice(rng, shown.split(" ", 1)[0]))
+            rng, shown, voice = _person(config.seed, index, self._writer)
+            self._voices.append(voice)
             cares = [
                 (int(topic), float(interests[index, topic]))
                 for topic in np.flatnonzero(interests[index] >= INTEREST_MIN)
@@ -230,6 +230,18 @@ class _Author:
                 )
             )
         return found
+
+
+def _person(seed: int, index: int, writer: Writer) -> tuple[Rng, str, Voice]:
+    """Return a member's name and voice, and what the rest of the profile is drawn from."""
+    rng = words(seed, f"member/{index}")
+    shown, _ = writer.name(rng)
+    return rng, shown, writer.voice(rng, shown.split(" ", 1)[0])
+
+
+def voice_of(seed: int, index: int, writer: Writer) -> Voice:
+    """Return how a member of the town writes."""
+    return _person(seed, index, writer)[2]
 
 
 def _place_id(config: TownConfig, index: int) -> str:
