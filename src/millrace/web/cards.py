@@ -41,6 +41,7 @@ class Card(Struct, frozen=True, kw_only=True):
     heading: names the card for a screen reader; the title, or the beginning of the text.
     position, reason: as served; None and empty on a post's own page.
     own: written by the viewer, who may then not follow, hide or be measured on it.
+    hidden, removed: by a moderator, or by the author; few see such a post, and they are told.
     """
 
     key: str
@@ -69,6 +70,9 @@ class Card(Struct, frozen=True, kw_only=True):
     liked: bool
     follows: bool
     own: bool
+    hidden: bool
+    hidden_reason: str
+    removed: bool
     seen: bool
     position: int | None
     reason: str
@@ -104,6 +108,9 @@ def card_of(view: PostView, me: Key | None, now: datetime) -> Card:
         liked=view.liked,
         follows=view.follows_author,
         own=me == post.author,
+        hidden=post.hidden_at is not None,
+        hidden_reason=post.hidden_reason or "",
+        removed=post.removed_at is not None,
         seen=False,
         position=None,
         reason="",
@@ -132,6 +139,8 @@ class Remark(Struct, frozen=True, kw_only=True):
     when: When
     body: Body
     own: bool
+    hidden: bool
+    hidden_reason: str
     depth: int
 
 
@@ -166,5 +175,7 @@ def _remark(view: CommentView, depth: int, me: Key | None, now: datetime) -> Rem
         when=when_of(comment.created_at, now),
         body=body_of(comment.text),
         own=me == view.author.key,
+        hidden=comment.hidden_at is not None,
+        hidden_reason=comment.hidden_reason or "",
         depth=min(depth, DEPTH_MAX),
     )

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from millrace.community.communities import CommunitySize, Surroundings
 from millrace.community.types import Community, Viewer, parse_key
-from millrace.kernel.errors import InvalidError
 from millrace.web.asked import Asked, page, program_of, viewer_of, wants_fragment
 from millrace.web.face import Face, initials_of
+from millrace.web.forms import number_of
 from millrace.web.listing import LIST_SIZE, CardList, before_of, card_list
 from millrace.web.profiles import Neighbour, language_name, month_of, neighbours_of
 from millrace.web.shell import drawn, renderer, shell_for
@@ -148,20 +148,3 @@ async def show_people(
     standing = [one for one in members if one.removed_at is None]
     more = f"?cursor={members[-1].key}" if len(members) == PEOPLE_SIZE else ""
     return drawn("people.html", shell, view=view, people=neighbours_of(standing), more=more)
-
-
-def number_of(text: str) -> int:
-    """Read the id of a community.
-
-    Raises:
-        InvalidError: it is no whole number.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InvalidError(
-            f"community {text[:40]!r} is not an id",
-            field="community_id",
-            value=text[:40],
-            limit="a whole number",
-            next_step="choose a community from the list",
-        )
-    return int(text)

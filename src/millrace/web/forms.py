@@ -234,6 +234,23 @@ def profile_changes(form: Form) -> ProfileChanges:
     )
 
 
+def number_of(text: str, field: str = "community") -> int:
+    """Read a number that stands in an address, such as the id of a community.
+
+    Raises:
+        InvalidError: it is no whole number.
+    """
+    if text.isascii() and text.isdigit() and len(text) < 19:
+        return int(text)
+    raise InvalidError(
+        f"{field} {text[:40]!r} is not a number",
+        field=field,
+        value=text[:40],
+        limit="a whole number",
+        next_step="choose from the list",
+    )
+
+
 def version_of(form: Form) -> int | None:
     """Return the version that the form was made from; None where it names none."""
     text = form.text("version")

@@ -6,7 +6,7 @@ from typing import Annotated
 from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 
-from millrace.community.types import CommentView, Key, parse_key
+from millrace.community.types import CommentView, Key, Role, parse_key
 from millrace.kernel.errors import InvalidError
 from millrace.web.asked import Asked, form_of, go, page, program_of, viewer_of
 from millrace.web.cards import card_of, remarks_of
@@ -57,6 +57,7 @@ async def _show(
         remarks_more=_following(thread),
         reply=refused or ReplyForm(to=next((one for one in remarks if one.key == answer), None)),
         commented=commented,
+        moderates=shell.me is not None and shell.me.moderates,
     )
 
 
@@ -73,6 +74,7 @@ async def show_thread(request: Asked, post_id: FromPath[str]) -> Response[str]:
         post=card_of(view, viewer.member, now),
         remarks=remarks_of(thread, viewer.member, now),
         remarks_more=_following(thread),
+        moderates=viewer.oversees or viewer.role is Role.MODERATOR,
     )
     return page(content)
 

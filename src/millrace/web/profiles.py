@@ -31,6 +31,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     joined: str
     moderator: bool
     gone: bool
+    banned: bool
     posts: int
     followers: int
     likes: int
@@ -73,6 +74,7 @@ def profile_of(
         joined=month_of(member.joined_at),
         moderator=member.role is Role.MODERATOR,
         gone=member.removed_at is not None,
+        banned=member.banned_at is not None,
         posts=counts.posts,
         followers=counts.followers,
         likes=counts.likes,

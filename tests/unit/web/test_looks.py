@@ -9,6 +9,7 @@ from millrace.kernel.errors import NotFoundError
 from millrace.web import assets as assets_module
 from millrace.web.assets import Assets
 from millrace.web.cards import AUDIENCE_LABELS, KIND_LABELS
+from millrace.web.cases import MOVE_ICONS, STATE_ICONS
 from millrace.web.face import HUES
 from millrace.web.problem_page import problem_page
 
@@ -30,7 +31,8 @@ TEXT_ON = [
     ("soft-ink", "accent-soft"), ("accent", "accent-soft"), ("ink", "accent-soft"),
     ("accent-hover", "accent-soft"), ("accent-hover", "surface"), ("on-accent", "accent"),
     ("on-accent", "accent-hover"), ("love", "surface"), ("love", "love-soft"), ("love", "ground"),
-    ("warn", "warn-soft"), ("bad", "bad-soft"),
+    ("warn", "warn-soft"), ("bad", "bad-soft"), ("on-bad", "bad"), ("bad", "surface"),
+    ("ink", "mark"), ("soft-ink", "mark"), ("accent", "mark"),
 ]  # fmt: skip
 
 
@@ -99,6 +101,7 @@ def test_every_icon_exists():
     named = r'(?:icon\(|entry\("[^"]*", )"([a-z]+)"'
     asked = {n for t in TEMPLATES for n in re.findall(named, t.read_text())}
     asked |= {kind.value for kind in KIND_LABELS} | {kind.value for kind in AUDIENCE_LABELS}
+    asked |= {*MOVE_ICONS.values(), *STATE_ICONS.values()}
 
     assert asked - sprite == set()
     assert sprite - asked == set(), "remove unused icons from icons.svg"

@@ -232,7 +232,7 @@ async function commitHide(card, keepalive = false) {
   }
 }
 
-// Muting is quiet and asks nothing. A block is felt by two, a report cannot be taken back: both ask.
+// Muting is quiet and asks nothing. A block is felt by two, so it asks.
 const against = {
   mute: {
     list: "mutes",
@@ -244,11 +244,6 @@ const against = {
     failed: "Nobody was blocked",
     sure: (who) => [`Block ${who}?`, "Neither of you sees the other any more, and neither follows the other.", "Block"],
     done: (who) => `You blocked ${who}. Neither of you sees the other.`,
-  },
-  report: {
-    failed: "The post was not reported",
-    sure: (who) => ["Report this post?", `You say that the post by ${who} does not belong here. You will not see it again, and this cannot be undone.`, "Report"],
-    done: () => "Reported. You will not see this post again.",
   },
 };
 
@@ -277,7 +272,7 @@ async function turnAway(button, card) {
   const who = $(".author strong", card).textContent;
   closeMenus();
   if (asked && !(await sure(asked(who)))) return;
-  const others = list ? all("[data-post]").filter((one) => one !== card && one.dataset.author === author) : [];
+  const others = all("[data-post]").filter((one) => one !== card && one.dataset.author === author);
   try {
     // A hide that waits would find no post after a block.
     await Promise.all(others.filter((one) => hiding.has(one)).map((one) => commitHide(one)));
@@ -285,7 +280,6 @@ async function turnAway(button, card) {
   } catch (problem) {
     return tell(problem, failed);
   }
-  if (!list) return fold(card, done(who));
   for (const one of others) one.hidden = true;
   fold(card, done(who), async () => {
     try {
@@ -296,6 +290,49 @@ async function turnAway(button, card) {
     for (const one of others) one.hidden = false;
     restore(card, true);
   });
+}
+
+// A report says why, and cannot be taken back: the form comes into a dialog and goes from there.
+async function report(link, card) {
+  const sheet = $("#report");
+  const place = $("[data-report]", sheet);
+  closeMenus();
+  try {
+    // Our own server rendered and escaped this fragment.
+    place.innerHTML = await fragment(link.getAttribute("href"));
+  } catch (problem) {
+    return tell(problem, "The form did not load");
+  }
+  sheet.showModal();
+  place.onsubmit = async (event) => {
+    event.preventDefault();
+    const form = event.target;
+    $('button[type="submit"]', form).disabled = true;
+    try {
+      const refused = await send(form);
+      if (refused) return void (place.innerHTML = refused);
+    } catch (problem) {
+      $('button[type="submit"]', form).disabled = false;
+      return tell(problem, "The report was not taken");
+    }
+    sheet.close();
+    if (card?.dataset.post && !link.closest(".remark")) fold(card, "Reported. You will not see this post again.");
+    else toast("Reported. A moderator looks at it.");
+  };
+}
+
+// Send a form as the browser would. Returns the form again where the server refused it.
+async function send(form) {
+  let answer;
+  try {
+    const body = new URLSearchParams(new FormData(form));
+    answer = await fetch(form.action, { method: "POST", body, headers: { "x-fragment": "1" }, credentials: "same-origin" });
+  } catch {
+    throw new Problem(0, { detail: "The server cannot be reached.", next_step: "Check the connection." });
+  }
+  if (answer.status === 422 && answer.headers.get("content-type")?.startsWith("text/html")) return answer.text();
+  if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => ({})));
+  return "";
 }
 
 // Everybody whom the member turned away, with the way back.
@@ -454,7 +491,7 @@ function back(link) {
 
 const actions = {
   like, follow, share, hide, unfold, theme, back, away, newer,
-  mute: turnAway, block: turnAway, report: turnAway,
+  mute: turnAway, block: turnAway, report,
   why: (link) => why(link),
   help: () => $("#help").showModal(),
   compose: () => $("#compose-text")?.focus(),
