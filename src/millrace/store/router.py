@@ -44,6 +44,14 @@ class Router:
         """Return the token of everything committed so far; take it after the commit."""
         return sign(await self._now(), self._secret)
 
+    def claimed(self, token: str) -> Position | None:
+        """Return the position that a token of ours names, or None for another text.
+
+        Whoever has applied the log of that cluster and timeline up to there needs no more. Else
+        `position_of` says whether it promises anything.
+        """
+        return verify(token, self._secret)
+
     async def position_of(self, token: str) -> Position | None:
         """Return the position a token asks for, or None where nothing is promised by it.
 
