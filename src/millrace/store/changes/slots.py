@@ -8,11 +8,18 @@ from psycopg import AsyncClientCursor, AsyncConnection, IsolationLevel
 from psycopg.rows import DictRow, dict_row
 
 from millrace.kernel.clock import Clock
-from millrace.kernel.errors import MillraceError, SetupError, UnavailableError
+from millrace.kernel.errors import (
+    ConflictError,
+    MillraceError,
+    NotFoundError,
+    SetupError,
+    UnavailableError,
+)
 from millrace.store.changes.stream import PUBLICATION, Stream, address
 from millrace.store.changes.types import MESSAGES
 from millrace.store.faults import spoken
 from millrace.store.queries import load
+from millrace.store.router import Router
 from millrace.store.session import Session
 
 QUERIES = load("millrace.store")
@@ -28,6 +35,23 @@ class Ground(Struct, frozen=True):
     senders_max: int
     published: bool
     database: int
+
+
+class SlotState(Struct, frozen=True, kw_only=True):
+    """A slot of ours on this database.
+
+    active: whether a process reads from it now.
+    temporary: whether it ends with that process.
+    wal_status: `reserved` is well; `extended` holds more than the server would keep for itself;
+        `unreserved` may be lost at any time, `lost` is.
+    held_bytes: log that the server keeps because of it.
+    """
+
+    name: str
+    active: bool
+    temporary: bool
+    wal_status: str
+    held_bytes: int
 
 
 class _Key(Struct, frozen=True):
@@ -154,3 +178,42 @@ async def streaming(conninfo: str, name: str, clock: Clock, offered: Ground) -> 
                 next_step=f"as a superuser: alter role {offered.role} replication",
             )
         raise error from exc
+
+
+async def slots(router: Router) -> list[SlotState]:
+    """Return every slot of ours on this database, by name."""
+    async with router.read() as session:
+        return await session.rows(QUERIES["river_slots"], SlotState)
+
+
+async def cap_bytes(router: Router) -> int | None:
+    """Return how much log a slot may hold before the server gives it up; None for no limit."""
+    async with router.read() as session:
+        mib: int = await session.value(QUERIES["river_cap"])
+    return None if mib < 0 else mib << 20
+
+
+async def drop(router: Router, name: str) -> None:
+    """Give up a slot of ours; whoever used it begins anew at its next start.
+
+    Raises:
+        NotFoundError: there is no such slot of ours on this database.
+        ConflictError: a process reads from it.
+    """
+    found = next((slot for slot in await slots(router) if slot.name == name), None)
+    if found is None:
+        raise NotFoundError(
+            f"there is no slot {name!r} of millrace on this database",
+            field="name",
+            value=name,
+            next_step="`millrace doctor` lists the slots",
+        )
+    if found.active:
+        raise ConflictError(
+            f"a process reads from the slot {name!r}",
+            field="name",
+            value=name,
+            next_step="end that process first",
+        )
+    async with router.write() as session:
+        await session.value(QUERIES["river_drop_slot"], slot=name)

@@ -48,3 +48,15 @@ select pg_copy_logical_replication_slot(%(temporary)s, %(slot)s, false)
 -- name: river_drop_slot
 -- Give up a slot, and with it the log that it holds; nothing where there is none.
 select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %(slot)s
+
+-- name: river_slots
+-- Our slots on this database, and how much log each keeps the server from throwing away.
+select slot_name::text as name, active, temporary, coalesce(wal_status, 'unknown') as wal_status,
+       greatest(0, coalesce(pg_current_wal_flush_lsn() - restart_lsn, 0))::bigint as held_bytes
+  from pg_replication_slots
+ where database = current_database() and starts_with(slot_name, 'millrace_')
+ order by slot_name
+
+-- name: river_cap
+-- How much log a slot may hold, in MiB; -1 where the server sets no limit.
+select setting::bigint from pg_settings where name = 'max_slot_wal_keep_size'
