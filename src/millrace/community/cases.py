@@ -45,8 +45,8 @@ class Deed(Struct, frozen=True, kw_only=True):
 class Recorded(Struct, frozen=True):
     """A deed in the audit trail, with the case that it settled."""
 
-    action_id: int
-    case_id: int | None
+    action: Key
+    case: Key | None
 
 
 class ReportedThing(Struct, frozen=True):
@@ -135,4 +135,5 @@ async def recorded(
         case_id=case_id,
         now=now,
     )
-    return Recorded(action_id, case_id)
+    case = None if case_id is None else Key(deed.home, case_id)
+    return Recorded(Key(deed.home, action_id), case)

@@ -257,6 +257,23 @@ class Members:
 
         return await in_bulk(self._router, community_id, work)
 
+    async def newest(self, viewer: Viewer, community_id: int, limit: int = 12) -> list[Member]:
+        """Return the members who came last; nobody where the viewer may not list them.
+
+        Passes on:
+            InvalidError: the limit is outside its bounds.
+        """
+        if not _lists(viewer, community_id):
+            return []
+        async with self._router.read(viewer.token) as session:
+            return await session.rows(
+                QUERIES["newest_members"],
+                Member,
+                **asker(viewer),
+                community_id=community_id,
+                limit=validator.limit(limit),
+            )
+
     # Last in the class: after it, `list` in an annotation would mean this method.
     async def list(
         self, viewer: Viewer, community_id: int, after: int = 0, limit: int = 50
@@ -269,8 +286,7 @@ class Members:
         Passes on:
             InvalidError: the limit is outside its bounds.
         """
-        at_home = viewer.member is not None and viewer.member.community_id == community_id
-        if not (at_home or viewer.oversees):
+        if not _lists(viewer, community_id):
             raise ForbiddenError(
                 f"{viewer.name} may not list the members of community {community_id}",
                 field="community_id",
@@ -287,6 +303,12 @@ class Members:
                 after=after,
                 limit=validator.limit(limit),
             )
+
+
+def _lists(viewer: Viewer, community_id: int) -> bool:
+    """Return whether the viewer may list the members of a community: at home, and operators."""
+    at_home = viewer.member is not None and viewer.member.community_id == community_id
+    return at_home or viewer.oversees
 
 
 async def _seen(session: Session, viewer: Viewer, key: Key) -> Member:

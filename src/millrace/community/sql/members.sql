@@ -24,6 +24,15 @@ select member.*
  order by member_id
  limit %(limit)s
 
+-- name: newest_members
+-- The members who came last: ids are made of the day of joining.
+select member.*
+  from member_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
+       as member
+ where community_id = %(community_id)s and removed_at is null and banned_at is null
+ order by member_id desc
+ limit %(limit)s
+
 -- name: member_sample
 -- The members with most to show, of every community in turn: first by the least of their posts,
 -- followers and positive engagements (of which twenty count), so that nothing of theirs is empty.
