@@ -4,26 +4,25 @@ import asyncio
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import click
 from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.cli import lock
+from millrace.cli.demo import Demo
 from millrace.cli.frame import Frame, data_dir_option, pass_frame, say
 from millrace.cli.imports import brought
 from millrace.cli.signals import run_until_signal
-from millrace.community.types import program as millrace
 from millrace.kernel.errors import MillraceError
 from millrace.settings import DEFAULT, Loaded, Settings
 from millrace.wiring import Program, build, data_dir_of, without_feed
-from millrace.world.small.loading import load
 
 # The line waits this long for vectors; a larger community, or an import, is embedded behind it.
 WARM_SECONDS_MAX = 20.0
 PROGRESS_SECONDS = 5.0
 EMBED_SECONDS_MAX = 24 * 3600.0  # only so that nothing waits for ever
-MARK = "small.loading"
 
 host_option = click.option("--host", help="Where to listen. Default: door.host, this machine only.")
 port_option = click.option("--port", type=int, help="Default: door.port, 8321; 0 takes a free one.")
@@ -52,8 +51,14 @@ class Import(Struct, frozen=True):
 @click.option(
     "--demo/--no-demo",
     default=None,
-    help="Sign in as any member by a click; fill an empty database with a small community. "
+    help="Sign in as any member by a click; fill an empty database with a simulated town. "
     "Default: door.demo if it is set, else on where only this machine can reach the page.",
+)
+@click.option(
+    "--live/--no-live",
+    default=True,
+    show_default=True,
+    help="Let the people of the demo's town come by: they read, like, comment and write.",
 )
 @host_option
 @port_option
@@ -63,9 +68,8 @@ def up(
     frame: Frame,
     wanted: tuple[str, Path] | None,
     demo: bool | None,
-    host: str | None,
-    port: int | None,
-    data_dir: str | None,
+    live: bool,
+    **place: Any,
 ) -> None:
     """Bring up database, feed, API and page.
 
@@ -73,11 +77,14 @@ def up(
     SIGTERM ends it cleanly; what was written is kept and the next start is quick.
     """
     loaded = frame.loaded(
-        store__data_dir=data_dir, door__host=host, door__port=port, door__demo=demo
+        store__data_dir=place["data_dir"],
+        door__host=place["host"],
+        door__port=place["port"],
+        door__demo=demo,
     )
     settings = with_demo(loaded)
     bring = None if wanted is None else Import(*wanted)
-    run_until_signal(_up(frame, settings, bring))
+    run_until_signal(_up(frame, settings, bring, live=live and settings.door.demo))
 
 
 @click.command(epilog="\b\nExamples:\n  millrace serve\n  millrace serve --host 0.0.0.0\n")
@@ -91,7 +98,7 @@ def serve(frame: Frame, host: str | None, port: int | None, data_dir: str | None
     No demo unless the settings say so, and no import; otherwise the same as `up`.
     """
     settings = frame.settings(store__data_dir=data_dir, door__host=host, door__port=port)
-    run_until_signal(_up(frame, settings, None))
+    run_until_signal(_up(frame, settings, None, live=False))
 
 
 def with_demo(loaded: Loaded) -> Settings:
@@ -112,7 +119,7 @@ def _is_local(host: str) -> bool:
         return host == "localhost"
 
 
-async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
+async def _up(frame: Frame, settings: Settings, bring: Import | None, *, live: bool) -> None:
     """Come up and stay until cancelled."""
     host = settings.door.host
     folder = data_dir_of(settings)
@@ -123,11 +130,14 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None) -> None:
         stack.enter_context(lock.held(folder, address))
         program = await stack.enter_async_context(build(settings, keep=True, say=say))
         await stack.enter_async_context(frame.doors.serving(program, host, port))
-        came = await _fill(program, bring)
+        demo = Demo(program)
+        came = await _fill(program, bring, demo)
         warm = asyncio.create_task(_warm(program))
-        learning = asyncio.create_task(_learn(program, warm if came else None))
-        stack.callback(learning.cancel)
-        stack.callback(warm.cancel)
+        behind = asyncio.create_task(_behind(program, demo, warm, learn=came))
+        stack.push_async_callback(_ended, behind, warm)
+        if live:
+            living = asyncio.create_task(_live(demo, behind, _shown(host, port)))
+            stack.push_async_callback(_ended, living)
         await asyncio.wait({warm}, timeout=0 if came else WARM_SECONDS_MAX)
         click.echo(f"Millrace is ready at {address}")
         await asyncio.Event().wait()
@@ -139,14 +149,11 @@ def _shown(host: str, port: int) -> str:
     return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
-async def _fill(program: Program, bring: Import | None) -> bool:
-    """Bring in what was asked for, or the small community where there is none.
+async def _fill(program: Program, bring: Import | None, demo: Demo) -> bool:
+    """Bring in what was asked for, or the first part of the demo's town where there is none.
 
-    Returns whether an import brought something new; it is embedded and learned from behind the
-    page, which says meanwhile what it does not know yet.
-
-    A load that was killed is run again: the mark says so, because afterwards the database is no
-    longer empty. Nothing else loads it again, so what people did in it stays.
+    Returns whether something new came in; it is embedded and learned from behind the page, which
+    says meanwhile what it does not know yet.
     """
     if bring is not None:
         say(f"importing {bring.folder}; the page answers meanwhile")
@@ -158,14 +165,33 @@ async def _fill(program: Program, bring: Import | None) -> bool:
         )
         say(f"{said}imported {bring.folder} in {report.seconds:.1f} s")
         return any(noun.created or noun.updated for noun in report.nouns.values())
-    mark = program.data_dir / MARK
-    empty = not await program.communities.list(millrace())
-    if program.settings.door.demo and (empty or mark.exists()):
-        say("loading the small community")
-        mark.touch()
-        await load(program)
-        mark.unlink()
-    return False
+    return program.settings.door.demo and await demo.fill()
+
+
+async def _behind(program: Program, demo: Demo, warm: asyncio.Task[None], *, learn: bool) -> None:
+    """Do behind the page what it can wait for: the town's history, the vectors, the learning."""
+    try:
+        await demo.remember()
+    except (MillraceError, TimeoutError) as failure:  # the page stays up without it
+        say(
+            f"the history of the town is not whole, and is gone on with at the next start: {failure}"
+        )
+    await asyncio.wait({warm})
+    if learn:
+        await _learn(program)
+
+
+async def _live(demo: Demo, behind: asyncio.Task[None], url: str) -> None:
+    """Let the town live once nothing else is done behind the page."""
+    await asyncio.wait({behind})
+    await demo.live(url)
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel what is behind the page, and wait until it has let go."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _warm(program: Program) -> None:
@@ -182,11 +208,8 @@ async def _warm(program: Program) -> None:
         settled.cancel()
 
 
-async def _learn(program: Program, warm: asyncio.Task[None] | None) -> None:
-    """Fit the scorer to what an import brought, once it is embedded."""
-    if warm is None:
-        return
-    await asyncio.wait({warm})
+async def _learn(program: Program) -> None:
+    """Fit the scorer to what came in, once it is embedded."""
     say("the feed learns from what members did; it serves meanwhile")
     try:
         report = await program.feed.fit()
