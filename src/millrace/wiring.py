@@ -127,7 +127,9 @@ async def reached(
         conninfo = settings.store.primary
         if not conninfo:
             say("opening the database")
-            server = await stack.enter_async_context(EmbeddedServer(data_dir))
+            server = await stack.enter_async_context(
+                EmbeddedServer(data_dir, slot_wal_mib_max=settings.store.slot_wal_mib_max)
+            )
             if keep:
                 await _own(server, say)
             conninfo = server.conninfo
@@ -247,8 +249,8 @@ async def build(
     async with opened(settings, clock=clock, keep=keep, say=say) as domain:
         if encoder is None:
             say("loading the encoder")
-            encoder = await asyncio.to_thread(_encoder, settings.feed)
-        feed = Feed(_parts(domain, encoder))
+            encoder = await loaded_encoder(settings.feed)
+        feed = Feed(parts_of(domain, encoder))
         tasks: list[asyncio.Task[None]] = []
         try:
             if settings.feed.serve:
@@ -267,6 +269,11 @@ def _keeper(domain: Domain) -> PercentileKeeper:
     )
 
 
+async def loaded_encoder(config: FeedConfig) -> Encoder:
+    """Load the model of the settings, beside whatever else is done meanwhile."""
+    return await asyncio.to_thread(_encoder, config)
+
+
 def _encoder(config: FeedConfig) -> Encoder:
     """Load the model of the settings; torch is imported only here, because it takes seconds."""
     from millrace.feed.encoder import TextEncoder
@@ -274,7 +281,7 @@ def _encoder(config: FeedConfig) -> Encoder:
     return TextEncoder.load(Path(config.model_dir) if config.model_dir else None, config.threads)
 
 
-def _parts(domain: Domain, encoder: Encoder) -> FeedParts:
+def parts_of(domain: Domain, encoder: Encoder) -> FeedParts:
     """Fit the feed's surroundings to it."""
     return FeedParts(
         router=domain.router,

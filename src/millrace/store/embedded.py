@@ -20,6 +20,7 @@ from millrace.kernel.errors import MillraceError, SetupError
 from millrace.kernel.hashing import fingerprint
 from millrace.store.postmaster import Postmaster, wait_until
 from millrace.store.programs import MAJOR, Programs, bundled
+from millrace.store.types import SLOT_WAL_MIB_MAX
 
 START_SECONDS_MAX = 180  # a server that crashed first replays up to a gigabyte of log
 STOP_SECONDS_MAX = 30
@@ -40,7 +41,7 @@ port = 5432
 wal_level = logical
 max_wal_senders = 20
 max_replication_slots = 20
-max_slot_wal_keep_size = '2GB'
+max_slot_wal_keep_size = '{slot_wal_mib_max}MB'
 hot_standby_feedback = on
 shared_buffers = '128MB'
 max_connections = 100
@@ -68,8 +69,15 @@ def default_data_dir() -> Path:
 class EmbeddedServer:
     """One data folder with its server. Use `start` and `stop`, or `async with`."""
 
-    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        durable: bool = True,
+        slot_wal_mib_max: int = SLOT_WAL_MIB_MAX,
+    ) -> None:
         self.data_dir = data_dir.absolute()
+        self._slot_wal_mib_max = slot_wal_mib_max
         self._durable = durable
         self._cluster = self.data_dir / "postgres"
         self._log = self.data_dir / "postgres.log"
@@ -352,7 +360,9 @@ class EmbeddedServer:
 
     def _write_settings(self) -> None:
         """Write our settings anew, so that an upgrade of the program brings its own."""
-        text = SETTINGS if self._durable else SETTINGS + SETTINGS_NOT_DURABLE
+        text = SETTINGS.format(slot_wal_mib_max=self._slot_wal_mib_max)
+        if not self._durable:
+            text += SETTINGS_NOT_DURABLE
         file = self._cluster / "millrace.conf"
         file.write_text(text, encoding="utf-8")
         file.chmod(0o644)

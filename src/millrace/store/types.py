@@ -1,6 +1,10 @@
 """Nouns of the store: configuration and positions in the log."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+SLOT_WAL_MIB_MAX = 2048
 
 
 class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,6 +16,8 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     acquire_seconds_max: how long a request waits for a connection before it is refused.
     waiting_max: how many requests may wait for a connection before the next one is refused at once.
     statement_seconds_max: how long one statement may run.
+    slot_wal_mib_max: how much log the embedded server keeps for a durable consumer that does not
+        read; what would need more is given up, and the consumer begins anew.
     """
 
     primary: str = ""
@@ -21,6 +27,7 @@ class StoreConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     acquire_seconds_max: float = 5.0
     waiting_max: int = 500
     statement_seconds_max: float = 30.0
+    slot_wal_mib_max: Annotated[int, Meta(ge=64)] = SLOT_WAL_MIB_MAX
 
 
 class Position(Struct, frozen=True, order=True):
