@@ -9,32 +9,49 @@ from millrace.cli.frame import (
     Frame,
     console,
     data_dir_option,
+    hushed,
     json_option,
     pass_frame,
     print_json,
     run,
 )
+from millrace.cli.proof import of_contents
+from millrace.community.recount import Compared
 from millrace.kernel.clock import SystemClock
 from millrace.settings import Settings
 
 STYLES = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}
 
 
-@click.command(epilog="\b\nExamples:\n  millrace doctor\n  millrace doctor --json\n")
+@click.command(
+    epilog="\b\nExamples:\n  millrace doctor\n  millrace doctor --json\n  millrace doctor --deep\n"
+)
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also compare what is derived (counters, percentiles, vectors) with what a rebuild would "
+    "make, at one snapshot of the database. Takes a while.",
+)
 @data_dir_option
 @json_option
 @pass_frame
-def doctor(frame: Frame, data_dir: str | None, as_json: bool) -> int:
+def doctor(frame: Frame, data_dir: str | None, deep: bool, as_json: bool) -> int:
     """Check the installation.
 
     Each line says ok, warn or fail, and the next step.
     The status is 0 where nothing fails and 1 where something does; a warning is no failure.
     It changes nothing, but starts the embedded server for a moment where none is up.
     """
-    found = run(_checks(frame, frame.settings(store__data_dir=data_dir)))
+    settings = frame.settings(store__data_dir=data_dir)
+    found = run(_checks(frame, settings))
+    proof: list[Compared] = []
+    if deep and any(check.name == "migrations" and check.state is State.OK for check in found):
+        more, proof = run(of_contents(settings, hushed(as_json=as_json)))
+        found += more
     failed = any(check.state is State.FAIL for check in found)
     if as_json:
-        print_json({"ok": not failed, "checks": found})
+        answer: dict[str, object] = {"ok": not failed, "checks": found}
+        print_json(answer | {"compared": proof} if deep else answer)
     else:
         _print(found)
     return failures.NOT_ALL_WELL if failed else failures.DONE

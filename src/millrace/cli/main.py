@@ -16,6 +16,7 @@ from millrace.cli.imports import group as imports
 from millrace.cli.migrations import migrate
 from millrace.cli.operators import operator
 from millrace.cli.ports import Doors
+from millrace.cli.rebuild import rebuild
 from millrace.cli.settings import settings
 from millrace.cli.town import group as town
 from millrace.cli.up import serve, up
@@ -49,6 +50,7 @@ for command in (
     operator,
     doctor,
     migrate,
+    rebuild,
     settings,
     bench,
     evaluate,

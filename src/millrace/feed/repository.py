@@ -109,25 +109,6 @@ class ServedRow(Struct, frozen=True, kw_only=True):
     record: bytes
 
 
-class IndexedRow(Struct, frozen=True, kw_only=True):
-    """A standing post as the index needs it; without a vector it is still to be embedded."""
-
-    community_id: int
-    post_id: int
-    author_id: int
-    created_at: datetime
-    language: str
-    audience: Audience
-    system_version: int
-    source_version: int | None
-    vector: bytes | None
-
-    @property
-    def key(self) -> Key:
-        """Return the key of the post."""
-        return Key(self.community_id, self.post_id)
-
-
 class PendingRow(Struct, frozen=True):
     """A post to embed, and how many have no vector at all."""
 

@@ -143,34 +143,6 @@ update member_embedding
 -- The same of everybody.
 update member_embedding set stale_at = pg_current_wal_insert_lsn()
 
--- name: posts_for_index
--- What the index must know of these posts; a removed post, or one of a removed author, is not there.
-select post.community_id, post.post_id, post.author_id, post.created_at, post.language,
-       post.audience, post.system_version, embedding.source_version, embedding.vector
-  from unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
-  join post using (community_id, post_id)
-  join member author
-    on author.community_id = post.community_id and author.member_id = post.author_id
-  left join post_embedding embedding
-    on embedding.community_id = post.community_id and embedding.post_id = post.post_id
-   and embedding.model_version = %(model_version)s
- where post.removed_at is null and author.removed_at is null
-
--- name: embedded_posts
--- All standing posts that have a vector of this model, in the order of their keys, a stretch at a
--- time: the index is made of them at the start.
-select post.community_id, post.post_id, post.author_id, post.created_at, post.language,
-       post.audience, post.system_version, embedding.source_version, embedding.vector
-  from post_embedding embedding
-  join post using (community_id, post_id)
-  join member author
-    on author.community_id = post.community_id and author.member_id = post.author_id
- where embedding.model_version = %(model_version)s
-   and (embedding.community_id, embedding.post_id) > (%(community_id)s, %(post_id)s)
-   and post.removed_at is null and author.removed_at is null
- order by embedding.community_id, embedding.post_id
- limit %(limit)s
-
 -- name: posts_to_embed
 -- Standing posts without a vector, or with one of an older version of what its prompt names; the
 -- newest first, because they are asked for first. `missing` counts all that have no vector at all.
@@ -222,12 +194,6 @@ select newest.community_id, newest.post_id
         order by post.post_id desc
         limit %(each)s) as newest
 
--- name: posts_of_author
--- Every post of one author: to clear the slots when the author is removed.
-select community_id, post_id
-  from post
- where community_id = %(community_id)s and author_id = %(member_id)s
-
 -- name: numbers_in_vectors
 -- The numbers of posts that have a vector, and those that it was made with, in the order of keys, a
 -- stretch at a time.
@@ -267,3 +233,63 @@ select (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint
   from pg_replication_slots
  where slot_name = 'millrace_embedding_' || (select oid from pg_database
                                               where datname = current_database())
+
+-- name: standing_posts
+-- The posts that stand, in the order of their keys, a stretch at a time.
+select post.community_id, post.post_id
+  from post
+  join member author
+    on author.community_id = post.community_id and author.member_id = post.author_id
+ where (post.community_id, post.post_id) > (%(community_id)s, %(id)s)
+   and post.removed_at is null and author.removed_at is null
+ order by post.community_id, post.post_id
+ limit %(limit)s
+
+-- name: stored_vectors
+-- The vectors of these posts, with what they were made from.
+select community_id, post_id, prompt_hash, percentiles, source_version, author_version,
+       community_version, vector
+  from post_embedding
+  join unnest(%(communities)s::bigint[], %(ids)s::bigint[]) as asked (community_id, post_id)
+       using (community_id, post_id)
+ where model_version = %(model_version)s
+
+-- name: vectors_of_the_fallen
+-- Vectors of posts that do not stand: there should be none.
+select community_id, post_id
+  from post_embedding
+ where model_version = %(model_version)s
+   and not exists (
+       select from post
+         join member author
+           on author.community_id = post.community_id and author.member_id = post.author_id
+        where post.community_id = post_embedding.community_id
+          and post.post_id = post_embedding.post_id
+          and post.removed_at is null and author.removed_at is null)
+ order by community_id, post_id
+
+-- name: embedded_members
+-- Members who have a vector of whichever model, in the order of their keys, a stretch at a time;
+-- and whether this model's is known to be out of date.
+select member.community_id, member.member_id,
+       coalesce(embedding.source_version < member.system_version
+                or embedding.position < embedding.stale_at, true) as stale
+  from member
+  left join member_embedding embedding
+    on embedding.community_id = member.community_id and embedding.member_id = member.member_id
+   and embedding.model_version = %(model_version)s
+ where (member.community_id, member.member_id) > (%(community_id)s, %(id)s)
+   and member.removed_at is null
+   and exists (select from member_embedding other
+                where other.community_id = member.community_id
+                  and other.member_id = member.member_id)
+ order by member.community_id, member.member_id
+ limit %(limit)s
+
+-- name: drop_other_models
+-- Vectors of posts of every other model.
+delete from post_embedding where model_version <> %(model_version)s
+
+-- name: drop_other_models_of_members
+-- The same of members.
+delete from member_embedding where model_version <> %(model_version)s

@@ -31,6 +31,14 @@ select set_config('millrace.quiet', 'on', true)
 -- One notice by hand.
 select pg_notify('millrace_changes', %(payload)s)
 
+-- name: one_snapshot
+-- From now on every statement of the transaction sees the same moment, and writes nothing.
+set transaction isolation level repeatable read, read only
+
+-- name: unhurried
+-- A comparison of everything may run for longer than a request.
+set local statement_timeout = 0
+
 -- name: patience
 -- A migration may run for longer than a request; it waits for another process at most ten minutes.
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', '600000', true)
