@@ -97,7 +97,7 @@ def _interests(
     """Return path, moves and shares of `Minds`."""
     members, topics = config.members, len(near)
     draws = Draws(config.seed, "interests")
-    leaning = 0.4 + draws.exponential((config.communities, topics))
+    leaning = 0.25 + draws.exponential((config.communities, topics)) ** 1.5
     draw = draws.uniform((members, THREADS))
     start = np.stack([row_places(leaning[community], draw[:, j]) for j in range(THREADS)], axis=1)
     wide = draws.exponential((members, THREADS)) * np.array([3.0, 1.5, 0.8, 0.5])
