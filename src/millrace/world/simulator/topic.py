@@ -61,7 +61,7 @@ def topics() -> tuple[Topic, ...]:
             index=index[entry["name"]],
             name=entry["name"],
             field=field,
-            near=tuple(index[name] for name in entry["near"] if name in index),
+            near=tuple(index[name] for name in entry["near"]),
             profile=_phrases(entry["profile"], PROFILE_PARTS),
             post=_phrases(entry["post"], POST_PARTS),
             shared=_phrases(entry["shared"], SHARED_PARTS),
