@@ -1,17 +1,15 @@
 """Goal: any PostgreSQL from 15 on serves, with a plain role; what cannot serve is named, without secrets."""
 
 import asyncio
-import os
 import socket
 import struct
 import threading
 from contextlib import aclosing, contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
 from msgspec import Struct
-from psycopg import sql
+from other_servers import DEBIAN, PASSWORD, debian_15, free_port, owned_by
 
 from millrace.kernel.errors import SetupError
 from millrace.store.changes.notices import RESCAN, Notice, notices
@@ -19,7 +17,7 @@ from millrace.store.embedded import EmbeddedServer
 from millrace.store.migrate import migrate
 from millrace.store.pool import Pool
 from millrace.store.primary import place_of
-from millrace.store.programs import Programs, run_as, server_user
+from millrace.store.programs import run_as, server_user
 from millrace.store.queries import Query
 from millrace.store.router import Router
 from millrace.store.testing import SECRET, fresh_folder, opened
@@ -27,44 +25,7 @@ from millrace.store.types import StoreConfig
 
 pytestmark = pytest.mark.services
 
-DEBIAN = Path("/usr/lib/postgresql/15/bin")
-PASSWORD = "a-very-secret-word"
 BRIEF = StoreConfig(acquire_seconds_max=2.0)
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def debian_15():
-    """PostgreSQL 15 of Debian on TCP, where every role needs a password."""
-    programs = Programs(DEBIAN, server_user())
-    with fresh_folder() as folder:
-        if programs.user is not None:
-            os.chown(folder, programs.user.pw_uid, programs.user.pw_gid)
-        cluster, port = folder / "cluster", free_port()
-        secret = folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o644)
-        programs.call(
-            "initdb", "-D", str(cluster), "-U", "postgres", "-A", "scram-sha-256", "--no-sync",
-            f"--pwfile={secret}", "-E", "UTF8", "--locale=C.UTF-8", next_step="",
-        )  # fmt: skip
-        options = f"-c listen_addresses=127.0.0.1 -c port={port} -k {folder} -c fsync=off"
-        programs.call(
-            "pg_ctl", "-D", str(cluster), "-w", "-l", str(folder / "log"), "-o", options, "start",
-            next_step="",
-        )  # fmt: skip
-        try:
-            yield f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres"
-        finally:
-            programs.call(
-                "pg_ctl", "-D", str(cluster), "-m", "immediate", "-w", "stop", next_step=""
-            )
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +35,6 @@ def fifteen():
         pytest.skip("no PostgreSQL 15: apt install postgresql-15")
     with debian_15() as conninfo:
         yield conninfo
-
-
-def owned_by(superuser: str, role: str) -> str:
-    """Make a plain role with a database of its own; return its address."""
-    with psycopg.connect(superuser, autocommit=True) as db:
-        name = sql.Identifier(role)
-        db.execute(sql.SQL("create role {} login password {}").format(name, sql.Literal(PASSWORD)))
-        db.execute(sql.SQL("create database {} owner {}").format(name, name))
-    return psycopg.conninfo.make_conninfo(superuser, user=role, dbname=role, password=PASSWORD)
 
 
 def q(text: str) -> Query:

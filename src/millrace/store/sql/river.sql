@@ -14,7 +14,8 @@ select c.relname::text as relation,
        coalesce(array_agg(a.attname::text order by k.place) filter (where a.attname is not null),
                 '{}') as columns
   from pg_publication_tables t
-  join pg_class c on c.oid = (quote_ident(t.schemaname) || '.' || quote_ident(t.tablename))::regclass
+  join pg_namespace n on n.nspname = t.schemaname
+  join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename
   left join pg_index i on i.indrelid = c.oid and i.indisprimary
   left join lateral unnest(i.indkey) with ordinality as k (number, place) on true
   left join pg_attribute a on a.attrelid = c.oid and a.attnum = k.number
