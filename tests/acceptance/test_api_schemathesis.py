@@ -48,6 +48,7 @@ async def test_the_interface_is_as_it_tells(conninfo, tmp_path, who, phases):
             "run", f"{address}/openapi.json",
             "--seed", SEED, "--max-examples", EXAMPLES, "--checks", CHECKS,
             "--phases", phases, "--generation-database", "none",
+            "--exclude-path-regex", "/events$",  # an answer that goes on until one has enough
             "--no-color", "--workers", "1", "--header", f"Authorization: {place.bearer(who)['authorization']}",
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,

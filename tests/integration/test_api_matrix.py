@@ -133,7 +133,7 @@ class Knocker:
         elif rule.media is Media.FORM:
             content = {"data": {"text": "by a form"}}
         return await self._client.request(
-            rule.method,
+            "HEAD" if rule.stream else rule.method,  # the stream itself does not end
             rule.path.format(**self._params),
             params=params,
             headers=headers,

@@ -12,6 +12,7 @@ from millrace.api import (
     about,
     activity,
     bulk,
+    events,
     feed,
     members,
     moderation,
@@ -29,6 +30,7 @@ from millrace.api.gate import Gate, Parts
 from millrace.api.idempotency import Keys
 from millrace.api.inventory import Inventory, RateClass
 from millrace.api.limits import Limits
+from millrace.api.listeners import Listeners
 from millrace.api.logs import make_log
 from millrace.api.metrics import Metrics
 from millrace.api.refusals import refusal
@@ -36,7 +38,7 @@ from millrace.web import pages
 from millrace.wiring import Program
 
 OWN_HANDLERS: list[ControllerRouterHandler] = [
-    *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS,
+    *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS, *events.HANDLERS,
     *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
 ]  # fmt: skip
 
@@ -56,11 +58,13 @@ def create_app(
     """
     rules = inventory or Inventory()
     log, metrics = make_log(log_stream), Metrics()
+    listeners = Listeners(program.feed.arrivals, program.posts.newer, log)
+    metrics.streams.set_function(lambda: float(len(listeners)))
     app = Litestar(
         route_handlers=[*OWN_HANDLERS, *pages.handlers()],
         openapi_config=None,  # the framework's own pages load scripts from elsewhere
         exception_handlers={Exception: _problem},
-        state=State({"program": program, "metrics": metrics, "log": log}),
+        state=State({"program": program, "metrics": metrics, "log": log, "listeners": listeners}),
         logging_config=None,
         request_max_body_size=None,  # the gate has read the body, within the route's own limit
         response_cache_config=ResponseCacheConfig(),

@@ -80,7 +80,7 @@ class Gate:
             await self._answer(visit, receive)
         finally:
             metrics.running.dec()
-            self._count(visit, clock.monotonic() - began)
+            self._count(visit, began, clock.monotonic())
 
     # ------------------------------------------------------------------------ in the order above
 
@@ -139,7 +139,9 @@ class Gate:
         check_media(incoming, rule, body)
         state["viewer"], state["rule"] = caller.viewer, rule
         key = key_of(incoming.headers) if rule.unsafe and caller.viewer else None
-        if key is None:
+        if rule.stream and incoming.head:
+            await visit.answer(rule.status, {}, b"", self._sender(visit))  # it would never end
+        elif key is None:
             await self._run(visit, body, receive, self._sender(visit))
         else:
             await self._run_once(visit, key, body, receive)
@@ -290,6 +292,7 @@ class Gate:
             held: Any = message
             if held["type"] == "http.response.start":
                 visit.status = held["status"]
+                visit.answered = self._parts.program.clock.monotonic()
                 held = held | {"headers": await self._dressed(visit, held["headers"])}
             elif visit.incoming.head:
                 held = held | {"body": b""}
@@ -325,10 +328,13 @@ class Gate:
     def _cross_origin(self, visit: Visit) -> dict[str, str]:
         return headers.cross_origin(visit.incoming.headers.get("origin"), self._config.cors_origins)
 
-    def _count(self, visit: Visit, seconds: float) -> None:
+    def _count(self, visit: Visit, began: float, ended: float) -> None:
+        """Count and log a request. Of a stream only the time until it began says something."""
         incoming, caller = visit.incoming, visit.caller
         method = incoming.method if incoming.method in METHODS else "other"
         route = visit.rule.path if visit.rule else NO_ROUTE
+        streams = visit.rule is not None and visit.rule.stream
+        seconds = (visit.answered or ended if streams else ended) - began
         self._parts.metrics.count(method, route, visit.status, seconds)
         write = self._parts.log.warning if visit.status >= 500 else self._parts.log.info
         write(
@@ -338,7 +344,7 @@ class Gate:
             route=route,
             path=incoming.path[:200],
             status=visit.status,
-            milliseconds=round(seconds * 1000, 1),
+            milliseconds=round((ended - began) * 1000, 1),
             caller=caller.name if caller else f"address:{incoming.peer}",
         )
 

@@ -64,6 +64,7 @@ class RouteRule(Struct, frozen=True, kw_only=True):
     page: made for a browser: who is not signed in is sent to the sign-in page.
     anonymous: nobody is asked who they are, so the route answers without the database.
     versioned: a read answers an ETag, a write takes If-Match.
+    stream: the answer goes on until the caller has enough; its time says nothing.
     status: the status of success.
     """
 
@@ -77,6 +78,7 @@ class RouteRule(Struct, frozen=True, kw_only=True):
     page: bool = False
     anonymous: bool = False
     versioned: bool = False
+    stream: bool = False
     status: int = 200
 
     @property
@@ -176,6 +178,13 @@ MEMBERS = [
     _write("DELETE", MEMBER, versioned=True),
     _read(f"{MEMBER}/feed", Scope.SELF),
     _read(f"{MEMBER}/why", Scope.SELF),
+    RouteRule(
+        method="GET",
+        path=f"{MEMBER}/events",
+        scope=Scope.SELF,
+        rate_class=RateClass.READ,
+        stream=True,
+    ),
     *(_read(f"{MEMBER}/{kind}") for kind in ("follows", "followers")),
     *(_read(f"{MEMBER}/{kind}", Scope.OWN) for kind in ("blocks", "mutes", "notices")),
     *(
@@ -280,6 +289,7 @@ PAGES = [
     _page("/moderation/cases/{case_id}", Scope.MODERATOR),
     _page("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
     _form("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
+    _page("/operator", Scope.OPERATOR),
     _public("/static/{path}"),
 ]
 

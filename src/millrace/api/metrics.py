@@ -70,7 +70,12 @@ class Metrics:
             registry=self.registry,
         )
         self.running = Gauge(
-            "millrace_requests_running", "Requests being answered now.", registry=self.registry
+            "millrace_requests_running",
+            "Requests being answered now, open streams too.",
+            registry=self.registry,
+        )
+        self.streams = Gauge(
+            "millrace_streams_open", "Streams of events that are open now.", registry=self.registry
         )
         self._stages = _Stages()
         self.registry.register(self._stages)

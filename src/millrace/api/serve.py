@@ -11,12 +11,14 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import Litestar
 
+from millrace.api.listeners import ALL_MAX
 from millrace.kernel.errors import SetupError
 
 HEADER_MILLISECONDS_MAX = 10_000
 SHUTDOWN_SECONDS_MAX = 20
 BACKLOG = 256
-BACKPRESSURE = 256  # requests in the application at once; more wait in the socket
+# Requests in the application at once; more wait in the socket. Streams have places of their own.
+BACKPRESSURE = 256 + ALL_MAX
 PORT_MAX = 65535
 
 
@@ -78,6 +80,7 @@ async def serving(app: Litestar, host: str, port: int) -> AsyncGenerator[str]:
         await _listening(address, number, running)
         yield f"http://{f'[{address}]' if ':' in address else address}:{number}"
     finally:
+        app.state.listeners.close()  # what streams would keep the server waiting
         server.stop()
         with suppress(TimeoutError):  # what still runs then is cut off: nobody waits for ever
             await asyncio.wait_for(running, SHUTDOWN_SECONDS_MAX)

@@ -16,7 +16,7 @@ class Visit(Struct, kw_only=True):
     """What is known of a request so far.
 
     extra: headers that its answer will carry, whatever the answer is.
-    status: 0 until the answer has begun.
+    status: 0 until the answer has begun; `answered` is when that was, by the monotonic clock.
     """
 
     incoming: Incoming
@@ -25,6 +25,7 @@ class Visit(Struct, kw_only=True):
     caller: Caller | None = None
     extra: dict[str, str]
     status: int = 0
+    answered: float | None = None
 
     async def answer(self, status: int, headers: dict[str, str], body: bytes, send: Send) -> None:
         """Send a whole answer."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from millrace.kernel.errors import TooManyError, UnavailableError
 
 PLACES_PER_CALLER = 32
-PLACES_MAX = 192  # of the server's 256: the rest is for requests that have no body to wait for
+PLACES_MAX = 192  # of the server's 256 that are not for streams: the rest is for requests that have no body to wait for
 RETRY_SECONDS = 1.0
 QUICK_SECONDS = 1.0  # a body that is here by then never held a place
 

@@ -1,6 +1,7 @@
 """Posts: written, read by whom they are for, changed, removed, brought in in bulk."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NoReturn
 
 import msgspec
@@ -24,13 +25,14 @@ from millrace.community.types import (
     PostChanges,
     PostDraft,
     PostView,
+    Role,
     Viewer,
 )
 from millrace.community.versions import expect
 from millrace.community.visibility import asker, unseen
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import ConflictError, ForbiddenError
-from millrace.kernel.ids import IdMaker
+from millrace.kernel.ids import IdMaker, floor_at
 from millrace.store.router import Router
 from millrace.store.session import Session
 
@@ -132,6 +134,26 @@ class Posts:
                 limit=validator.limit(limit),
             )
             return await _views(session, viewer, [Key(k.community_id, k.post_id) for k in keys])
+
+    async def newer(self, member: Key, since: datetime, limit: int) -> list[Key]:
+        """Return the posts by others that a member may see and that are newer, newest first.
+
+        Posts of authors whom the member muted, and posts that they hid or reported, are left out.
+
+        Passes on:
+            InvalidError: the limit is outside its bounds.
+        """
+        reader = Viewer(Role.MEMBER, member, f"member:{member}")
+        async with self._router.read() as session:
+            keys = await session.rows(
+                QUERIES["newer_posts"],
+                PostKey,
+                **asker(reader),
+                floor=floor_at(since),
+                since=since,
+                limit=validator.limit(limit),
+            )
+        return [Key(key.community_id, key.post_id) for key in keys]
 
     async def edit(
         self, viewer: Viewer, key: Key, changes: PostChanges, expected_version: int | None = None

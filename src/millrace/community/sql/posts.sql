@@ -81,6 +81,38 @@ select newest.community_id, newest.post_id
  order by newest.post_id desc
  fetch first (%(limit)s) rows with ties
 
+-- name: newer_posts
+-- Keys of posts by others that a member may see and that are newer than a moment, newest first;
+-- without those whose author they muted and those that they hid or reported.
+select newest.community_id, newest.post_id
+  from community
+ cross join lateral (
+       select post.community_id, post.post_id
+         from post_seen_by(%(viewer_role)s, %(viewer_community)s::bigint,
+                           %(viewer_member)s::bigint) as post
+        where post.community_id = community.community_id
+          and post.post_id >= %(floor)s
+          and post.created_at > %(since)s::timestamptz
+          and (post.community_id, post.author_id)
+              <> (%(viewer_community)s::bigint, %(viewer_member)s::bigint)
+          and not exists (
+              select from mute
+               where mute.community_id = %(viewer_community)s::bigint
+                 and mute.member_id = %(viewer_member)s::bigint
+                 and mute.target_community_id = post.community_id
+                 and mute.target_id = post.author_id)
+          and not exists (
+              select from engagement
+               where engagement.community_id = %(viewer_community)s::bigint
+                 and engagement.member_id = %(viewer_member)s::bigint
+                 and engagement.post_community_id = post.community_id
+                 and engagement.post_id = post.post_id
+                 and engagement.kind in ('hide', 'report'))
+        order by post.post_id desc
+        limit %(limit)s) as newest
+ order by newest.post_id desc, newest.community_id desc
+ limit %(limit)s
+
 -- name: lock_post
 -- Holds a post's row until the transaction ends, so that a change is made from what is there.
 select from post
