@@ -165,26 +165,31 @@ def sample_view(**fields: object) -> PostView:
     )  # fmt: skip
 
 
+def parts_for(
+    rooms: Rooms, conninfo: str, encoder: Encoder | None = None, config: FeedConfig | None = None
+) -> FeedParts:
+    """Return the surroundings of a feed over a community."""
+    return FeedParts(
+        router=rooms.router,
+        clock=rooms.clock,
+        ids=IdMaker(rooms.clock, 2),
+        secret=b"a secret for tests, 32 bytes long",
+        conninfo=conninfo,
+        encoder=encoder or FakeEncoder(),
+        posts=rooms.posts,
+        relations=rooms.relations,
+        activity=rooms.activity,
+        percentiles=rooms.percentiles,
+        config=config or FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0),
+    )
+
+
 @asynccontextmanager
 async def feeding(
     rooms: Rooms, conninfo: str, *, encoder: Encoder | None = None, config: FeedConfig | None = None
 ) -> AsyncGenerator[Feed]:
     """Lend a feed over a community, started; its timers are as short as a test wants them."""
-    feed = Feed(
-        FeedParts(
-            router=rooms.router,
-            clock=rooms.clock,
-            ids=IdMaker(rooms.clock, 2),
-            secret=b"a secret for tests, 32 bytes long",
-            conninfo=conninfo,
-            encoder=encoder or FakeEncoder(),
-            posts=rooms.posts,
-            relations=rooms.relations,
-            activity=rooms.activity,
-            percentiles=rooms.percentiles,
-            config=config or FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0),
-        )
-    )
+    feed = Feed(parts_for(rooms, conninfo, encoder, config))
     await feed.start()
     try:
         yield feed
