@@ -67,6 +67,9 @@ STATE_ICONS = {
     State.BANNED: "block",
     State.REMOVED: "trash",
 }
+MILDEST_FIRST = (
+    Move.DISMISS, Move.RESTORE, Move.LIFT, Move.WARN, Move.HIDE, Move.BAN, Move.REMOVE,
+)  # fmt: skip
 HARSH = frozenset({Move.REMOVE, Move.BAN})
 KINDS = {ThingKind.POST: "Post", ThingKind.COMMENT: "Comment", ThingKind.MEMBER: "Member"}
 STATES = {
@@ -165,7 +168,7 @@ class JudgeForm(Struct, frozen=True, kw_only=True):
 
 
 def choices_of(moves: Iterable[Move]) -> list[Choice]:
-    """Return moves as buttons."""
+    """Return moves as buttons, the mildest first."""
     return [
         Choice(
             value=one.value,
@@ -174,7 +177,7 @@ def choices_of(moves: Iterable[Move]) -> list[Choice]:
             means=MOVES_MEAN[one],
             harsh=one in HARSH,
         )
-        for one in moves
+        for one in sorted(moves, key=MILDEST_FIRST.index)
     ]
 
 

@@ -8,6 +8,7 @@ from litestar.params import QueryParameter
 
 from millrace.community.types import Viewer, parse_key, program
 from millrace.kernel.errors import (
+    BannedError,
     ForbiddenError,
     InvalidError,
     NotFoundError,
@@ -37,7 +38,21 @@ async def sign_in_form(
     wanted = local_path(next_path)
     if known_viewer(request) is not None and not find:
         return go(wanted)
-    return await _show(request, wanted, find=find)
+    return await _show(request, wanted, find=find, error=await _shut_out(request))
+
+
+async def _shut_out(request: Asked) -> str:
+    """Return what a banned member is told, instead of only being asked to sign in again."""
+    token = request.cookies.get(SESSION_COOKIE, "")
+    if not token or known_viewer(request) is not None:
+        return ""
+    try:
+        await program_of(request).identity.authenticate(token)
+    except BannedError as error:
+        return said(error)
+    except UnauthenticatedError:  # the session only ended
+        return ""
+    return ""
 
 
 async def _show(
@@ -57,7 +72,7 @@ async def _show(
         find=find,
         next=wanted,
         error=error,
-        expired=wanted != "/" or bool(request.cookies.get(SESSION_COOKIE)),
+        expired=not error and (wanted != "/" or bool(request.cookies.get(SESSION_COOKIE))),
     )
     return page(content, status=status)
 

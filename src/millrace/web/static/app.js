@@ -415,10 +415,12 @@ function theme() {
 // ---------------------------------------------------------------- posts that come meanwhile
 // Nothing moves until the member asks: the posts wait behind a button, and go on top of the feed.
 
-const fresh = new Set();
+const fresh = new Set(); // they wait
+const taken = new Set(); // they were asked for: on the page, or gone meanwhile
+let beyond = false; // there are more than are named
 
 function sayWaiting() {
-  const words = `${fresh.size} newer ${fresh.size === 1 ? "post is" : "posts are"} waiting`;
+  const words = `${fresh.size}${beyond ? "+" : ""} newer ${fresh.size === 1 && !beyond ? "post is" : "posts are"} waiting`;
   $("[data-newer]").hidden = !fresh.size;
   $("[data-newer-words]").textContent = words;
   clearTimeout(sayWaiting.timer); // one sentence for posts that come together
@@ -433,12 +435,12 @@ async function newer(button) {
     const holder = document.createElement("template");
     holder.innerHTML = await fragment(`/feed/newer?posts=${keys.join(",")}`);
     const cards = all("[data-post]", holder.content).filter((card) => !document.getElementById(card.id));
-    keys.forEach((key) => fresh.delete(key));
-    $(".empty", $("[data-feed]"))?.remove();
+    keys.forEach((key) => (fresh.delete(key), taken.add(key)));
+    $("[data-feed] > .empty")?.remove();
     $("[data-feed]").prepend(...cards);
     cards.forEach((card) => (card.classList.add("fresh"), watch(card)));
     if (cards.length) goTo(cards[0]);
-    else toastQuietly("They are gone already.");
+    else toast("They are gone already.");
   } catch (problem) {
     tell(problem, "The newer posts did not load");
   } finally {
@@ -447,16 +449,21 @@ async function newer(button) {
   }
 }
 
+function hear(event) {
+  const { posts, more: others } = JSON.parse(event.data);
+  fresh.clear();
+  for (const key of posts) if (!taken.has(key) && !document.getElementById(`post-${key}`)) fresh.add(key);
+  beyond = others && fresh.size > 0;
+  sayWaiting();
+}
+
+// The browser connects again by itself; without an answer the feed is what it was.
 function listen() {
-  if (!me || !$("[data-newer]") || typeof EventSource === "undefined") return;
-  const source = new EventSource(`/v1/members/${me}/events`); // the browser connects again by itself
-  source.addEventListener("post", (event) => {
-    const { id } = JSON.parse(event.data);
-    if (document.getElementById(`post-${id}`)) return;
-    fresh.add(id);
-    sayWaiting();
-  });
+  if (!me || !$("[data-newer]")) return;
+  const source = new EventSource(`/v1/members/${me}/events?since=${encodeURIComponent(body.dataset.now)}`);
+  source.addEventListener("newer", hear);
   addEventListener("pagehide", () => source.close());
+  addEventListener("pageshow", (event) => event.persisted && listen());
 }
 
 // A thread is looked at again while its post is in front of somebody; what they type stays.
@@ -479,6 +486,23 @@ async function refreshThread(place) {
     if (count > before) toastQuietly(`${count - before} new ${count - before === 1 ? "comment" : "comments"}`);
   } catch {
     // The next look may find the server again; nobody asked for this one.
+  }
+}
+
+// Figures are asked for again while somebody looks at them.
+const FIGURES_MS = 5000;
+
+async function refreshFigures(place) {
+  if (document.hidden || place.ariaBusy === "true" || place.contains(document.activeElement)) return;
+  place.ariaBusy = "true";
+  try {
+    const holder = document.createElement("template");
+    holder.innerHTML = await fragment(place.dataset.refresh);
+    place.replaceChildren(holder.content);
+  } catch {
+    $("[data-refresh-words]", place).textContent = "and the server has not answered since";
+  } finally {
+    place.ariaBusy = "false";
   }
 }
 
@@ -773,6 +797,8 @@ addEventListener("online", () => (offline(), flush()));
 offline();
 all("[data-post]").forEach(watch);
 all("[data-more]").forEach((place) => nearEnd.observe(place));
+all("[data-refresh]").forEach((place) => setInterval(() => refreshFigures(place), FIGURES_MS));
+listen();
 all("[data-thread]").forEach((place) => setInterval(() => refreshThread(place), THREAD_MS));
 
 const wrong = $("form[data-open]");
