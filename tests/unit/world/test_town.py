@@ -15,7 +15,7 @@ from millrace.world.simulator.making import make
 from millrace.world.simulator.tastes import mixed
 from millrace.world.simulator.types import ACTIONS, DAY, LIVE_SECONDS, TownConfig
 
-SMALL = {"members": 200, "posts": 1200, "impressions": 20_000, "days": 10, "communities": 2}
+SMALL = {"members": 200, "posts": 700, "impressions": 12_000, "days": 10, "communities": 2}
 TINY = {"members": 24, "posts": 80, "impressions": 200, "days": 3, "communities": 2}
 POSITIVE = [ACTIONS.index(action) for action in sorted(POSITIVE_ACTIONS)]
 
@@ -100,7 +100,7 @@ def test_a_town_has_what_was_asked_for():
 
     assert len(made.people) == SMALL["members"]
     assert len(made.posts) == SMALL["posts"]
-    assert len(made.shown) == SMALL["impressions"]
+    assert 0.995 * SMALL["impressions"] <= len(made.shown) <= SMALL["impressions"]
     assert len(made.places) == SMALL["communities"]
     assert all(post.text and len(post.text) < 5000 for post in made.posts)
 

@@ -40,7 +40,8 @@ LIMITS: dict[str, tuple[float, float]] = {
 class TownConfig(Struct, frozen=True, kw_only=True):
     """What a town is made from.
 
-    impressions: how many posts were shown to members before the end.
+    impressions: how many posts were shown to members before the end; where nobody is left who
+        could be shown another one, a few less.
     overlap: share of words that profiles and posts about one topic may have in common.
     drift: how fast interests move on: 0 never, 1 about every five days.
     noise: share of engagement that has nothing to do with taste.
