@@ -258,7 +258,8 @@ select report.reporter_community_id, report.reporter_id, report.reason, report.d
  limit %(limit)s
 
 -- name: actions
--- A stretch of the audit trail, newest first, with the names of those whom it concerns.
+-- A stretch of the audit trail, newest first, with the names of those whom it concerns. Only the name
+-- of a member is read as a key, which `case` makes sure of: a join may look at every line.
 select action.community_id, action.action_id, action.move, action.thing_kind,
        action.thing_community_id, action.thing_id, action.subject_community_id, action.subject_id,
        action.actor, action.reason, action.case_id, action.happened_at,
@@ -268,9 +269,10 @@ select action.community_id, action.action_id, action.move, action.thing_kind,
     on subject.community_id = action.subject_community_id
    and subject.member_id = action.subject_id
   left join member actor
-    on action.actor like 'member:%%'
-   and actor.community_id = split_part(substr(action.actor, 8), '-', 1)::bigint
-   and actor.member_id = split_part(substr(action.actor, 8), '-', 2)::bigint
+    on actor.community_id = case when action.actor like 'member:%%'
+                                 then split_part(substr(action.actor, 8), '-', 1)::bigint end
+   and actor.member_id = case when action.actor like 'member:%%'
+                              then split_part(substr(action.actor, 8), '-', 2)::bigint end
  where (%(community_id)s::bigint is null or action.community_id = %(community_id)s::bigint)
    and (%(thing_kind)s::text is null
         or (action.thing_kind, action.thing_community_id, action.thing_id)
