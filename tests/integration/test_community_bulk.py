@@ -327,17 +327,6 @@ async def test_two_imports_at_once(rooms, home, conninfo):
     assert len(await rooms.members.list(OPERATOR, home, 0, 100)) == 50
 
 
-async def test_one_notice_for_a_whole_batch(rooms, home, conninfo):
-    """Bulk work tells every process to look again, once."""
-    with psycopg.connect(conninfo, autocommit=True) as db:
-        db.execute("listen millrace_changes")
-        await rooms.members.upsert(OPERATOR, home, [member(f"m{n}") for n in range(20)])
-        await rooms.members.upsert(OPERATOR, home, [member(f"n{n}") for n in range(20)])
-        heard = [notice.payload for notice in db.notifies(timeout=5, stop_after=2)]
-
-    assert heard == ["*|*|0|*"] * 2
-
-
 async def test_who_may(rooms, home):
     """Only operators do bulk work, into communities that exist, in batches that are bounded."""
     (ann,) = await rooms.people(home, "ann", role=Role.MODERATOR)

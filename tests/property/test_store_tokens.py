@@ -6,7 +6,6 @@ import hmac
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from millrace.store.changes.notices import RESCAN, Notice, parse
 from millrace.store.tokens import sign, verify
 from millrace.store.types import Position
 
@@ -70,32 +69,4 @@ def test_format_1_is_frozen():
     assert (
         sign(Position("7421", 1, 0x16B3F80), SECRET)
         == "1.7421.1.16b3f80.b0483ba8bc397b665fb441749c37177c"
-    )
-
-
-@given(payload=st.text() | st.text(alphabet="iud|*0123456789²٣-", max_size=30))
-@example("post|i|²|1")
-@example("post|i|" + "9" * 5000 + "|1")
-@example("*|*|0|")
-@example("|i|1|1")
-def test_no_notice_raises(payload):
-    """A notice that we did not write means: look at everything."""
-    notice = parse(payload)
-
-    assert (
-        notice == RESCAN
-        or payload == f"{notice.table}|{notice.operation}|{payload.split('|')[2]}|{notice.key}"
-    )
-
-
-@given(
-    table=st.text(alphabet="abc_", min_size=1),
-    operation=st.sampled_from("iud"),
-    community=st.integers(0, 2**63 - 1),
-    key=st.text(alphabet="0123456789/|like", max_size=40),
-)
-def test_notices_of_the_trigger_are_read(table, operation, community, key):
-    """Whatever the key holds."""
-    assert parse(f"{table}|{operation}|{community}|{key}") == Notice(
-        table, operation, community, key
     )

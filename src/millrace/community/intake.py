@@ -18,13 +18,10 @@ from millrace.community.visibility import unseen
 from millrace.kernel.errors import ForbiddenError, InvalidError, TooLargeError
 from millrace.kernel.ids import TAIL_MAX, id_at
 from millrace.store.queries import Query, load
-from millrace.store.router import QUERIES as STORE
 from millrace.store.router import Router
 from millrace.store.session import Session
 
 QUERIES = load("millrace.community")
-
-RESCAN_PAYLOAD = "*|*|0|*"
 
 D = TypeVar("D")
 C = TypeVar("C")
@@ -150,18 +147,16 @@ async def in_bulk(
 
 @asynccontextmanager
 async def _bulk(router: Router, community_id: int) -> AsyncGenerator[Session]:
-    """Lend the session of one bulk transaction: alone in its community, one notice at the end.
+    """Lend the session of one bulk transaction: alone in its community.
 
     Tables that doubled are analyzed before the end. Autovacuum would do so a minute later, and until
     then the planner, who thinks them empty, makes large reads a hundred times slower.
     """
     async with router.write() as session:
-        await session.value(STORE["quiet"])
         await session.value(QUERIES["lock_bulk"], community_id=community_id)
         yield session
         if await session.value(QUERIES["statistics_are_old"]):
             await session.run(QUERIES["analyze"])
-        await session.value(STORE["notify"], payload=RESCAN_PAYLOAD)
 
 
 def placed(moment: datetime, external_id: str, taken: Collection[int]) -> int:

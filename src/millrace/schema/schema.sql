@@ -8,7 +8,7 @@
 --   * system_version is raised by a trigger on every write and never restarts, not even when a
 --     key is deleted and inserted again.
 
--- ---------------------------------------------------------------- store: versions and notices
+-- ---------------------------------------------------------------- store: versions
 
 -- The version memory of deleted keys. It carries community_id first, so it moves with a community.
 create table tombstone (
@@ -116,22 +116,6 @@ begin
                     execute function refuse_forgetting()', target, old_key, new_key);
     execute format('create trigger keep_rows before truncate on %s
                     for each statement execute function refuse_forgetting()', target);
-end
-$$;
-
--- Tells every process what changed: 'table|op|community_id|key'. Bulk work sets millrace.quiet
--- and sends one notice at its end. The change stream takes this place one rung up.
-create function announce() returns trigger language plpgsql as $$
-declare
-    line jsonb;
-begin
-    if coalesce(current_setting('millrace.quiet', true), '') = 'on' then
-        return null;
-    end if;
-    line := case when tg_op = 'DELETE' then to_jsonb(old) else to_jsonb(new) end;
-    perform pg_notify('millrace_changes', concat_ws('|', tg_table_name, lower(left(tg_op, 1)),
-                      line ->> 'community_id', key_of(line, tg_argv)));
-    return null;
 end
 $$;
 
@@ -823,21 +807,6 @@ call make_versioned('follow', 'member_id', 'target_community_id', 'target_id');
 call make_versioned('block', 'member_id', 'target_community_id', 'target_id');
 call make_versioned('mute', 'member_id', 'target_community_id', 'target_id');
 call make_versioned('moderation_case', 'case_id');
-
-create trigger announce after insert or update or delete on community
-    for each row execute function announce('community_id');
-create trigger announce after insert or update or delete on nearby
-    for each row execute function announce('neighbour_id');
-create trigger announce after insert or update or delete on member
-    for each row execute function announce('member_id');
-create trigger announce after insert or update or delete on post
-    for each row execute function announce('post_id');
-create trigger announce after insert or update or delete on comment
-    for each row execute function announce('comment_id');
-
--- A member's engagement changes the member's own embedding, so the notice names the member.
-create trigger announce after insert on engagement
-    for each row execute function announce('member_id');
 
 -- ---------------------------------------------------------------- the river
 

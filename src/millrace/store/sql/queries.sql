@@ -23,22 +23,6 @@ select bool_and(pg_visible_in_snapshot(
 -- What we check before we work with a server that somebody else runs.
 select pg_is_in_recovery() as standby, current_setting('server_encoding') as encoding
 
--- name: quiet
--- Until the transaction ends, no notice per row: bulk work sends one at its end.
-select set_config('millrace.quiet', 'on', true)
-
--- name: notify
--- One notice by hand.
-select pg_notify('millrace_changes', %(payload)s)
-
--- name: one_snapshot
--- From now on every statement of the transaction sees the same moment, and writes nothing.
-set transaction isolation level repeatable read, read only
-
--- name: unhurried
--- A comparison of everything may run for longer than a request.
-set local statement_timeout = 0
-
 -- name: patience
 -- A migration may run for longer than a request; it waits for another process at most ten minutes.
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', '600000', true)
