@@ -212,6 +212,8 @@ async def test_metrics_are_not_for_the_public(place, client):
     assert 'millrace_requests_total{method="GET",route="/v1/me",status="200"}' in text
     assert 'millrace_request_seconds_bucket{le="0.005",method="GET",route="/v1/me"}' in text
     assert "millrace_requests_running 1.0" in text
+    assert 'millrace_stream_lag_bytes{stream="memory"}' in text
+    assert 'millrace_stream_changes_total{stream="memory"}' in text
     assert place.tokens["ada"] not in text
 
 

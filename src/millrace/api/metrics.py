@@ -1,14 +1,16 @@
 """What Prometheus reads: requests by route and status, their time, and how the feed keeps up."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from millrace.feed.room import Feed
 from millrace.feed.types import StageTotal
+from millrace.store.changes.slots import SlotState
+from millrace.store.changes.types import StreamState
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 MEDIA_TYPE = CONTENT_TYPE_LATEST
@@ -26,6 +28,23 @@ FEED_GAUGES = {
     "freshness_lag_seconds": "How long the oldest change of a post has waited to be in the index.",
     "freshness_failures": "Attempts to keep the index up to date that failed, since the start.",
     "feed_degraded_pages": "Feed pages that said what could not be done, since the start.",
+}
+STREAM_GAUGES: dict[str, tuple[str, Callable[[StreamState], float]]] = {
+    "connected": ("Whether changes flow to this process.", lambda state: state.connected),
+    "lag_bytes": (
+        "Log that the server has sent word of and is not applied.",
+        lambda s: s.lag_bytes,
+    ),
+    "lag_seconds": (
+        "Age of the oldest commit that is being applied, or how long the stream is interrupted.",
+        lambda state: state.lag_seconds,
+    ),
+}
+STREAM_COUNTERS = {
+    "changes": "Changes that were applied.",
+    "batches": "Batches that were applied; some only move the position.",
+    "failures": "Times that the stream was interrupted.",
+    "restarts": "Times that it began to flow again.",
 }
 
 
@@ -49,6 +68,47 @@ class _Stages(Collector):
             for reason, count in one.removed.items():
                 removed.add_metric([one.stage, reason], count)
         return runs, seconds, taken, left, removed
+
+
+class _Streams(Collector):
+    """How each change stream does: the streams count, this only shows."""
+
+    def __init__(self) -> None:
+        self.states: list[StreamState] = []
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield gauges and counters, labelled by stream."""
+        for name, (about, value) in STREAM_GAUGES.items():
+            gauge = GaugeMetricFamily(f"millrace_stream_{name}", about, labels=["stream"])
+            for state in self.states:
+                gauge.add_metric([state.name], value(state))
+            yield gauge
+        for name, about in STREAM_COUNTERS.items():
+            counter = CounterMetricFamily(f"millrace_stream_{name}", about, labels=["stream"])
+            for state in self.states:
+                counter.add_metric([state.name], getattr(state, name))
+            yield counter
+
+
+class _Slots(Collector):
+    """What each slot holds of the log, and what a slot may hold."""
+
+    def __init__(self) -> None:
+        self.slots: list[SlotState] = []
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield gauges, labelled by slot."""
+        held = GaugeMetricFamily(
+            "millrace_slot_held_bytes", "Log that the server keeps for a slot.", labels=["slot"]
+        )
+        active = GaugeMetricFamily(
+            "millrace_slot_active", "Whether a process reads from a slot.", labels=["slot"]
+        )
+        for slot in self.slots:
+            if not slot.temporary:  # its name is another in each process: a label without end
+                held.add_metric([slot.name], slot.held_bytes)
+                active.add_metric([slot.name], slot.active)
+        return held, active
 
 
 class Metrics:
@@ -79,6 +139,9 @@ class Metrics:
         )
         self._stages = _Stages()
         self.registry.register(self._stages)
+        self._streams, self._slots = _Streams(), _Slots()
+        self.registry.register(self._streams)
+        self.registry.register(self._slots)
         self._feed = {
             name: Gauge(f"millrace_{name}", about, registry=self.registry)
             for name, about in FEED_GAUGES.items()
@@ -89,7 +152,7 @@ class Metrics:
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
-    def text(self, feed: Feed) -> bytes:
+    def text(self, feed: Feed, slots: Sequence[SlotState] = ()) -> bytes:
         """Return everything in Prometheus' text form; the feed is asked how it keeps up."""
         self._feed["index_posts"].set(len(feed.index))
         self._feed["freshness_waiting"].set(feed.freshness.waiting())
@@ -97,4 +160,6 @@ class Metrics:
         self._feed["freshness_failures"].set(feed.freshness.failures)
         self._feed["feed_degraded_pages"].set(feed.degraded_pages)
         self._stages.totals = feed.stages()
+        self._streams.states = [feed.stream.state(), feed.freshness.stream()]
+        self._slots.slots = list(slots)
         return generate_latest(self.registry)

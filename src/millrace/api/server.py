@@ -8,6 +8,7 @@ from millrace.api import metrics, wire
 from millrace.api.asked import Asked, program_of
 from millrace.api.idempotency import QUERIES
 from millrace.kernel.errors import UnavailableError
+from millrace.store.changes.slots import SlotState, slots
 from millrace.wiring import Program
 
 TAGS = ["server"]
@@ -21,6 +22,15 @@ async def _database_answers(program: Program) -> bool:
             return await session.value(QUERIES["answers"]) == 1
     except (UnavailableError, TimeoutError):
         return False
+
+
+async def _slots(program: Program) -> list[SlotState]:
+    """Return the slots of the change stream; none where the database does not answer in time."""
+    try:
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            return await slots(program.router)
+    except (UnavailableError, TimeoutError):
+        return []
 
 
 @get("/health/live", summary="Whether the process answers", tags=TAGS)
@@ -44,7 +54,9 @@ async def ready(request: Asked) -> Response[wire.State]:
 async def read_metrics(request: Asked) -> Response[bytes]:
     """Tell the numbers, to operators and to programs on the same machine."""
     counted: metrics.Metrics = request.app.state.metrics
-    return Response(counted.text(program_of(request).feed), media_type=metrics.MEDIA_TYPE)
+    program = program_of(request)
+    text = counted.text(program.feed, await _slots(program))
+    return Response(text, media_type=metrics.MEDIA_TYPE)
 
 
 @get("/openapi.json", summary="This interface, as OpenAPI", tags=TAGS)
