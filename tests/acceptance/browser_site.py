@@ -67,7 +67,8 @@ class Site:
     def viewer(self, member: str) -> Viewer:
         """Return a member as who asks."""
         key = self.members[member]
-        return Viewer(Role.MEMBER, key, f"member:{key}")
+        role = Role.MODERATOR if member == "mod" else Role.MEMBER
+        return Viewer(role, key, f"member:{key}")
 
 
 @dataclass
@@ -134,7 +135,7 @@ async def running_site(conninfo: str, folder: Path) -> AsyncIterator[Site]:
 
 
 async def seed(made: Program) -> tuple[dict[str, Key], dict[str, Key]]:
-    """Write two communities, seven members, and posts of every kind."""
+    """Write two communities, nine members, and posts of every kind."""
     now = SystemClock().now()
     homes = await made.communities.upsert(
         SEEDER,
@@ -145,12 +146,14 @@ async def seed(made: Program) -> tuple[dict[str, Key], dict[str, Key]]:
     )
     mill = homes.ids["mill"]
     names = {"ada": "Ada Fischer", "jonas": "Jonas Brandt", "priya": "Priya Natarajan",
-             "tom": "Tom O'Neill", "zoe": "Zoe Marsh", "evil": EVIL_NAME}  # fmt: skip
+             "tom": "Tom O'Neill", "zoe": "Zoe Marsh", "evil": EVIL_NAME, "nora": "Nora Winter",
+             "otto": "Otto Lang", "mod": "Mona Keeper"}  # fmt: skip
     people = await made.members.upsert(
         SEEDER,
         mill,
         [
             MemberDraft(external_id=one, display_name=name, headline=f"Likes {TOPICS[place % 5]}",
+                        role=Role.MODERATOR if one == "mod" else Role.MEMBER,
                         joined_at=now - timedelta(days=90))
             for place, (one, name) in enumerate(names.items())
         ],

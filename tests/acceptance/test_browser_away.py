@@ -65,13 +65,16 @@ async def test_blocking_asks_first_and_can_be_taken_back_later(visit: Visit):
     assert not (await site.program.relations.of(zoe)).blocks
 
 
-async def test_reporting_asks_first_and_takes_the_post_away(visit: Visit):
+async def test_reporting_asks_why_and_takes_the_post_away(visit: Visit):
     """A report is an engagement that a ranker and a moderator can count."""
     page, site, jonas = visit.page, visit.site, visit.site.members["jonas"]
     await visit.sign_in("jonas", f"/posts/{site.posts['evil']}")
     await page.locator(".card .menu summary").click()
-    await page.get_by_role("button", name="Report this post").click()
-    dialog = page.get_by_role("dialog", name="Report this post?")
+    await page.get_by_role("link", name="Report this post").click()
+    dialog = page.get_by_role("dialog", name="Report this post")
+    await dialog.get_by_role("button", name="Report", exact=True).click()
+    await expect(dialog).to_be_visible()  # without a reason it does not go
+    await dialog.get_by_label("Advertising or spam").check()
     await dialog.get_by_role("button", name="Report", exact=True).click()
     await expect(page.get_by_text("You will not see this post again.")).to_be_visible()
 

@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 from millrace.community.languages import NAMED
 from millrace.community.types import (
     ABOUT_MAX,
+    BIGINT_MAX,
     COMMENT_MAX,
     HEADLINE_MAX,
     LINK_MAX,
@@ -240,7 +241,7 @@ def number_of(text: str, field: str = "community") -> int:
     Raises:
         InvalidError: it is no whole number.
     """
-    if text.isascii() and text.isdigit() and len(text) < 19:
+    if text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= BIGINT_MAX:
         return int(text)
     raise InvalidError(
         f"{field} {text[:40]!r} is not a number",
@@ -252,9 +253,13 @@ def number_of(text: str, field: str = "community") -> int:
 
 
 def version_of(form: Form) -> int | None:
-    """Return the version that the form was made from; None where it names none."""
+    """Return the version that the form was made from; None where it names none.
+
+    Passes on:
+        InvalidError: it is no number.
+    """
     text = form.text("version")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+    return number_of(text, "version") if text else None
 
 
 def field_of(error: MillraceError) -> str:
