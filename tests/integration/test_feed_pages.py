@@ -125,15 +125,15 @@ async def test_what_was_delivered_or_seen_waits_behind_what_is_new(router, conni
     _, reader, _, _ = await village(rooms, 12)
     async with feeding(rooms, conninfo) as feed:
         await feed.settled()
-        first = await feed.page(reader.member, limit=4)
+        first = await feed.page(reader.member, limit=4, token=await rooms.router.token())
         await saw(rooms, first, reader.member)
         rooms.clock.move(3 * 60)
-        second = await feed.page(reader.member, limit=4)
+        second = await feed.page(reader.member, limit=4, token=await rooms.router.token())
         rooms.clock.move(3 * 60)
-        third = await feed.page(reader.member, limit=12)
+        third = await feed.page(reader.member, limit=12, token=await rooms.router.token())
         rooms.clock.move(31 * 60)
         await saw(rooms, third, reader.member)
-        shorter = await feed.page(reader.member, limit=5)
+        shorter = await feed.page(reader.member, limit=5, token=await rooms.router.token())
 
     assert shorter.next_cursor
     assert shorter.caught_up
@@ -157,7 +157,7 @@ async def test_seen_posts_do_not_take_the_place_of_new_ones_in_a_source(router, 
     async with feeding(rooms, conninfo, config=config) as feed:
         await feed.settled()
         while len(found) < 40:
-            page = await feed.page(reader.member, limit=4)
+            page = await feed.page(reader.member, limit=4, token=await rooms.router.token())
             fresh = [item.view.post.key for item in page.items if not item.seen]
             if not fresh:
                 break
@@ -191,13 +191,13 @@ async def test_a_reload_at_once_loses_nothing_that_was_not_seen(router, conninfo
     _, reader, _, _ = await village(rooms, 12)
     async with feeding(rooms, conninfo) as feed:
         await feed.settled()
-        first = await feed.page(reader.member, limit=6)
+        first = await feed.page(reader.member, limit=6, token=await rooms.router.token())
         looked = replace(first, items=first.items[:2])
         await saw(rooms, looked, reader.member)
         rooms.clock.move(5)
-        again = await feed.page(reader.member, limit=6)
+        again = await feed.page(reader.member, limit=6, token=await rooms.router.token())
         rooms.clock.move(3 * 60)
-        later = await feed.page(reader.member, limit=6)
+        later = await feed.page(reader.member, limit=6, token=await rooms.router.token())
 
     assert set(keys(first)[2:]) <= set(keys(again))
     assert not set(keys(looked)) & set(keys(again))
@@ -245,7 +245,7 @@ async def test_next_page_leaves_out_what_changed_since(router, conninfo):
     _, reader, authors, written = await village(rooms, 30)
     async with feeding(rooms, conninfo) as feed:
         await feed.settled()
-        first = await feed.page(reader.member, limit=3)
+        first = await feed.page(reader.member, limit=3, token=await rooms.router.token())
         left = [post for post in written if post.key not in keys(first)]
         await rooms.relations.mute(reader, authors[0].member)
         await rooms.relations.block(authors[1], reader.member)
@@ -340,12 +340,12 @@ async def test_likes_turn_the_feed(router, conninfo):
     encoder = FakeEncoder()
     async with feeding(rooms, conninfo, encoder=encoder) as feed:
         await feed.settled()
-        await feed.page(reader.member, limit=1)
+        await feed.page(reader.member, limit=1, token=await rooms.router.token())
         cooking = [post for post in written if post.topics == ["cooking"]]
         await liked(rooms, reader.member, *[post.key for post in cooking[:4]])
         await feed.settled()
         rooms.clock.move(timedelta(hours=1).total_seconds())
-        page = await feed.page(reader.member, limit=3)
+        page = await feed.page(reader.member, limit=3, token=await rooms.router.token())
 
     assert page.items[0].view.post.topics == ["cooking"]
     assert "you liked posts about cooking" in page.items[0].reason

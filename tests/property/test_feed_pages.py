@@ -130,7 +130,9 @@ class World:
         cursor, shown, known = self.open.get(reader.member, ("", [], set()))
         if not (further and cursor):
             cursor, shown, known = "", [], {k for m, k in self.seen if m == reader.member}
-        page = await feed.page(reader.member, limit=size, cursor=cursor)
+        # What was done a moment ago is in the token, as in every answer of the API.
+        token = await self.rooms.router.token()
+        page = await feed.page(reader.member, limit=size, cursor=cursor, token=token)
         by_key = {post.key: post for post in self.posts}
         for item in page.items:
             key = item.view.post.key

@@ -1,111 +1,140 @@
-"""Hydrates the member: the first stage, and what every request reads."""
+"""Hydrates the member: the first stage, and what every request reads. From memory, once known."""
 
 import asyncio
-import re
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
-from millrace.community.languages import code_of, primary
-from millrace.community.types import Key
-from millrace.feed.embeddings import Embeddings, Made, unpacked
-from millrace.feed.features import Subject, words
+import numpy as np
+
+from millrace.community.types import Audience, Key, Relations
+from millrace.feed.catalogue import NO_TOPIC, Catalogue
+from millrace.feed.embeddings import Embeddings, Made
+from millrace.feed.features import Subject
+from millrace.feed.histories import Histories
+from millrace.feed.history import History
+from millrace.feed.index import AUDIENCES, microseconds
 from millrace.feed.parts import FeedParts
-from millrace.feed.repository import QUERIES, MemberRow, TopicRow, asked_by, columns
+from millrace.feed.profiles import Profile, Profiles
 from millrace.feed.run import MemberState, Run
 from millrace.feed.served import ServedFeeds
 from millrace.kernel.errors import MillraceError, NotFoundError
+from millrace.store.cache import CacheStatistics
+from millrace.store.changes.types import Consumer
 
-LIKED_MAX = 200  # positive engagements that topics and "seen" look at
+TOPICS_LIKED_MAX = 50
+Known: TypeAlias = tuple[Profile, Relations, History]
 
-CODE = re.compile(r"[a-z]{2,3}")
+
+class MemberCaches:
+    """All that a process remembers of members, as consumers of its change stream.
+
+    To fit it: hand `consumers` to the process's TemporaryStream, behind the consumer that keeps the
+    catalogue, whose keys are borrowed. Before the stream has begun, and while it is interrupted,
+    every read goes to the tables, so that a process without a stream is slow and right.
+    """
+
+    def __init__(self, parts: FeedParts, embeddings: Embeddings, catalogue: Catalogue) -> None:
+        self._router = parts.router
+        self.profiles = Profiles(parts, embeddings)
+        self.histories = Histories(parts, catalogue)
+
+    @property
+    def consumers(self) -> Sequence[Consumer]:
+        """Return what the stream turns."""
+        return (self.profiles, self.histories)
+
+    def held(self, member: Key, token: str) -> Known | None:
+        """Return what is known, if all of it is held and covers the token: nothing is waited for."""
+        asked = self._router.claimed(token) if token else None
+        profile, relations = self.profiles.held(member, asked)
+        history = self.histories.held(member, asked)
+        if profile is None or relations is None or history is None:
+            return None
+        return profile, relations, history
+
+    async def read(self, member: Key, token: str) -> tuple[Profile | None, Relations, History]:
+        """Return what is known; what is not held, or too old for the token, comes from the tables."""
+        return await asyncio.gather(
+            self.profiles.of(member, token),
+            self.profiles.relations(member, token),
+            self.histories.of(member, token),
+        )
+
+    def statistics(self) -> Mapping[str, CacheStatistics]:
+        """Return how every cache does, by what it holds."""
+        return {**self.profiles.statistics(), "histories": self.histories.statistics()}
 
 
 class Hydration:
-    """Reads all that a feed needs to know of its member, mostly at the same time."""
+    """Puts together what a feed needs to know of its member."""
 
-    def __init__(self, parts: FeedParts, embeddings: Embeddings, served: ServedFeeds) -> None:
+    def __init__(
+        self,
+        parts: FeedParts,
+        embeddings: Embeddings,
+        served: ServedFeeds,
+        members: MemberCaches,
+        catalogue: Catalogue,
+    ) -> None:
         self._parts = parts
         self._embeddings = embeddings
         self._served = served
+        self._members = members
+        self._catalogue = catalogue
 
     async def member(self, run: Run) -> MemberState:
-        """Return the member's state.
+        """Return the member's state, never older than the request's token.
 
         Passes on:
             NotFoundError: there is no such member.
         """
         asked, config = run.request, self._parts.config
-        key, now = asked.member, asked.now
-        activity = self._parts.activity
-        (row, relations, served), (seen, hidden, affinity, taste) = await asyncio.gather(
-            asyncio.gather(
-                self._embeddings.row(key, asked.token),
-                self._parts.relations.of(key, asked.token),
-                self._served.delivered(
-                    key,
-                    now - timedelta(minutes=config.served_minutes),
-                    now - timedelta(minutes=config.reload_minutes),
-                ),
-            ),
-            asyncio.gather(
-                activity.seen(key, now - timedelta(days=config.seen_days)),
-                activity.hidden_posts(key),
-                activity.affinity(key, now - timedelta(days=config.affinity_days)),
-                self._taste(key),
-            ),
+        key, token, now = asked.member, asked.token, asked.now
+        profile, relations, history = self._members.held(key, token) or (
+            await self._members.read(key, token)
         )
-        if row is None:
+        served = await self._served.delivered(
+            key,
+            now - timedelta(minutes=config.served_minutes),
+            now - timedelta(minutes=config.reload_minutes),
+        )
+        if profile is None:
             unknown_member(key)
-        liked, topics = taste
-        made = await self._vector(run, row)
-        languages = languages_of(row)
+        made = await self._vector(run, profile)
+        seen = history.seen(microseconds(now - timedelta(days=config.seen_days)))
+        liked = history.positives()
         return MemberState(
             key=key,
-            display_name=row.display_name,
-            community_name=row.community_name,
-            languages=languages,
+            display_name=profile.row.display_name,
+            community_name=profile.row.community_name,
+            languages=profile.languages,
             vector=None if made is None else made.vector,
             embedding_position="" if made is None else made.position,
             relations=relations,
             seen=seen,
             served=served - seen,
-            hidden=hidden,
+            hidden=history.against,
             liked=frozenset(liked),
             subject=Subject(
                 community_id=key.community_id,
-                languages=languages,
-                topics=topics,
-                words=words(row.headline, *row.skills),
+                languages=profile.languages,
+                topics=topics_of(self._catalogue, key, relations, liked),
+                words=profile.words,
                 follows=relations.follows,
-                affinity=affinity,
+                affinity=history.affinity(microseconds(now - timedelta(days=config.affinity_days))),
             ),
         )
 
-    async def _taste(self, member: Key) -> tuple[list[Key], dict[str, float]]:
-        """Return the liked posts and their topics; the most frequent topic has 1.0."""
-        liked = await self._parts.activity.positives(member, LIKED_MAX)
-        keys = list(dict.fromkeys(one.post for one in liked))
-        if not keys:
-            return [], {}
-        async with self._parts.router.read() as session:
-            rows = await session.rows(
-                QUERIES["topics_liked"],
-                TopicRow,
-                **asked_by(member),
-                **columns(keys, "communities", "posts"),
-            )
-        most = max((row.posts for row in rows), default=1)
-        return keys, {row.topic: row.posts / most for row in rows}
-
-    async def _vector(self, run: Run, row: MemberRow) -> Made | None:
+    async def _vector(self, run: Run, profile: Profile) -> Made | None:
         """Return the member's vector; a missing or outdated one is made now, for a bounded time.
 
         An encoder that fails costs the retrieval source, or leaves the old vector, and the page
         says so.
         """
-        stored = None
-        if row.vector is not None:
-            stored = Made(vector=unpacked(row.vector), position=row.position or "")
+        stored, row = None, profile.row
+        if profile.vector is not None:
+            stored = Made(vector=profile.vector, position=row.position or "")
             if row.source_version == row.system_version:
                 return stored
         try:
@@ -122,16 +151,29 @@ class Hydration:
             return stored
 
 
-def languages_of(row: MemberRow) -> frozenset[str]:
-    """Return the languages that the member reads, with that of the community; empty for any.
+def topics_of(
+    catalogue: Catalogue, member: Key, relations: Relations, liked: Sequence[Key]
+) -> dict[str, float]:
+    """Return the topics of liked posts that the member still may see; the most frequent has 1.0.
 
-    A word that is not known ("some Klingon") says too little to leave posts out, so then every
-    language passes. Regions say nothing about who can read what: `pt` and `pt-BR` are one.
+    Visibility is the one rule's, as the catalogue has it.
     """
-    codes = [code_of(text) or primary(text.strip()) for text in row.languages]
-    if not codes or not all(CODE.fullmatch(code) for code in codes):
-        return frozenset()
-    return frozenset({*codes, primary(row.community_language)}) - {""}
+    index = catalogue.index
+    slots = index.slots(liked)
+    communities, audiences, _ = index.classes(slots)
+    reached = communities == member.community_id
+    reached |= audiences == AUDIENCES.index(Audience.PUBLIC)
+    near = np.isin(communities, list(relations.nearby))
+    reached |= near & (audiences == AUDIENCES.index(Audience.NEARBY))
+    reached &= index.alive(slots)
+    if relations.blocks:
+        reached &= ~np.isin(index.authors_of(slots), index.author_numbers(relations.blocks))
+    numbers, counts = np.unique(catalogue.topic_numbers(slots[reached]), return_counts=True)
+    names = catalogue.topics.names
+    tally: dict[int, int] = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    tally.pop(NO_TOPIC, None)
+    found = sorted((-count, names[number]) for number, count in tally.items())
+    return {name: count / found[0][0] for count, name in found[:TOPICS_LIKED_MAX]}
 
 
 def unknown_member(key: Key) -> NoReturn:

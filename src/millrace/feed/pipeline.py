@@ -21,7 +21,7 @@ import numpy as np
 from millrace.feed import filters, ranking, select
 from millrace.feed.catalogue import Catalogue
 from millrace.feed.embeddings import Embeddings
-from millrace.feed.hydration import Hydration
+from millrace.feed.hydration import Hydration, MemberCaches
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v1
 from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote
@@ -51,7 +51,8 @@ class Pipeline:
         self._parts = parts
         self._catalogue = catalogue
         self._embeddings = embeddings
-        self._hydration = Hydration(parts, embeddings, self.served)
+        self.members = MemberCaches(parts, embeddings, catalogue)
+        self._hydration = Hydration(parts, embeddings, self.served, self.members, catalogue)
         self._values = values
         self._totals: dict[str, StageTotal] = {}
         self._stages: tuple[tuple[str, Stage], ...] = (

@@ -6,7 +6,6 @@ from datetime import datetime
 from msgspec import Struct
 
 from millrace.community.types import Audience, Key, MemberCounts, Role, Viewer
-from millrace.community.visibility import asker
 from millrace.store.queries import load
 
 QUERIES = load("millrace.feed")
@@ -28,13 +27,6 @@ class MemberRow(Struct, frozen=True, kw_only=True):
     source_version: int | None
     position: str | None
     prompt_hash: str | None = None
-
-
-class TopicRow(Struct, frozen=True):
-    """A topic and how many liked posts have it."""
-
-    topic: str
-    posts: int
 
 
 class PostKeyRow(Struct, frozen=True):
@@ -92,13 +84,6 @@ class VisibilityRow(Struct, frozen=True, kw_only=True):
     blocked: bool
 
 
-class DeliveredRow(Struct, frozen=True):
-    """A post that was delivered."""
-
-    community_id: int
-    id: int
-
-
 class ServedRow(Struct, frozen=True, kw_only=True):
     """A served feed as it is stored."""
 
@@ -138,11 +123,6 @@ class MemberKeyRow(Struct, frozen=True):
 def reader(member: Key, token: str = "") -> Viewer:
     """Return the viewer of a feed: the member, never with a moderator's wider view."""
     return Viewer(Role.MEMBER, member, f"member:{member}", token)
-
-
-def asked_by(member: Key) -> dict[str, object]:
-    """Return the parameters of the one visibility rule for a member's feed."""
-    return asker(reader(member))
 
 
 def columns(keys: Iterable[Key], communities: str, ids: str) -> dict[str, object]:

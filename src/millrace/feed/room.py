@@ -51,8 +51,9 @@ class Feed:
         self.catalogue = Catalogue(parts.encoder.dims)
         self.indexing = Indexing(self.catalogue, parts.encoder.version)
         self.freshness = Freshness(parts, self._embeddings, held=lambda: len(self.index))
-        self.stream = TemporaryStream(parts.conninfo, [self.indexing], clock=parts.clock)
         self._pipeline = Pipeline(parts, self.catalogue, self._embeddings, self._values)
+        consumers = [self.indexing, *self._pipeline.members.consumers]
+        self.stream = TemporaryStream(parts.conninfo, consumers, clock=parts.clock)
         self._pages = Pages(parts)
         self._models = Models(parts, self._embeddings)
         self._why = Why(parts, self._pipeline, self._values)
@@ -253,12 +254,10 @@ class Feed:
         made = await self._pipeline.served.get(place)
         if made is None or made.served_at < now - timedelta(hours=self._parts.config.cursor_hours):
             cursors.expired(text)
-        relations, hidden = await asyncio.gather(
-            self._parts.relations.of(member, token), self._parts.activity.hidden_posts(member)
-        )
+        _, relations, history = await self._pipeline.members.read(member, token)
         record = made.record
         items, offset = await self._pages.filled(
-            Reading(member=member, token=token, authors=relations.hidden, posts=hidden),
+            Reading(member=member, token=token, authors=relations.hidden, posts=history.against),
             record.ranked,
             place.offset,
             limit,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from millrace.community.types import Key
 from millrace.feed import record
 from millrace.feed.cursor import Cursor
+from millrace.feed.deliveries import DeliveredFeed, Deliveries, delivered_in
 from millrace.feed.records.types import Record
-from millrace.feed.repository import QUERIES, DeliveredRow, ServedRow
+from millrace.feed.repository import QUERIES, ServedRow
 from millrace.store.router import Router
 
 DAYS_AHEAD = 3
@@ -46,6 +47,7 @@ class ServedFeeds:
     def __init__(self, router: Router) -> None:
         self._router = router
         self._days: set[date] = set()
+        self._deliveries = Deliveries()
 
     async def prepare(self, now: datetime) -> None:
         """Make the partitions of today and of the next days."""
@@ -77,6 +79,8 @@ class ServedFeeds:
                 post_ids=made.ids[:, 0].tolist(),
                 post_communities=made.ids[:, 1].tolist(),
             )
+        posts, communities = made.ids[: made.delivered].T.tolist()
+        self._deliveries.add(member, DeliveredFeed(made.served_at, communities, posts))
 
     async def get(self, cursor: Cursor) -> Served | None:
         """Return the served feed that a cursor names, or None where it is gone."""
@@ -105,17 +109,24 @@ class ServedFeeds:
         return [_served(row) for row in rows]
 
     async def delivered(self, member: Key, since: datetime, until: datetime) -> frozenset[Key]:
-        """Return the posts that were delivered in feeds that a member began between two moments."""
+        """Return the posts that were delivered in feeds that a member began between two moments.
+
+        From memory, once the table was read for the member: see `Deliveries`.
+        """
+        known = self._deliveries.delivered(member, since, until)
+        if known is not None:
+            return known
+        mark = self._deliveries.mark(member)
         async with self._router.read() as session:
-            rows = await session.rows(
-                QUERIES["delivered_posts"],
-                DeliveredRow,
+            feeds = await session.rows(
+                QUERIES["delivered_feeds"],
+                DeliveredFeed,
                 community_id=member.community_id,
                 member_id=member.id,
                 since=since,
-                until=until,
             )
-        return frozenset(Key(row.community_id, row.id) for row in rows)
+        self._deliveries.keep(member, feeds, until, mark)
+        return delivered_in(feeds, until)
 
     async def raise_delivered(self, cursor: Cursor, delivered: int) -> None:
         """Remember that a feed was delivered as far as a place."""
@@ -128,6 +139,7 @@ class ServedFeeds:
                 day=cursor.moment,
                 delivered=delivered,
             )
+        self._deliveries.forget(cursor.member)
 
 
 def _served(row: ServedRow) -> Served:

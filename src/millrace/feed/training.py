@@ -19,8 +19,8 @@ from millrace.feed import record
 from millrace.feed.embeddings import HISTORY_MAX, Embeddings, profile_of, unpacked
 from millrace.feed.facts import member_facts
 from millrace.feed.features import COLUMN, FEATURES, Matrix, position_of, words
-from millrace.feed.hydration import languages_of
 from millrace.feed.parts import FeedParts
+from millrace.feed.profiles import languages_of
 from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.replay import History, Moment, PastEngagement, PastFollow, PastPost
 from millrace.feed.repository import QUERIES, MemberRow, columns

@@ -10,7 +10,7 @@ from millrace.feed import filters
 from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
 from millrace.feed.features import Subject
 from millrace.feed.filters import FILTERS, oldest_at
-from millrace.feed.hydration import languages_of
+from millrace.feed.profiles import languages_of
 from millrace.feed.repository import MemberRow
 from millrace.feed.run import FRESH, SEEN, SERVED, MemberState, candidates
 

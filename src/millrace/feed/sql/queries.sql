@@ -13,17 +13,6 @@ select member.display_name, member.headline, member.about, member.skills, member
  where member.community_id = %(community_id)s and member.member_id = %(member_id)s
    and member.removed_at is null
 
--- name: topics_liked
--- How often each topic occurs among posts that the member still may see.
-select topic, count(*) as posts
-  from unnest(%(communities)s::bigint[], %(posts)s::bigint[]) as asked (community_id, post_id)
-  join post_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
-       as post using (community_id, post_id)
- cross join unnest(post.topics) as topic
- group by topic
- order by posts desc, topic
- limit 50
-
 -- name: network_posts
 -- Newest standing posts of the own community and of followed authors, as far as the member may see
 -- them: each arm reads a stretch of a key range. Posts and authors to leave out come as arrays.

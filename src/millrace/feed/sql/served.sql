@@ -29,13 +29,12 @@ select served_feed_id, served_at, surface, delivered, record
  order by served_at desc, served_feed_id desc
  limit %(limit)s
 
--- name: delivered_posts
--- The posts that were delivered to a member in feeds that began between two moments.
-select distinct post.community_id, post.id
+-- name: delivered_feeds
+-- The feeds that a member began since a moment, with the posts of each that were delivered.
+select served_at, post_communities[:delivered] as post_communities,
+       post_ids[:delivered] as post_ids
   from served_feed
- cross join unnest(post_communities[:delivered], post_ids[:delivered]) as post (community_id, id)
- where served_feed.community_id = %(community_id)s and served_feed.member_id = %(member_id)s
-   and served_at >= %(since)s and served_at <= %(until)s
+ where community_id = %(community_id)s and member_id = %(member_id)s and served_at >= %(since)s
 
 -- name: raise_delivered
 -- Remembers how far a served feed was delivered; never less than before.

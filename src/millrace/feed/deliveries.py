@@ -1,0 +1,94 @@
+"""What was delivered to members lately, in memory.
+
+Served feeds are outside the change stream, so this is kept by the process that serves: a member's
+feeds are read from the table once, and those that this process delivers are added. Feeds that
+another process delivers are known when the table is read again, which is every few minutes: until
+then a post that was delivered there and not looked at may come as new.
+"""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from millrace.community.types import Key
+
+TRUST = timedelta(minutes=5)
+MEMBERS_MAX = 20_000
+BUCKETS = 1_024
+
+
+class DeliveredFeed(Struct, frozen=True):
+    """When a feed began, and the posts of it that were delivered."""
+
+    served_at: datetime
+    post_communities: Sequence[int]
+    post_ids: Sequence[int]
+
+
+class _Lately(Struct):
+    """A member's feeds since a while, and when the table was read for them."""
+
+    read_at: datetime
+    feeds: list[DeliveredFeed]
+
+
+class Deliveries:
+    """A bounded map, least recently used first out."""
+
+    def __init__(self, members_max: int = MEMBERS_MAX) -> None:
+        self._members_max = members_max
+        self._lately: OrderedDict[Key, _Lately] = OrderedDict()
+        self._marks = array("Q", bytes(8 * BUCKETS))
+
+    def mark(self, member: Key) -> int:
+        """Return a number that changes with every delivery that a reading may have missed."""
+        return self._marks[hash(member) % BUCKETS]
+
+    def delivered(self, member: Key, since: datetime, until: datetime) -> frozenset[Key] | None:
+        """Return the posts of feeds that began between two moments; None where it is not known."""
+        lately = self._lately.get(member)
+        if lately is None or not timedelta() <= until - lately.read_at <= TRUST:
+            return None
+        self._lately.move_to_end(member)
+        lately.feeds = [one for one in lately.feeds if one.served_at >= since]
+        return delivered_in(lately.feeds, until)
+
+    def keep(self, member: Key, feeds: Iterable[DeliveredFeed], until: datetime, mark: int) -> None:
+        """Keep what the table said at a mark, unless something was delivered meanwhile."""
+        if mark != self.mark(member):
+            return
+        self._lately[member] = _Lately(until, [_packed(one) for one in feeds])
+        self._lately.move_to_end(member)
+        while len(self._lately) > self._members_max:
+            self._lately.popitem(last=False)
+
+    def add(self, member: Key, feed: DeliveredFeed) -> None:
+        """Add a feed that was just written down."""
+        self._marks[hash(member) % BUCKETS] += 1
+        lately = self._lately.get(member)
+        if lately is not None:
+            lately.feeds.append(_packed(feed))
+
+    def forget(self, member: Key) -> None:
+        """Read the table again: more of a feed was delivered."""
+        self._marks[hash(member) % BUCKETS] += 1
+        self._lately.pop(member, None)
+
+
+def delivered_in(feeds: Iterable[DeliveredFeed], until: datetime) -> frozenset[Key]:
+    """Return the delivered posts of those feeds that began at or before a moment."""
+    return frozenset(
+        Key(community, post)
+        for one in feeds
+        if one.served_at <= until
+        for community, post in zip(one.post_communities, one.post_ids, strict=True)
+    )
+
+
+def _packed(feed: DeliveredFeed) -> DeliveredFeed:
+    """Return the same in eight bytes a number."""
+    communities, posts = array("q", feed.post_communities), array("q", feed.post_ids)
+    return DeliveredFeed(feed.served_at, communities, posts)

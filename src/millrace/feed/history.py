@@ -1,0 +1,170 @@
+"""One member's history as a feed needs it: what was seen, liked, hidden, and whose posts.
+
+The same answers as the queries of `community/activity.py` give, from memory. Events are worked in
+as they are heard, in any order and maybe twice; the windows of time are those of the reader's
+moment. Posts share their keys with the catalogue, so that a thousand impressions weigh little.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+from millrace.community.types import POSITIVE_ACTIONS, Key
+
+T = TypeVar("T")
+
+SHOWN_MAX = 5_000  # impressions of one member; the oldest are forgotten
+DEEDS_MAX = 5_000  # engagements of one member
+LIKED_MAX = 200  # positive engagements that count as liked
+POSITIVE = frozenset(action.value for action in POSITIVE_ACTIONS)
+AGAINST = frozenset({"hide", "report"})
+LIKE = "like"
+ALWAYS = 1 << 62
+
+Deed = tuple[int, Key, str]
+"""When, with which post, and what was done."""
+
+
+class _Window(Generic[T]):
+    """What was found since a moment; it holds until the oldest part of it grows too old."""
+
+    def __init__(self) -> None:
+        self._since, self._until = 1, 0
+        self._found: T | None = None
+
+    def get(self, since: int, made: Callable[[int], tuple[T, int]]) -> T:
+        """Return what is found since a moment; `made` also tells the oldest moment in it."""
+        if self._found is None or not self._since <= since <= self._until:
+            self._found, self._until = made(since)
+            self._since = since
+        return self._found
+
+    def forget(self) -> None:
+        """Look anew the next time."""
+        self._found = None
+
+
+class History:
+    """Microseconds since 1970 are the moments here."""
+
+    __slots__ = (
+        "_affinity",
+        "_deeds",
+        "_likes",
+        "_positives",
+        "_seen",
+        "_shown",
+        "_shown_at",
+        "against",
+        "unknown",
+    )
+
+    def __init__(self) -> None:
+        self._shown: list[Key] = []  # a post may stand here several times
+        self._shown_at = array("q")
+        self._deeds: dict[Deed, Key | None] = {}
+        self._likes: dict[Key, int] = {}
+        self.against: frozenset[Key] = frozenset()
+        self.unknown: set[Key] = set()
+        self._seen: _Window[frozenset[Key]] = _Window()
+        self._affinity: _Window[dict[Key, float]] = _Window()
+        self._positives: tuple[Key, ...] | None = None
+
+    # ------------------------------------------------- what happened
+
+    def shown(self, post: Key, at: int) -> None:
+        """Take an impression."""
+        self._shown.append(post)
+        self._shown_at.append(at)
+        self._seen.forget()
+        if len(self._shown) > SHOWN_MAX + SHOWN_MAX // 4:
+            self._thin()
+
+    def did(self, deed: Deed, author: Key | None) -> None:
+        """Take an engagement; an author that is not known yet can be told by `tell`."""
+        _, post, kind = deed
+        if deed in self._deeds:
+            return
+        self._deeds[deed] = author
+        self._seen.forget()
+        if kind in AGAINST:
+            self.against |= {post}
+        if kind in POSITIVE:
+            self._positives = None
+            self._affinity.forget()
+            if author is None:
+                self.unknown.add(post)
+        if len(self._deeds) > DEEDS_MAX + DEEDS_MAX // 4:
+            self._deeds = {one: self._deeds[one] for one in sorted(self._deeds)[-DEEDS_MAX:]}
+            self._affinity.forget()
+
+    def opposed(self, post: Key) -> None:
+        """Take a post that was hidden or reported, however long ago."""
+        self.against |= {post}
+
+    def liked(self, post: Key, at: int) -> None:
+        """Take a like that stands since a moment."""
+        self._likes[post] = at
+        self._positives = None
+
+    def unliked(self, post: Key) -> None:
+        """Take a like back."""
+        self._likes.pop(post, None)
+        self._positives = None
+
+    def tell(self, asked: Iterable[Key], authors: Mapping[Key, Key]) -> None:
+        """Learn who wrote the posts that were asked for; what is not there has no author."""
+        for deed, author in self._deeds.items():
+            if author is None and deed[1] in authors:
+                self._deeds[deed] = authors[deed[1]]
+        self.unknown.difference_update(asked)
+        self._affinity.forget()
+
+    # ------------------------------------------------- what it means
+
+    def seen(self, since: int) -> frozenset[Key]:
+        """Return the posts that the member was shown or engaged with since a moment."""
+        return self._seen.get(since, self._made_seen)
+
+    def positives(self) -> tuple[Key, ...]:
+        """Return the posts of the newest positive engagements; a like counts while it stands."""
+        if self._positives is None:
+            counted = [deed for deed in self._deeds if deed[2] in POSITIVE and self._stands(deed)]
+            newest = sorted(counted, reverse=True)[:LIKED_MAX]
+            self._positives = tuple(dict.fromkeys(post for _, post, _ in newest))
+        return self._positives
+
+    def affinity(self, since: int) -> dict[Key, float]:
+        """Return how often the member engaged positively with each author since a moment."""
+        return self._affinity.get(since, self._made_affinity)
+
+    def __len__(self) -> int:
+        return len(self._shown) + len(self._deeds)
+
+    def _stands(self, deed: Deed) -> bool:
+        at, post, kind = deed
+        return kind != LIKE or self._likes.get(post, ALWAYS) <= at
+
+    def _made_seen(self, since: int) -> tuple[frozenset[Key], int]:
+        pairs = zip(self._shown, self._shown_at, strict=True)
+        posts = {post: at for post, at in pairs if at >= since}
+        posts.update((post, at) for at, post, _ in self._deeds if at >= since)
+        return frozenset(posts), min(posts.values(), default=ALWAYS)
+
+    def _made_affinity(self, since: int) -> tuple[dict[Key, float], int]:
+        found: dict[Key, float] = {}
+        oldest = ALWAYS
+        for (at, _, kind), author in self._deeds.items():
+            if at >= since and kind in POSITIVE and author is not None:
+                found[author] = found.get(author, 0.0) + 1.0
+                oldest = min(oldest, at)
+        return found, oldest
+
+    def _thin(self) -> None:
+        """Keep the newest impressions, each post once."""
+        newest: dict[Key, int] = {}
+        for post, at in zip(self._shown, self._shown_at, strict=True):
+            newest[post] = max(at, newest.get(post, at))
+        kept = sorted(newest.items(), key=lambda one: one[1])[-SHOWN_MAX:]
+        self._shown = [post for post, _ in kept]
+        self._shown_at = array("q", [at for _, at in kept])
