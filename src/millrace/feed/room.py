@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, timedelta
 
 import numpy as np
@@ -28,6 +28,7 @@ from millrace.feed.served import NewServed
 from millrace.feed.types import LIMIT_MAX, Explanation, FeedPage, FitReport, StageTotal
 from millrace.feed.why import Why
 from millrace.kernel.errors import InvalidError, MillraceError, UnavailableError
+from millrace.store.cache import CacheStatistics
 from millrace.store.changes.temporary import TemporaryStream
 from millrace.store.changes.types import Snapshot
 
@@ -170,6 +171,10 @@ class Feed:
     def stages(self) -> list[StageTotal]:
         """Return what each stage did since the start: runs, time, candidates in, out and removed."""
         return self._pipeline.totals()
+
+    def caches(self) -> Mapping[str, CacheStatistics]:
+        """Return how the caches of members do, by what they hold."""
+        return self._pipeline.members.statistics()
 
     async def fit(self) -> FitReport:
         """Fit the scorer to what members did; it serves from now on where it is better.

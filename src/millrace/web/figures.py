@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from millrace.feed.types import StageTotal
+from millrace.store.cache import CacheStatistics
 from millrace.store.changes.slots import SlotState
 from millrace.store.changes.types import StreamState
 from millrace.store.sizes import DatabaseSize
@@ -288,17 +289,17 @@ def slot_rows(found: Sequence[SlotState], cap: int | None) -> list[SlotRow]:
     return rows
 
 
-def hit_gauges(found: Mapping[str, tuple[int, int, int]]) -> list[Gauge]:
-    """Show how many reads each cache answered by itself: from hits, misses and entries."""
+def hit_gauges(found: Mapping[str, CacheStatistics]) -> list[Gauge]:
+    """Show how many reads each cache answered without the database."""
     rows: list[Gauge] = []
-    for name, (hits, misses, entries) in found.items():
-        reads = hits + misses
+    for name, one in found.items():
+        reads = one.hits + one.misses
         rows.append(
             Gauge(
                 label=readable(name),
-                value=f"{100 * hits / reads:.1f} %" if reads else "no reads yet",
-                percent=100 * hits / reads if reads else 0.0,
-                note=f"{hits:,} of {reads:,} reads, {entries:,} entries",
+                value=f"{100 * one.hits / reads:.1f} %" if reads else "no reads yet",
+                percent=100 * one.hits / reads if reads else 0.0,
+                note=f"{one.hits:,} of {reads:,} reads; {one.entries:,} entries",
             )
         )
     return rows

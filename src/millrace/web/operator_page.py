@@ -22,6 +22,7 @@ from millrace.web.figures import (
     bytes_text,
     funnel_of,
     health_of,
+    hit_gauges,
     ring_of,
     seconds_text,
     size_of,
@@ -47,7 +48,7 @@ class OperatorView(Struct, frozen=True, kw_only=True):
     funnel: Funnel
     streams: list[StreamRow]
     slots: list[SlotRow]
-    caches: list[Gauge] | None
+    caches: list[Gauge]
     database: str
     tables: list[Gauge]
     memory: list[Tile]
@@ -79,7 +80,7 @@ async def _view(program: Program) -> OperatorView:
         funnel=funnel_of(feed.stages()),
         streams=[stream_row(state, STREAMS.get(state.name, "")) for state in states],
         slots=slot_rows(held, cap),
-        caches=None,
+        caches=hit_gauges(feed.caches()),
         database=bytes_text(size.bytes),
         tables=table_gauges(size),
         memory=memory,

@@ -197,7 +197,7 @@ def post_line(hit: PostHit, now: datetime) -> PostLine:
     post, author = hit.view.post, hit.view.author
     return PostLine(
         key=str(post.key),
-        title=stretches(hit.title),
+        title=stretches(hit.title) or stretches(Marked(post.title, [])),
         excerpt=stretches(hit.excerpt),
         kind=post.kind.value,
         kind_label=KIND_LABELS[post.kind],
