@@ -39,6 +39,7 @@ FORGED = "eyJhbGciOiJFZERTQSIsImtpZCI6Im5vbmUifQ.eyJzdWIiOiJvcGVyYXRvcjpvbGdhIn0
 # they may not even know of the thing.
 CLOSER = {
     ("GET", "/v1/members"): {"self", "another", "moderator", "operator"},
+    ("GET", "/communities/{community_id}/members"): {"self", "another", "moderator", "operator"},
     ("DELETE", "/v1/members/{member_id}"): {"self", "moderator", "operator"},
     ("PATCH", "/v1/posts/{post_id}"): {"self", "operator"},
     ("DELETE", "/v1/posts/{post_id}"): {"self", "moderator", "operator"},
@@ -70,7 +71,6 @@ BODIES = {
 QUERIES = {
     "/v1/members": ("community_id",),
     "/v1/members/{member_id}/why": ("post_id",),
-    "/v1/moderation/moves": ("thing_kind", "thing_id"),
     "/v1/search": ("q",),
     "/v1/search/posts": ("q",),
     "/v1/search/members": ("q",),

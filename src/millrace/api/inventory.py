@@ -225,7 +225,7 @@ MODERATION = [
     _read("/v1/moderation/cases/{case_id}/reports", Scope.MODERATOR),
     _read("/v1/moderation/actions", Scope.MODERATOR),
     _write("POST", "/v1/moderation/actions", Scope.MODERATOR, bodies.ActionNew),
-    _read("/v1/moderation/moves", Scope.MODERATOR),
+    _read("/v1/moderation/things/{thing_kind}/{thing_id}", Scope.MODERATOR),
 ]
 
 SEARCH = [

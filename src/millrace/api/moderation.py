@@ -111,7 +111,7 @@ def action_query(
 )
 async def list_actions(
     request: Asked, which: NamedDependency[ActionQuery], page: NamedDependency[PageAsked]
-) -> wire.Page[wire_moderation.Action]:
+) -> wire.Page[wire_moderation.ModerationAction]:
     """List what was done, newest first: about a thing, about a member, or by somebody."""
     program, viewer = program_of(request), viewer_of(request)
     listed = f"actions:{which}"
@@ -133,9 +133,13 @@ async def decide(request: Asked) -> wire_moderation.Decided:
     return wire_moderation.decided(done)
 
 
-@get("/v1/moderation/moves", summary="What may be done about a thing", tags=TAGS)
+@get(
+    "/v1/moderation/things/{thing_kind:str}/{thing_id:str}",
+    summary="What may be done about a thing",
+    tags=TAGS,
+)
 async def list_moves(
-    request: Asked, thing_kind: FromQuery[ThingKind], thing_id: FromQuery[str]
+    request: Asked, thing_kind: FromPath[ThingKind], thing_id: FromPath[str]
 ) -> wire_moderation.Moves:
     """Tell what the caller may do about a thing now."""
     thing = Thing(thing_kind, parse_key(thing_id, "thing_id"))

@@ -55,7 +55,7 @@ class Report(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class Action(Struct, frozen=True, kw_only=True):
+class ModerationAction(Struct, frozen=True, kw_only=True):
     """One line of the audit trail. `member_id` is whom it concerns, `by` who did it."""
 
     id: KeyText
@@ -132,9 +132,9 @@ def report(found: docket.CaseReport) -> Report:
     )
 
 
-def action(found: docket.ModerationAction) -> Action:
+def action(found: docket.ModerationAction) -> ModerationAction:
     """Return one line of the audit trail."""
-    return Action(
+    return ModerationAction(
         id=str(found.key),
         move=found.move,
         thing_kind=found.thing.kind,
