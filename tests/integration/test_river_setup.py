@@ -1,5 +1,6 @@
 """Goal: a server that cannot feed the river is named with the next step; PostgreSQL 15 can."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -105,6 +106,36 @@ async def test_a_slot_that_lost_its_log_is_made_anew(caplog):
     assert ledger.begins == 2
     assert {key[1] for key in ledger.rows["member"]} == {1}
     assert "is given up and made anew" in caplog.text
+
+
+async def test_a_commit_is_told_when_it_is_seen():
+    """It is in the log before others see it, here for long: it waits for a standby that never comes."""
+    async with server_with() as conninfo, opened(conninfo) as router:
+        ledger = members()
+        async with TemporaryStream(conninfo, [ledger]) as stream:
+            with psycopg.connect(conninfo, autocommit=True) as db:
+                db.execute("set synchronous_commit = local")
+                db.execute("alter system set synchronous_standby_names = 'nobody'")
+                db.execute("select pg_reload_conf()")
+                written: list[int] = []
+                writing = asyncio.create_task(keep_adding(router, written))
+                await until(lambda: stream.state().lag_seconds > 0.3)
+                stuck = len(written) + 1
+                assert db.execute("select count(*) from member").fetchone() == (len(written),)
+                assert [c.key[1] for c in ledger.changes] == written
+                db.execute("alter system reset synchronous_standby_names")
+                db.execute("select pg_reload_conf()")
+                await until(lambda: stuck in [c.key[1] for c in ledger.changes])
+            writing.cancel()
+            await asyncio.wait([writing])
+
+
+async def keep_adding(router, written: list[int]) -> None:
+    """Members, one after the other; note which were acknowledged."""
+    while True:
+        async with router.write() as session:
+            await session.run(MEMBER, id=len(written) + 1)
+        written.append(len(written) + 1)
 
 
 async def test_not_migrated(server):
