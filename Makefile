@@ -25,7 +25,7 @@ help: ## print this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
 		while IFS=$$'\t' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
 
-run: $(RUNTIME) ## set up what the product needs and bring it up with a small community; ARGS="--port 9000"
+run: $(RUNTIME) ## set up what the product needs and bring it up with a simulated town; ARGS="--port 9000"
 	@exec $(BIN)/millrace up --demo $(ARGS)
 
 test: $(DEV) packages ## set up all that the tests need and run the whole suite; ARGS="-k feed"

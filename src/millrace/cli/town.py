@@ -45,7 +45,9 @@ OPERATOR = "town"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(epilog="\b\nExamples:\n  millrace town make ./town\n  millrace import dir ./town\n")
+@click.group(
+    "town", epilog="\b\nExamples:\n  millrace town make ./town\n  millrace import dir ./town\n"
+)
 def group() -> None:
     """Make a simulated town, whose tastes are known, or let it live."""
 
@@ -203,8 +205,6 @@ async def _live(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
         await desk.close()
     if as_json:
         print_json(done)
-    else:
-        say(f"the town: {done}")
 
 
 def _address(settings: Settings) -> str:

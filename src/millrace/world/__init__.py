@@ -1,1 +1,1 @@
-"""Where data comes from: the importers and the small community that the project wrote."""
+"""Where data comes from: the importers and a simulated town."""

@@ -69,7 +69,7 @@ class RejectsFile:
 
 
 class RejectsList:
-    """Keeps the rejected rows in memory: for few rows, as in tests and the small community."""
+    """Keeps the rejected rows in memory: for few rows, as in tests and where there should be none."""
 
     def __init__(self) -> None:
         self.rows: list[Reject] = []

@@ -51,7 +51,7 @@ async def live(
         issue: signs a member in.
         pace: how often, and for how long.
         clock: of the server's world.
-        say: told once in a while what they did.
+        say: told once in a while, and at the end, what they did.
     """
     door = HttpDoor(url, standing, issue, clock=clock, rate=pace.rate)
     life = Life(
@@ -70,6 +70,7 @@ async def live(
         with suppress(asyncio.CancelledError):
             await telling
         await door.close()
+        say(f"the town: {life.lived}")
     return life.lived
 
 
