@@ -283,9 +283,9 @@ async def test_a_removal_compares_the_version_where_it_removes(rooms, town):
 
 ACTION = (
     "insert into moderation_action (community_id, action_id, move, thing_kind, thing_community_id,"
-    " thing_id, subject_community_id, subject_id, actor, reason, happened_at)"
+    " thing_id, subject_community_id, subject_id, done_by, reason, happened_at)"
     " values (%(home)s, 1, %(move)s, %(kind)s, %(home)s, %(thing)s, %(home)s, %(subject)s,"
-    " %(actor)s, 'a try', now())"
+    " %(by)s, 'a try', now())"
 )
 
 
@@ -297,7 +297,7 @@ async def test_the_database_refuses_it_too(rooms, conninfo, town):
     await rooms.moderation.decide(town["mo"], post_of(gone), Move.REMOVE, "Spam.")
     names = {name: town[name].member.id for name in ("ann", "mo", "mi")}
     mo = f"member:{town['mo'].member}"
-    by_mo = {"home": town["home"], "actor": mo}
+    by_mo = {"home": town["home"], "by": mo}
     for error, statement, params in (
         (REWRITTEN, "update moderation_action set reason = 'nicer'", {}),
         (REWRITTEN, "delete from moderation_action", {}),

@@ -130,7 +130,7 @@ async def recorded(
         move=deed.move.value,
         subject_community_id=deed.subject.community_id,
         subject_id=deed.subject.id,
-        actor=viewer.name,
+        by=viewer.name,
         reason=deed.reason,
         case_id=case_id,
         now=now,

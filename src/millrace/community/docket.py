@@ -184,12 +184,12 @@ class ActionLine(Struct, frozen=True):
     thing_id: int
     subject_community_id: int
     subject_id: int
-    actor: str
+    done_by: str
     reason: str
     case_id: int | None
     happened_at: datetime
     subject_name: str
-    actor_name: str
+    done_by_name: str
 
     def action(self) -> ModerationAction:
         """Return the row as what it means."""
@@ -199,8 +199,8 @@ class ActionLine(Struct, frozen=True):
             thing=Thing(self.thing_kind, Key(self.thing_community_id, self.thing_id)),
             subject=Key(self.subject_community_id, self.subject_id),
             subject_name=self.subject_name,
-            by=self.actor,
-            by_name=self.actor_name,
+            by=self.done_by,
+            by_name=self.done_by_name,
             reason=self.reason,
             case=None if self.case_id is None else Key(self.community_id, self.case_id),
             happened_at=self.happened_at,

@@ -351,7 +351,7 @@ def _which(query: ActionQuery) -> dict[str, object]:
         "thing_id": thing and thing.key.id,
         "subject_community_id": member and member.community_id,
         "subject_id": member and member.id,
-        "actor": None if query.by is None else validator.searchable(query.by),
+        "done_by": None if query.by is None else validator.searchable(query.by),
     }
 
 

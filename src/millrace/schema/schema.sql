@@ -417,7 +417,7 @@ create table report (
 );
 
 -- What was done about things and members, by whom and why: the audit trail. Rows are only added.
--- subject: the member whom it concerns, the author of the thing. actor: `member:<key>` or
+-- subject: the member whom it concerns, the author of the thing. done_by: `member:<key>` or
 -- `operator:<name>`, as in every trail.
 create table moderation_action (
     community_id         bigint      not null,
@@ -429,7 +429,7 @@ create table moderation_action (
     thing_id             bigint      not null,
     subject_community_id bigint      not null,
     subject_id           bigint      not null,
-    actor                text        not null,
+    done_by              text        not null,
     reason               text        not null check (reason <> ''),
     case_id              bigint,
     happened_at          timestamptz not null,
@@ -438,14 +438,14 @@ create table moderation_action (
         case thing_kind when 'member' then move not in ('hide', 'restore')
                         else move not in ('ban', 'lift') end),
     constraint moderation_no_own_case check (
-        actor <> 'member:' || subject_community_id || '-' || subject_id)
+        done_by <> 'member:' || subject_community_id || '-' || subject_id)
 );
 -- What was done about one thing; about one member's things; by one moderator.
 create index moderation_action_by_thing on moderation_action
     (thing_kind, thing_community_id, thing_id, action_id);
 create index moderation_action_by_subject on moderation_action
     (subject_community_id, subject_id, action_id);
-create index moderation_action_by_actor on moderation_action (actor, action_id);
+create index moderation_action_by_doer on moderation_action (done_by, action_id);
 
 -- Refuses what would make the audit trail say something else than it said.
 create function refuse_rewriting() returns trigger language plpgsql as $$
@@ -479,7 +479,7 @@ end
 $$;
 create trigger refuse_judging_peers before insert on moderation_action for each row
     when (new.thing_kind = 'member' and new.move in ('ban', 'remove')
-          and new.actor like 'member:%')
+          and new.done_by like 'member:%')
     execute function refuse_judging_peers();
 
 -- Refuses to bring back what was removed: a removal is final.

@@ -68,9 +68,9 @@ returning case_id
 -- name: insert_action
 -- Adds to the audit trail.
 insert into moderation_action (community_id, action_id, move, thing_kind, thing_community_id,
-       thing_id, subject_community_id, subject_id, actor, reason, case_id, happened_at)
+       thing_id, subject_community_id, subject_id, done_by, reason, case_id, happened_at)
 values (%(community_id)s, %(action_id)s, %(move)s, %(thing_kind)s, %(thing_community_id)s,
-        %(thing_id)s, %(subject_community_id)s, %(subject_id)s, %(actor)s, %(reason)s,
+        %(thing_id)s, %(subject_community_id)s, %(subject_id)s, %(by)s, %(reason)s,
         %(case_id)s, %(now)s)
 
 -- name: standing_of_post
@@ -262,17 +262,17 @@ select report.reporter_community_id, report.reporter_id, report.reason, report.d
 -- of a member is read as a key, which `case` makes sure of: a join may look at every line.
 select action.community_id, action.action_id, action.move, action.thing_kind,
        action.thing_community_id, action.thing_id, action.subject_community_id, action.subject_id,
-       action.actor, action.reason, action.case_id, action.happened_at,
-       subject.display_name as subject_name, coalesce(actor.display_name, action.actor) as actor_name
+       action.done_by, action.reason, action.case_id, action.happened_at,
+       subject.display_name as subject_name, coalesce(doer.display_name, action.done_by) as done_by_name
   from moderation_action action
   join member subject
     on subject.community_id = action.subject_community_id
    and subject.member_id = action.subject_id
-  left join member actor
-    on actor.community_id = case when action.actor like 'member:%%'
-                                 then split_part(substr(action.actor, 8), '-', 1)::bigint end
-   and actor.member_id = case when action.actor like 'member:%%'
-                              then split_part(substr(action.actor, 8), '-', 2)::bigint end
+  left join member doer
+    on doer.community_id = case when action.done_by like 'member:%%'
+                                 then split_part(substr(action.done_by, 8), '-', 1)::bigint end
+   and doer.member_id = case when action.done_by like 'member:%%'
+                              then split_part(substr(action.done_by, 8), '-', 2)::bigint end
  where (%(community_id)s::bigint is null or action.community_id = %(community_id)s::bigint)
    and (%(thing_kind)s::text is null
         or (action.thing_kind, action.thing_community_id, action.thing_id)
@@ -280,7 +280,7 @@ select action.community_id, action.action_id, action.move, action.thing_kind,
    and (%(subject_id)s::bigint is null
         or (action.subject_community_id, action.subject_id)
          = (%(subject_community_id)s::bigint, %(subject_id)s::bigint))
-   and (%(actor)s::text is null or action.actor = %(actor)s::text)
+   and (%(done_by)s::text is null or action.done_by = %(done_by)s::text)
    and (not %(told)s or action.move <> 'dismiss')
    and (action.action_id, action.community_id)
        < (%(before_action)s::bigint, %(before_community)s::bigint)
