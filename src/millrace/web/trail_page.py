@@ -84,7 +84,7 @@ def _query(form: TrailForm) -> ActionQuery:
     return ActionQuery(
         community_id=number_of(form.community) if form.community else None,
         member=_key(form.member) if form.member else None,
-        by=_actor(form.by) if form.by else None,
+        by=_doer(form.by) if form.by else None,
     )
 
 
@@ -92,7 +92,7 @@ def _key(text: str) -> Key:
     return parse_key(text.removeprefix("member:"), "member")
 
 
-def _actor(text: str) -> str:
+def _doer(text: str) -> str:
     """Return who is meant: a member's key, or the name of an operator."""
     if ":" in text:
         return text
