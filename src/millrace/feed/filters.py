@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from millrace.community.types import Audience
 from millrace.feed.catalogue import Catalogue
 from millrace.feed.index import AUDIENCES, Mask, Slots, microseconds
-from millrace.feed.run import FRESH, SEEN, SERVED, Candidates, MemberState
+from millrace.feed.run import FRESH, SEEN, SERVED, Candidates, Known, MemberState, Run
 
 
 class Judging(Struct, frozen=True, kw_only=True):
@@ -26,6 +26,7 @@ class Judging(Struct, frozen=True, kw_only=True):
     """
 
     member: MemberState
+    known: Known
     catalogue: Catalogue
     oldest: datetime
     slots: Slots
@@ -74,7 +75,7 @@ def muted(posts: Judging) -> Mask:
 
 def hidden_post(posts: Judging) -> Mask:
     """Leave out what the member hid or reported."""
-    return np.isin(posts.slots, posts.catalogue.index.slots(posts.member.hidden))
+    return np.isin(posts.slots, posts.known.hidden)
 
 
 def too_old(posts: Judging) -> Mask:
@@ -102,13 +103,13 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
 )
 
 
-def judging(
-    member: MemberState, catalogue: Catalogue, posts: Candidates, oldest: datetime
-) -> Judging:
+def judging(run: Run, catalogue: Catalogue, oldest: datetime) -> Judging:
     """Gather what filters look at."""
+    posts = run.candidates
     communities, audiences, languages = catalogue.index.classes(posts.slots)
     return Judging(
-        member=member,
+        member=run.member,
+        known=run.known,
         catalogue=catalogue,
         oldest=oldest,
         slots=posts.slots,
@@ -172,14 +173,18 @@ REASONS: dict[str, str | Callable[[Judging, int], str]] = {
 }
 
 
-def tiers_of(member: MemberState, catalogue: Catalogue, slots: Slots) -> NDArray[np.int8]:
-    """Return whether posts are new to the member, were delivered lately, or were seen."""
-    index = catalogue.index
-    tiers = np.full(index.capacity, FRESH, dtype=np.int8)
-    tiers[index.slots(member.served)] = SERVED
-    tiers[index.slots(member.seen)] = SEEN
-    tiers[index.slots(member.liked)] = SEEN
-    return tiers[slots]
+def tiers_of(known: Known, posts: Candidates, capacity: int) -> NDArray[np.int8]:
+    """Return whether posts are new to the member, were delivered lately, or were seen.
+
+    Args:
+        known: what the member knows.
+        posts: the candidates.
+        capacity: how many slots there are.
+    """
+    tiers = np.full(capacity, FRESH, dtype=np.int8)
+    tiers[known.served] = SERVED
+    tiers[known.seen] = SEEN
+    return tiers[posts.slots]
 
 
 def oldest_at(now: datetime, age_days_max: float, epoch: datetime) -> datetime:

@@ -138,13 +138,15 @@ class Pipeline:
         """
         communities = np.unique(run.candidates.ids[:, 1]).tolist()
         run.scales = {c: (await self._parts.percentiles.scales(c)).cuts for c in communities}
-        run.candidates.tier = filters.tiers_of(run.member, self._catalogue, run.candidates.slots)
+        run.candidates.tier = filters.tiers_of(
+            run.known, run.candidates, self._catalogue.index.capacity
+        )
 
     async def _filters(self, run: Run) -> None:
         """Remove what is not for this member; keep seen and served posts only where new are few."""
         oldest = filters.oldest_at(run.request.now, self._parts.config.age_days_max, EPOCH)
         found = run.candidates
-        posts = filters.judging(run.member, self._catalogue, found, oldest)
+        posts = filters.judging(run, self._catalogue, oldest)
         gone = [
             (name, mask, [filters.reason(name, posts, int(at)) for at in np.flatnonzero(mask)])
             for name, mask in filters.judged(posts)

@@ -21,7 +21,7 @@ from millrace.feed.features import (
     topic_share,
 )
 from millrace.feed.index import Slots, microseconds
-from millrace.feed.reasons import Told, sentence
+from millrace.feed.reasons import AFFINITY, NEAR, POPULAR, RECENT, Tastes, Told, sentence
 from millrace.feed.run import EXPLORATION, SOURCES, Candidates, CutsOf
 
 HOUR = 3_600_000_000  # microseconds
@@ -31,13 +31,14 @@ ENGAGED = [
 COUNTED = [POST_COUNTS.index(name) for name in ("views", "likes", "comments", "shares")]
 VIEWS = POST_COUNTS.index("views")
 FOLLOWERS = AUTHOR_COUNTS.index("followers")
-TOLD: tuple[str, ...] = (
-    "follows_author",
-    "affinity",
-    "similarity",
-    "engagement_rate_percentile",
-    "recency",
-)
+# From which value on a feature is worth a word, in the order of `sentences`.
+LEAST = {
+    "follows_author": 0.5,
+    "affinity": AFFINITY,
+    "similarity": NEAR,
+    "engagement_rate_percentile": POPULAR,
+    "recency": RECENT,
+}
 
 
 def features_of(
@@ -134,22 +135,30 @@ def sentences(
         posts: each with its `row` in the features.
         features: as they were scored.
     """
-    topics = catalogue.topics.names
-    told: list[list[float]] = features[posts.row][:, [COLUMN[name] for name in TOLD]].tolist()
-    new: list[bool] = (posts.ranks[:, SOURCES.index(EXPLORATION)] >= 0).tolist()
+    topics, tastes = catalogue.topics.names, Tastes(subject)
+    told = features[posts.row][:, [COLUMN[name] for name in LEAST]] >= list(LEAST.values())
+    new = posts.ranks[:, SOURCES.index(EXPLORATION)] >= 0
+    holds: list[list[bool]] = np.column_stack([told, new]).tolist()
     kinds: list[int] = catalogue.kinds(posts.slots).tolist()
     numbers: list[list[int]] = catalogue.topic_numbers(posts.slots).tolist()
+    communities: list[int] = posts.ids[:, 1].tolist()
+    authors: list[int] = posts.authors.tolist()
     found: list[str] = []
-    for place, (community, author) in enumerate(
-        zip(posts.ids[:, 1].tolist(), posts.authors.tolist(), strict=True)
-    ):
+    for place, (follows, enjoys, near, popular, recent, is_new) in enumerate(holds):
+        its = [topics[number] for number in numbers[place] if number != NO_TOPIC]
+        liked = tastes.liked(its)
         post = Told(
-            catalogue.author_name(author),
-            catalogue.communities.get(community, ""),
-            KINDS[kinds[place]],
-            [topics[number] for number in numbers[place] if number != NO_TOPIC],
+            author=catalogue.author_name(authors[place]),
+            community=catalogue.communities.get(communities[place], ""),
+            kind=KINDS[kinds[place]],
+            liked=liked,
+            named="" if liked else tastes.named(its),
+            follows=follows,
+            enjoys=enjoys,
+            new_voice=is_new,
+            near=near,
+            popular=popular,
+            recent=recent,
         )
-        named = dict(zip(TOLD, told[place], strict=True))
-        sources = frozenset([EXPLORATION]) if new[place] else frozenset[str]()
-        found.append(sentence(subject, post, named, sources))
+        found.append(sentence(post))
     return found

@@ -1,6 +1,6 @@
 """One sentence for a member: why a post is in the feed, in plain words. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -13,62 +13,86 @@ NEAR = 0.35  # cosine; from here on two texts are about the same
 AFFINITY = 0.45
 RECENT = 0.7
 POPULAR = 0.85
-KINDS = {"question": "a question", "event": "an event", "listing": "a listing", "alert": "an alert"}
+KINDS = {
+    PostKind.QUESTION: "a question",
+    PostKind.EVENT: "an event",
+    PostKind.LISTING: "a listing",
+    PostKind.ALERT: "an alert",
+}
 
 
 class Told(Struct, frozen=True):
-    """What a sentence may say of a post."""
+    """What holds of one post for one member.
+
+    liked: its topics that the member likes, as words; named: those that the profile mentions.
+    """
 
     author: str
     community: str
     kind: PostKind
-    topics: Sequence[str]
+    liked: str
+    named: str
+    follows: bool
+    enjoys: bool
+    new_voice: bool
+    near: bool
+    popular: bool
+    recent: bool
 
 
-def sentence(
-    subject: Subject, post: Told, features: Mapping[str, float], sources: frozenset[str]
-) -> str:
+def sentence(post: Told) -> str:
     """Return one sentence: the two strongest reasons that hold."""
-    because = _because(subject, post, features)
-    if because:
-        return f"Because {' and '.join(because[:NAMED_MAX])}."
-    if "exploration" in sources:
+    if post.liked or post.follows or post.enjoys or post.named:
+        return f"Because {' and '.join(_because(post)[:NAMED_MAX])}."
+    if post.new_voice:
         return f"A new voice in {post.community}."
-    return _otherwise(post, features)
-
-
-def _because(subject: Subject, post: Told, features: Mapping[str, float]) -> list[str]:
-    """Return reasons that begin with "you", the strongest first."""
-    found: list[str] = []
-    topics = liked_topics(subject, post.topics)
-    if topics:
-        found.append(f"you liked posts about {topics}")
-    if features.get("follows_author", 0.0) > 0:
-        found.append(f"you follow {post.author}")
-    elif features.get("affinity", 0.0) >= AFFINITY:
-        found.append(f"you often enjoy posts by {post.author}")
-    named = [] if topics else [one for one in post.topics if mentions(subject.words, one)]
-    if named:
-        found.append(f"your profile mentions {' and '.join(named[:NAMED_MAX])}")
-    return found
-
-
-def _otherwise(post: Told, features: Mapping[str, float]) -> str:
-    if features.get("similarity", 0.0) >= NEAR:
+    if post.near:
         return "Close to your profile and to what you read."
-    if features.get("engagement_rate_percentile", 0.0) >= POPULAR:
+    if post.popular:
         return f"Many members in {post.community} liked it."
-    what = KINDS.get(post.kind.value, "a post")
-    if features.get("recency", 0.0) >= RECENT:
+    what = KINDS.get(post.kind, "a post")
+    if post.recent:
         return f"New in {post.community}: {what}."
     return f"{what.capitalize()} from {post.community}."
 
 
-def liked_topics(subject: Subject, topics: Sequence[str]) -> str:
-    """Return the post's topics that the member likes most, as words; empty for none."""
-    liked = [topic for topic in topics if subject.topics.get(topic, 0.0) >= LIKED_SHARE]
-    liked.sort(key=lambda topic: -subject.topics[topic])
-    return " and ".join(liked[:NAMED_MAX])
+def _because(post: Told) -> list[str]:
+    """Return reasons that begin with "you", the strongest first."""
+    found: list[str] = []
+    if post.liked:
+        found.append(f"you liked posts about {post.liked}")
+    if post.follows:
+        found.append(f"you follow {post.author}")
+    elif post.enjoys:
+        found.append(f"you often enjoy posts by {post.author}")
+    if post.named and not post.liked:
+        found.append(f"your profile mentions {post.named}")
+    return found
+
+
+class Tastes:
+    """What a member likes and names, topic by topic; each topic is looked at once."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._named: dict[str, bool] = {}
+
+    def liked(self, topics: Sequence[str]) -> str:
+        """Return the topics that the member likes most, as words; empty for none."""
+        shares = self._subject.topics
+        found = [topic for topic in topics if shares.get(topic, 0.0) >= LIKED_SHARE]
+        found.sort(key=lambda topic: -shares[topic])
+        return " and ".join(found[:NAMED_MAX])
+
+    def named(self, topics: Sequence[str]) -> str:
+        """Return the topics that the profile mentions, as words; empty for none."""
+        return " and ".join([topic for topic in topics if self._is_named(topic)][:NAMED_MAX])
+
+    def _is_named(self, topic: str) -> bool:
+        found = self._named.get(topic)
+        if found is None:
+            found = self._named[topic] = mentions(self._subject.words, topic)
+        return found
 
 
 REMOVED = {

@@ -7,6 +7,7 @@ from datetime import UTC, timedelta
 
 import numpy as np
 from msgspec.structs import replace
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from millrace.community.types import Key
 from millrace.feed import cursor as cursors
@@ -68,7 +69,12 @@ class Feed:
         return self.catalogue.index
 
     async def start(self) -> None:
-        """Make partitions, load the scorer and the index, and follow what changes."""
+        """Make partitions, load the scorer and the index, and follow what changes.
+
+        Linear algebra is held to one thread per operation: two at once are quick alone, and spin
+        against each other, and against everybody else, under load.
+        """
+        threadpool_limits(limits=1, user_api="blas")
         await self._pipeline.served.prepare(self._parts.clock.now())
         self._pipeline.scorer = await self._models.newest()
         await self.stream.start()

@@ -170,6 +170,22 @@ class Request(Struct, frozen=True, kw_only=True):
     follow: Key | None = None
 
 
+class Known(Struct, frozen=True, kw_only=True):
+    """The slots of the posts that the member knows: looked up once, asked for by every stage.
+
+    seen: shown, or engaged with. served: delivered lately. hidden: hidden or reported.
+    """
+
+    seen: Slots = np.empty(0, np.int64)
+    served: Slots = np.empty(0, np.int64)
+    hidden: Slots = np.empty(0, np.int64)
+
+    @property
+    def every(self) -> Slots:
+        """Return all of them."""
+        return np.concatenate([self.seen, self.served, self.hidden])
+
+
 class Retrieved(Struct, frozen=True):
     """Where a post stands in retrieval when everything that passes the mask is ordered."""
 
@@ -201,6 +217,7 @@ class Run(Struct, kw_only=True):
     scales: dict[int, CutsOf] = field(default_factory=dict[int, CutsOf])
     versions: dict[str, str] = field(default_factory=dict[str, str])
     exhausted: bool = False
+    known: Known = Known()
     retrieved: Retrieved | None = None
     unknown: str = ""
     state: MemberState | None = None

@@ -15,7 +15,7 @@ from millrace.community.types import Key
 from millrace.feed.catalogue import AUTHOR_COUNTS, POST_COUNTS, Catalogue
 from millrace.feed.filters import oldest_at
 from millrace.feed.index import Mask, PostIndex, Scope, Slots, Vector
-from millrace.feed.run import NETWORK, SOURCES, Candidates, Retrieved, Run, candidates
+from millrace.feed.run import NETWORK, SOURCES, Candidates, Known, Retrieved, Run, candidates
 from millrace.feed.select import earlier_alike
 from millrace.feed.types import FeedConfig
 
@@ -51,18 +51,25 @@ class Sources:
     async def propose(self, run: Run) -> Candidates:
         """Return candidates of all sources: new posts, and where they are few the earlier ones."""
         member, config = run.member, self._config
-        earlier = member.seen | member.liked | member.served
-        found = await self._all(run, earlier | member.hidden)
+        index = self._catalogue.index
+        run.known = known = Known(
+            seen=np.concatenate([index.slots(member.seen), index.slots(member.liked)]),
+            served=index.slots(member.served),
+            hidden=index.slots(member.hidden),
+        )
+        earlier = np.concatenate([known.seen, known.served])
+        found = await self._all(run, np.concatenate([earlier, known.hidden]))
         # Fewer than a feed holds, though no source came to its limit: nothing new is left behind.
         most = config.network_max if member.vector is None else config.retrieval_max
         run.exhausted = len(found) < min(config.ranked_max, most)
-        if run.exhausted and earlier:
-            found = _joined(found, await self._all(run, member.hidden), self._catalogue.index)
+        if run.exhausted and len(earlier):
+            found = _joined(found, await self._all(run, known.hidden), index)
         return found
 
-    async def _all(self, run: Run, without: frozenset[Key]) -> Candidates:
+    async def _all(self, run: Run, without: Slots) -> Candidates:
         index = self._catalogue.index
-        mask, births = index.mask(self.scope(run, without)), index.births
+        mask, births = index.mask(self.scope(run)), index.births
+        mask[without] = False
         home = index.home(run.member.key.community_id)
         home &= mask
         proposals = [self._network(run, mask, home), self._exploration(home)]
@@ -142,8 +149,8 @@ class Sources:
             ),
         )
 
-    def scope(self, run: Run, without: frozenset[Key]) -> Scope:
-        """Return what may be proposed: every filter that can be a mask."""
+    def scope(self, run: Run) -> Scope:
+        """Return what may be proposed: every filter that can be a mask, single posts aside."""
         member = run.member
         return Scope(
             community_id=member.key.community_id,
@@ -151,7 +158,6 @@ class Sources:
             languages=member.languages,
             created_after=oldest_at(run.request.now, self._config.age_days_max, EPOCH),
             hidden_authors=member.relations.hidden | {member.key},
-            without=without,
         )
 
     def rank_of(self, run: Run, key: Key) -> Retrieved | None:
@@ -160,12 +166,11 @@ class Sources:
         slot = index.find(key)
         if slot is None or member.vector is None:
             return None
-        scope = self.scope(
-            run, (member.seen | member.liked | member.served | member.hidden) - {key}
-        )
-        mask = index.mask(scope)
+        mask = index.mask(self.scope(run))
         if not mask[slot]:
             return None
+        mask[run.known.every] = False
+        mask[slot] = True
         hits = index.search(member.vector, index.posts, mask)
         place = int((hits.slots == slot).nonzero()[0][0])
         return Retrieved(place, float(hits.scores[place]), self._config.retrieval_max)

@@ -29,6 +29,7 @@ CLUSTERS = 500
 TOPICS_EACH = 3
 STRETCH = 1_000
 DAYS = 30.0
+JOINED_DAYS = 400
 FOLLOWS_EACH = 20
 WORDS = [
     "bridge", "garden", "market", "river", "station", "engine", "orchestra", "kitchen", "harbour",
@@ -86,8 +87,9 @@ async def fill(domain: Domain, size: Size, encoding: Encoding, seed: int) -> Fil
         seed: of everything that is drawn.
     """
     rng, now = np.random.default_rng(seed), domain.clock.now()
+    joined = now - timedelta(days=JOINED_DAYS)
     people = [
-        Key(1 + number % COMMUNITIES, id_at(now - timedelta(days=400), f"member-{number}"))
+        Key(1 + number % COMMUNITIES, id_at(joined + timedelta(seconds=number), f"member-{number}"))
         for number in range(size.members + size.authors)
     ]
     members, authors = people[: size.members], people[size.members :]
@@ -133,7 +135,7 @@ def _posts(rng: np.random.Generator, size: Size, authors: Sequence[Key], now: da
 async def _people(
     session: Session, people: Sequence[Key], followers: Sequence[int], now: datetime
 ) -> None:
-    joined = now - timedelta(days=400)
+    joined = now - timedelta(days=JOINED_DAYS)
     communities = [(n, f"lab-{n}", f"Lab {n}", joined) for n in range(1, COMMUNITIES + 1)]
     await session.copy_in(QUERIES["copy_communities"], communities)
     lines = [

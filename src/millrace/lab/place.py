@@ -22,6 +22,7 @@ from millrace.settings import Settings
 from millrace.wiring import Domain, opened
 
 Say = Callable[[str], None]
+FILL_SECONDS_MAX = 600.0  # for one statement: a copy of all posts on a busy machine takes long
 TOKEN_SECONDS = 6 * 3600
 WRITERS_MAX = 200
 TOKENS_SMALL = 64
@@ -58,7 +59,8 @@ async def place(
         settings = replace(settings, store=replace(settings.store, data_dir=str(folder / "data")))
         say(f"filling a database with {size.posts:,} posts")
         encoding = _encoding(model)
-        async with opened(settings) as domain:
+        patient = replace(settings.store, statement_seconds_max=FILL_SECONDS_MAX)
+        async with opened(replace(settings, store=patient)) as domain:
             filled = await fill(domain, size, encoding, seed)
             readers = await _callers(domain, filled.members)
             writers = await _callers(domain, filled.authors[:WRITERS_MAX])

@@ -1,13 +1,18 @@
 """Sentences for members."""
 
 import re
+from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
-from millrace.community.types import PostKind
-from millrace.feed.features import Subject, words
+from millrace.community.types import Audience, Key, PostKind
+from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
+from millrace.feed.features import COLUMN, FEATURES, Subject, words
 from millrace.feed.filters import FILTERS
-from millrace.feed.reasons import REMOVED, Told, removal_sentence, sentence
+from millrace.feed.ranking import sentences
+from millrace.feed.reasons import REMOVED, removal_sentence
+from millrace.feed.run import SOURCES, candidates
 
 
 def subject(**changes) -> Subject:
@@ -40,9 +45,24 @@ def subject(**changes) -> Subject:
     ],
 )  # fmt: skip
 def test_sentence(topics, features, sources, expected):
-    post = Told("Gus", "Village", PostKind.NOTE, topics)
+    catalogue = Catalogue(4)
+    catalogue.communities[1] = "Village"
+    catalogue.put_author(AuthorFacts(key=Key(1, 2), name="Gus", stands=True))
+    catalogue.put(
+        PostFacts(
+            key=Key(1, 9), author=Key(1, 2), kind=PostKind.NOTE, topics=topics, language="en",
+            audience=Audience.PUBLIC, created_at=datetime(2026, 3, 1, tzinfo=UTC),
+        ),
+        None,
+    )  # fmt: skip
+    ranks = np.array([[0 if name in sources else -1 for name in SOURCES]])
+    posts = candidates(np.array([0]), catalogue.index, ranks, np.zeros((1, len(SOURCES))))
+    posts.row = np.array([0])
+    row = np.zeros((1, len(FEATURES)))
+    for name, value in features.items():
+        row[0, COLUMN[name]] = value
 
-    assert sentence(subject(), post, features, frozenset(sources)) == expected
+    assert sentences(catalogue, subject(), posts, row) == [expected]
 
 
 def test_every_filter_has_a_sentence_for_members():
