@@ -52,6 +52,22 @@ class Round:
         return self.asked
 
 
+class Tries:
+    """Keeps a scan from trying for ever what stays out of date whatever is done."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._tried: dict[Key, int] = {}
+
+    def left(self, keys: Sequence[Key]) -> list[Key]:
+        """Return those that were not yet tried too often, and count one more try of them."""
+        left = [key for key in keys if self._tried.get(key, 0) < TRIES_MAX]
+        if keys and not left:
+            logger.warning("%d %s stay out of date, as %s", len(keys), self._what, keys[0])
+        self._tried = {key: self._tried.get(key, 0) + 1 for key in left}
+        return left
+
+
 class Embedder:
     """The consumer `embedding`, and the loops that do what it heard."""
 
@@ -321,20 +337,16 @@ class Embedder:
         for query in ("drop_fallen_posts", "drop_fallen_members"):
             async with self._parts.router.write() as session:
                 await session.run(QUERIES[query])
-        size, last = self._parts.config.embed_batch, list[Key]()
+        size, tries = self._parts.config.embed_batch, Tries("posts")
         while rows := await self._found("posts_to_embed", PendingRow):
             self._counted(rows[0].missing)
-            keys = [row.key for row in rows if row.key not in self._posts]  # done elsewhere
+            keys = tries.left([row.key for row in rows if row.key not in self._posts])
             if not keys:
-                break
-            if keys == last:
-                logger.warning("%d posts cannot be embedded, the first is %s", len(keys), keys[0])
                 break
             for start in range(0, len(keys), size):
                 piece = keys[start : start + size]
                 await self._each(piece, self._in_backlog)
                 self._counted(max(self._missing - len(piece), 0))
-            last = keys
         self._counted(0)
 
     async def _in_backlog(self, keys: Sequence[Key]) -> None:
@@ -348,15 +360,12 @@ class Embedder:
             self._missing_since = self._parts.clock.monotonic()
 
     async def _scan_members(self) -> None:
-        last: list[Key] = []
+        tries = Tries("members")
         while rows := await self._found("members_to_embed", MemberKeyRow):
-            keys = [row.key for row in rows]
-            if keys == last:
-                logger.warning("%d members cannot be embedded, the first is %s", len(keys), keys[0])
-                break
-            for key in keys:
+            for key in (keys := tries.left([row.key for row in rows])):
                 await self._each([key], self._marked_member)
-            last = keys
+            if not keys:
+                break
 
     async def _marked_member(self, keys: Sequence[Key]) -> None:
         await self._embeddings.embed_member(keys[0], Urgency.BACKLOG)

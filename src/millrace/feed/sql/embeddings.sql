@@ -272,8 +272,8 @@ select community_id, post_id
 -- Members who have a vector of whichever model, in the order of their keys, a stretch at a time;
 -- and whether this model's is known to be out of date.
 select member.community_id, member.member_id,
-       coalesce(embedding.source_version < member.system_version
-                or embedding.position < embedding.stale_at, true) as stale
+       embedding.member_id is null or embedding.source_version < member.system_version
+       or coalesce(embedding.position < embedding.stale_at, false) as stale
   from member
   left join member_embedding embedding
     on embedding.community_id = member.community_id and embedding.member_id = member.member_id
