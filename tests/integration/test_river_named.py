@@ -11,6 +11,7 @@ import pytest
 from river_ledger import WAIT_SECONDS, Ledger, position_now, q, until
 
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
+from millrace.store.changes.delivery import PULSE_SECONDS
 from millrace.store.changes.named import FAILURES_MAX, NamedStream
 from millrace.store.changes.slots import cap_bytes, drop, slots
 from millrace.store.types import Position
@@ -73,6 +74,19 @@ async def test_it_goes_on_where_it_was_safe(router, conninfo):
     assert (ledger.begins, again.begins, ledger.ids()) == (1, 0, {1, 2, 3, 4})
     assert ledger.surprises == []
     assert [c.key[1] for c in again.changes] == [3, 4]
+
+
+async def test_nothing_is_given_up_before_the_first_safe_place(router, conninfo):
+    """A consumer that has not said what is safe gets everything again."""
+    ledger = Durable()
+    ledger.says_safe = False
+    for number in (1, 2):
+        async with NamedStream(conninfo, ledger) as stream:
+            await add(router, number)
+            await caught_up(stream, conninfo)
+            await asyncio.sleep(2 * PULSE_SECONDS)  # it has told the server how far it is
+
+    assert [c.key[1] for c in ledger.changes] == [1, 1, 2]
 
 
 async def test_the_slot_says_whose_it_is(router, conninfo):
@@ -208,6 +222,7 @@ def test_names_that_no_slot_can_have(conninfo, name):
 KILLED = """
 import asyncio, sys
 from river_ledger import Ledger
+from millrace.store.changes.delivery import PULSE_SECONDS
 from millrace.store.changes.named import NamedStream
 
 class Durable(Ledger):
