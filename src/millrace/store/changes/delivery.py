@@ -174,9 +174,8 @@ class Delivery:
         if of_consumer:
             self._consumer_in_a_row = 1 if moved else self._consumer_in_a_row + 1
             self._plan.failed(self._consumer_in_a_row)
-        logger.warning(
-            "%s: %s; beginning anew", self._name, exc, exc_info=exc if of_consumer else None
-        )
+        told = of_consumer and not isinstance(exc.__cause__, UnavailableError)  # an outage is known
+        logger.warning("%s: %s; beginning anew", self._name, exc, exc_info=exc if told else None)
 
     def _lose(self) -> None:
         self._flowing.clear()
