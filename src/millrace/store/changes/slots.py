@@ -177,6 +177,12 @@ async def streaming(conninfo: str, name: str, clock: Clock, offered: Ground) -> 
                 limit="a role with replication",
                 next_step=f"as a superuser: alter role {offered.role} replication",
             )
+        elif "startup parameter" in said:
+            error = SetupError(
+                f"what stands before the database does not pass the log on: {said}",
+                field="store.primary",
+                next_step="name the server itself in MILLRACE_STORE_PRIMARY, not its pooler",
+            )
         raise error from exc
 
 
