@@ -223,6 +223,43 @@ async def test_two_moderators_at_once(rooms, town):
     assert len(await rooms.moderation.actions(OPERATOR, ActionQuery(thing=post_of(post)))) == 1
 
 
+async def test_reports_and_judgements_at_once(rooms, conninfo, town):
+    """Every report is in exactly one case, and the cases count what is in them."""
+    crowd = await rooms.people(town["home"], *(f"p{number}" for number in range(16)))
+    post = await rooms.post(town["ann"])
+
+    async def reports(who):
+        try:
+            await rooms.moderation.report(who, post_of(post), ReportReason.OTHER)
+        except (NotFoundError, ConflictError):
+            return 0  # it was hidden a moment ago
+        return 1
+
+    async def judges(name, move):
+        for _ in range(4):
+            try:
+                await rooms.moderation.decide(town[name], post_of(post), move, "at once")
+            except ConflictError:
+                await asyncio.sleep(0)
+
+    taken = await asyncio.gather(
+        *(reports(who) for who in crowd),
+        judges("mo", Move.HIDE),
+        judges("mi", Move.RESTORE),
+        judges("mi", Move.DISMISS),
+    )
+    with psycopg.connect(conninfo) as db:
+        cases = db.execute(
+            "select held.reports, count(report.case_id) from moderation_case held"
+            " left join report using (community_id, case_id) group by held.case_id, held.reports"
+        ).fetchall()
+        lost = db.execute("select count(*) from report where case_id is null").fetchone()
+
+    assert lost == (0,)
+    assert all(counted == found for counted, found in cases)
+    assert sum(found for _, found in cases) == sum(one or 0 for one in taken)
+
+
 async def test_older_doors_leave_the_same_trail(rooms, town):
     """A removal of what is somebody else's is in the trail and settles its case; one's own is not."""
     post, kept = await rooms.post(town["ann"]), await rooms.post(town["ann"])
