@@ -17,7 +17,7 @@ class FeedParts(Struct, frozen=True, kw_only=True):
     """The feed's surroundings.
 
     secret: signs cursors.
-    conninfo: where notices of changes are listened to.
+    conninfo: where the change stream is read.
     """
 
     router: Router
