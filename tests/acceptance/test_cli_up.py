@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from millrace.api.serve import free_address
 from millrace.cli import main
 from millrace.cli.ports import Doors
+from millrace.world.simulator.types import VERSION, TownConfig
 
 READY = re.compile(r"Millrace is ready at (http://\S+)")
 READY_SECONDS_MAX = 120
 END_SECONDS_MAX = 30
+TINY = {"members": 120, "posts": 240, "impressions": 2_000, "communities": 2, "days": 5}
 
 
 class Up:
@@ -159,7 +162,8 @@ def is_listening(address: str) -> bool:
 
 @pytest.mark.services
 def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
-    """Up with the small community: ready, used, used beside itself, refused twice, ended."""
+    """Up with a town: ready, used, used beside itself, refused twice, ended."""
+    tiny_town(folder)
     up = Up(folder, "--demo")
     ups.append(up)
     address = up.address
@@ -195,7 +199,8 @@ def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
 @pytest.mark.services
 def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up], beside: Beside) -> None:
     """A power cut in the middle: what was acknowledged is there after the next start."""
-    up = Up(folder, "--demo")
+    tiny_town(folder)
+    up = Up(folder, "--demo", "--no-live")
     ups.append(up)
     address = up.address
     token = beside.answer("operator", "create", "grace")["token"]
@@ -203,12 +208,65 @@ def test_nothing_is_lost_when_up_is_killed(folder: Path, ups: list[Up], beside: 
 
     up.process.kill()
     up.process.wait(timeout=END_SECONDS_MAX)
-    again = Up(folder, "--demo")
+    again = Up(folder, "--demo", "--no-live")
     ups.append(again)
 
-    assert before["posts"] > 100
+    assert before == {"members": TINY["members"], "posts": TINY["posts"]}
     assert counts(again.address, token) == before
     assert again.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.services
+def test_a_town_that_was_killed_on_its_way_in_is_whole_after_the_next_start(
+    folder: Path, ups: list[Up], beside: Beside
+) -> None:
+    """The ready line never came; the next start brings the rest, its history too, and it lives."""
+    tiny_town(folder)
+    up = Up(folder, "--demo")
+    ups.append(up)
+    up.hear("bringing the town in")
+    up.process.kill()
+    up.process.wait(timeout=END_SECONDS_MAX)
+
+    again = Up(folder, "--demo")
+    ups.append(again)
+    address = again.address
+    token = beside.answer("operator", "create", "grace")["token"]
+    found = counts(address, token)
+    again.hear("the town lives")
+
+    assert found == {"members": TINY["members"], "posts": TINY["posts"]}
+    assert set(json.loads((folder / "town.json").read_bytes())["done"]) >= {
+        "impressions",
+        "engagements",
+    }
+    assert again.end(signal.SIGTERM) == 0, again.said
+
+
+@pytest.mark.services
+def test_people_of_the_town_come_by_command(folder: Path, ups: list[Up], beside: Beside) -> None:
+    """Beside what is up, and for so long; the answer is what they did."""
+    tiny_town(folder)
+    up = Up(folder, "--demo", "--no-live")
+    ups.append(up)
+    assert up.address
+
+    nowhere = beside.ran("town", "live", "--minutes", "0.05", "--town", str(folder))
+    lived = beside.answer("town", "live", "--minutes", "0.05", "--speed", "20000")
+
+    assert nowhere[0] != 0
+    assert "town.json" in nowhere[2]
+    assert lived["feeds"] + lived["posts"] > 0
+    assert lived["failed"] == 0
+    assert up.end(signal.SIGTERM) == 0
+
+
+def tiny_town(folder: Path) -> None:
+    """Let the demo bring in a tiny town: the mark of one that was begun elsewhere names it."""
+    config = msgspec.to_builtins(TownConfig(**TINY))
+    folder.mkdir(mode=0o755)
+    mark = {"version": VERSION, "config": config, "done": []}
+    (folder / "town.json").write_bytes(msgspec.json.encode(mark))
 
 
 @pytest.mark.services

@@ -35,16 +35,17 @@ class Demo:
         not touched again.
         """
         empty = not await self._program.communities.list(millrace())
-        if empty:
-            self._mark.unlink(missing_ok=True)
         found = begun(self._mark)
         if not empty and (found is None or found.whole):
             return False
+        if empty:  # whatever the mark says is in was of another database
+            self._mark.unlink(missing_ok=True)
         rooms: Domain = without_feed(self._program)
-        self._filler = Filler(rooms, self._mark, TOWN)
+        self._filler = Filler(rooms, self._mark, found.config if found else TOWN)
+        town = self._filler.config
         say("making the town")
         await asyncio.to_thread(self._filler.made, silent)
-        say(f"bringing the town in: {TOWN.posts:,} posts of {TOWN.members:,} members")
+        say(f"bringing the town in: {town.posts:,} posts of {town.members:,} members")
         await self._filler.bring(FIRST, silent)
         return True
 
