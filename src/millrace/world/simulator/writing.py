@@ -188,24 +188,29 @@ class Writer:
 class _Profile:
     """A profile in the making: sentences of a first interest, and of a second one where there is."""
 
-    def __init__(self, rng: Random, first: Topic, second: Topic, overlap: float) -> None:
+    def __init__(self, rng: Random, first: Topic, second: Topic | None, overlap: float) -> None:
         self._rng = rng
         self._overlap = overlap
-        self._second = Scene(rng, second, second.profile, overlap)
-        self._scene = Scene(rng, first, first.profile, overlap, _Others(self._second))
+        self._alone = second is None
+        other = second or first
+        others = _Others(Scene(rng, other, other.profile, overlap))
+        self._scene = Scene(rng, first, first.profile, overlap, others)
 
     def headline(self) -> str:
         """Return one line; some people write none."""
-        return "" if self._rng.random() < 0.06 else self._scene.sentence("headline")
+        if self._rng.random() < 0.06:
+            return ""
+        both = not self._alone and self._rng.random() < 0.5
+        return self._scene.sentence("headline_two" if both else "headline")
 
     def about(self) -> list[str]:
         """Return the sentences of the about text, in an order that people might tell them."""
         rng = self._rng
-        plan = ["about_role"] if rng.random() < 0.7 else []
+        plan = ["about_role"] if rng.random() < 0.85 else []
         plan += ["about_past"] * (1 if rng.random() < 0.75 else 2)
-        plan += ["about_love"] * (1 + int(rng.random() * 1.8))
-        plan += ["about_second"] * int(rng.random() * 2.6)
-        plan += ["about_plain"] * int(rng.random() * 1.9)
+        plan += ["about_love"] * (1 + int(rng.random() * 2))
+        plan += ["about_second"] * (0 if self._alone else int(rng.random() * 2.6))
+        plan += ["about_plain"] * int(rng.random() * 1.7)
         if rng.random() < 0.4:
             rng.shuffle(plan)
         return _capitalised([self._scene.sentence(name) for name in plan[:ABOUT_SENTENCES_MAX]])
@@ -213,7 +218,7 @@ class _Profile:
     def skills(self, interests: Sequence[tuple[int, float]]) -> list[str]:
         """Return a few labels, from all interests by their weights."""
         rng, known = self._rng, topics()
-        count = int(rng.random() * 6)
+        count = 1 + int(rng.random() * 6)
         found: list[str] = []
         drawn = rng.choices(
             [topic for topic, _ in interests], [weight for _, weight in interests], k=count
@@ -239,14 +244,16 @@ class _Others(dict[str, str]):
         return self._scene.phrase(slot.removeprefix("other_"))
 
 
-def _heaviest(rng: Random, interests: Sequence[tuple[int, float]]) -> tuple[Topic, Topic]:
-    """Return the interest that a profile is about, and the next; the same where there is one."""
+def _heaviest(
+    rng: Random, interests: Sequence[tuple[int, float]]
+) -> tuple[Topic, Topic | None]:
+    """Return the interest that a profile is about, and one of the next, where there is one."""
     assert interests, "a profile needs an interest"
     known = topics()
     ranked = sorted(interests, key=lambda pair: (-pair[1], pair[0]))
     first = known[ranked[0][0]]
     others = ranked[1:3]
-    second = known[others[int(rng.random() * len(others))][0]] if others else first
+    second = known[others[int(rng.random() * len(others))][0]] if others else None
     return first, second
 
 
