@@ -25,11 +25,11 @@ NEAR_SHARE = 0.25
 """How much of an interest reaches the topics near it."""
 FIT_FULL = 0.5
 """An interest of this share is as strong as any."""
-BASE = -3.2
-FIT = 4.2
+BASE = -4.4
+FIT = 5.4
 AFFINITY = 1.1
 QUALITY = 0.55
-NOISE_RATE = 0.1
+NOISE_RATE = 0.03
 """How often engagement happens that has nothing to do with taste."""
 
 
