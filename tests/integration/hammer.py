@@ -31,7 +31,8 @@ from millrace.community.types import (
     ProfileChanges,
     Viewer,
 )
-from millrace.feed.testing import feeding
+from millrace.feed.proof import proved
+from millrace.feed.testing import feeding, parts_for
 from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import MillraceError, UnavailableError
@@ -41,6 +42,7 @@ from millrace.store.migrate import migrate
 from millrace.store.testing import opened
 
 MEMBERS = 6
+PROOF_SECONDS_MAX = 15.0
 WRITERS = 4
 WORDS = ["harbour", "boat", "sail", "rope", "tide", "anchor", "soup", "bread", "oven", "garden"]
 CONFIG = FeedConfig(coalesce_seconds=0.05, fit_minutes=0)
@@ -178,13 +180,19 @@ async def peopled(rooms: Rooms) -> list[Viewer]:
     return [as_member(there[name]) for name in names]
 
 
-async def living(folder: Path, notes: Path) -> None:
-    """Write until killed."""
+async def living(folder: Path, notes: Path, *, prove: bool) -> None:
+    """Write until killed; first prove that what the last one left is made up for."""
     async with EmbeddedServer(folder, durable=False) as server, opened(server.conninfo) as router:
         await migrate(router)
         rooms = Rooms(router, SystemClock())
         people = await peopled(rooms)
         async with feeding(rooms, server.conninfo, config=CONFIG) as feed:
+            if prove:
+                await feed.settled(PROOF_SECONDS_MAX)
+                found = await proved(parts_for(rooms, server.conninfo), lambda *_: None)
+                differing = [one for one in found if one.differing]
+                sys.stderr.writelines(f"{one}\n" for one in differing)
+                say("wrong" if differing else "right", os.getpid())
             say("up", os.getpid())
 
             async def reading() -> None:
@@ -282,18 +290,18 @@ def say(word: str, child: int) -> None:
 
 
 def stem() -> None:
-    """Fork a child for every line: the folder and the file of notes."""
+    """Fork a child for every line: the folder, the file of notes, whether to prove first."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:
-        folder, notes = line.split()
+        folder, notes, prove = line.split()
         child = os.fork()
         if child:
             say("forked", child)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            asyncio.run(living(Path(folder), Path(notes)))
-        except MillraceError:  # its server was killed while it started
+            asyncio.run(living(Path(folder), Path(notes), prove=prove == "prove"))
+        except (MillraceError, TimeoutError):  # its server was killed while it started
             say("ended", os.getpid())
         except Exception:  # noqa: BLE001 - the test has to hear of whatever it is
             traceback.print_exc()

@@ -53,16 +53,18 @@ class Stem:
         threading.Thread(target=self._listen, daemon=True).start()
         self.child = 0
         self.is_up = False
+        self.proofs = 0
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._said.put(line.split())
 
-    def fork(self) -> None:
+    def fork(self, *, prove: bool = False) -> None:
         assert self._process.stdin is not None
         self.is_up = False
-        self._process.stdin.write(f"{self._folder} {self.notes}\n")
+        word = "prove" if prove else "write"
+        self._process.stdin.write(f"{self._folder} {self.notes} {word}\n")
         self._process.stdin.flush()
         self.child = int(self._heard("forked")[1])
 
@@ -80,8 +82,9 @@ class Stem:
     def _take(self, said: list[str]) -> None:
         """A child whose server was killed while it started has ended, and is replaced."""
         if int(said[1]) == self.child:
-            assert said[0] != "broken", "see the traceback"
-            self.is_up = said[0] == "up"
+            assert said[0] not in ("broken", "wrong"), "see what it wrote"
+            self.proofs += said[0] == "right"
+            self.is_up = self.is_up or said[0] == "up"
             if said[0] == "ended":
                 self.fork()
 
@@ -131,14 +134,14 @@ def wait_for_notes(stem: Stem, number: int) -> None:
 
 
 def killed_often(folder: Path, notes: Path, seed: int) -> None:
-    """Kill, start and look, again and again."""
+    """Kill, start and look, again and again; every few times let the next one prove first."""
     draw = rng(seed)
     conninfo = EmbeddedServer(folder).conninfo
     stem = Stem(folder, notes)
     try:
         for kill in range(KILLS):
             if not stem.child:
-                stem.fork()
+                stem.fork(prove=draw.random() < 0.5)
             if kill == 0 or draw.random() < 0.85:  # else in the middle of its start
                 stem.come_up()
                 wait_for_notes(stem, len(hammer.noted(notes)) + draw.randint(1, 30))
@@ -153,6 +156,7 @@ def killed_often(folder: Path, notes: Path, seed: int) -> None:
             facts = facts_of(conninfo, stem)
             gone = hammer.lost(before, facts, hammer.noted(notes))
             assert not gone, f"kill {kill}, {victim}: {gone}"
+        assert stem.proofs > 0
     finally:
         stem.close()
 
