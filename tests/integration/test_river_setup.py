@@ -108,6 +108,37 @@ async def test_a_slot_that_lost_its_log_is_made_anew(caplog):
     assert "is given up and made anew" in caplog.text
 
 
+@pytest.mark.parametrize("durable", [True, False])
+async def test_a_server_stops_while_a_consumer_works(durable):
+    """It would wait for us to confirm what it has sent; we leave, and the consumer hears of it."""
+    ledger = members()
+    working = asyncio.Event()
+
+    async def work(_: object) -> None:
+        if ledger.position is not None:
+            working.set()
+            await asyncio.Event().wait()
+
+    ledger.before_apply = work
+    with fresh_folder() as folder:
+        server = EmbeddedServer(folder, durable=False)
+        await server.start()
+        async with opened(server.conninfo) as router:
+            await migrate(router)
+            kind = NamedStream if durable else lambda at, one: TemporaryStream(at, [one])
+            stream = kind(server.conninfo, ledger)
+            await stream.start()
+            async with router.write() as session:
+                await session.run(MEMBER, id=1)
+            await asyncio.wait_for(working.wait(), WAIT_SECONDS)
+        async with asyncio.timeout(15.0):  # it gives up after 30 s
+            await server.stop()
+        await until(lambda: ledger.losses)
+        await stream.stop()
+
+    assert not stream.state().connected
+
+
 async def test_a_commit_is_told_when_it_is_seen():
     """It is in the log before others see it, here for long: it waits for a standby that never comes."""
     async with server_with() as conninfo, opened(conninfo) as router:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
+from itertools import count
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -30,6 +31,7 @@ from millrace.store.types import Position
 
 QUERIES = load("millrace.store")
 PULSE_SECONDS = 0.25
+BEATS_PER_LOOK = 4
 # Messages read before the event loop gets a turn: a few milliseconds of work.
 SLICE = 250
 RETRY_SECONDS = 0.1
@@ -65,7 +67,7 @@ class Plan(Protocol):
         ...
 
     def failed(self, in_a_row: int) -> None:
-        """Hear how often in a row a consumer has failed at the same place."""
+        """Hear how often in a row something has failed at the same place that waiting cannot mend."""
         ...
 
 
@@ -94,7 +96,8 @@ class Delivery:
         self._lost_at: float | None = None
         self._oldest: datetime | None = None  # commit of the oldest change being applied
         self._furthest = self._failed_at = 0
-        self._in_a_row = self._consumer_in_a_row = 0
+        self._in_a_row = self._same_in_a_row = 0
+        self._told = False  # whether the present outage was logged
 
     async def start(self, until: asyncio.Event | None = None) -> None:
         """Return when the changes flow, or when `until` is set; safe to call twice.
@@ -156,9 +159,9 @@ class Delivery:
             try:
                 await self._stream()
             except Exception as exc:  # noqa: BLE001 - consumers raise what they like
-                said = exc.__cause__ if isinstance(exc, _ConsumerError) else exc
+                said = _said(exc)
                 if self._starting and not isinstance(said, UnavailableError):
-                    raise (said if isinstance(said, Exception) else exc) from None
+                    raise said from None
                 self._fail(exc)
             finally:
                 self._lose()
@@ -166,16 +169,18 @@ class Delivery:
 
     def _fail(self, exc: Exception) -> None:
         """Count and tell what happened, and judge whether it is the same again."""
-        of_consumer = isinstance(exc, _ConsumerError)
+        passing = isinstance(_said(exc), UnavailableError)
         moved = self._furthest > self._failed_at
         self._failed_at = self._furthest
         self._failures += 1
         self._in_a_row = 0 if moved else min(self._in_a_row + 1, 10)
-        if of_consumer:
-            self._consumer_in_a_row = 1 if moved else self._consumer_in_a_row + 1
-            self._plan.failed(self._consumer_in_a_row)
-        told = of_consumer and not isinstance(exc.__cause__, UnavailableError)  # an outage is known
-        logger.warning("%s: %s; beginning anew", self._name, exc, exc_info=exc if told else None)
+        if not passing:
+            self._same_in_a_row = 1 if moved else self._same_in_a_row + 1
+            self._plan.failed(self._same_in_a_row)
+        if passing and self._told:
+            return  # a server that is away is told of once, not at every try
+        self._told = passing
+        logger.warning("%s: %s; beginning anew", self._name, exc, exc_info=None if passing else exc)
 
     def _lose(self) -> None:
         self._flowing.clear()
@@ -214,6 +219,9 @@ class Delivery:
                 await self._called(consumer, consumer.begin(Snapshot(session, at)))
 
     def _flow(self, at: Position) -> None:
+        if self._told:
+            logger.info("%s: the changes flow again", self._name)
+        self._told = False
         self._flows += 1
         self._lost_at = None
         self._seen = at.lsn
@@ -289,7 +297,7 @@ class Delivery:
         """Tell the server how far we are, and ask how far it is, several times a second."""
         nudge = self.applied.nudge
         try:
-            while True:
+            for beat in count():
                 self._acknowledge(stream)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PULSE_SECONDS):
@@ -297,6 +305,10 @@ class Delivery:
                 if nudge.is_set():
                     nudge.clear()
                     await asked.value(QUERIES["river_nudge"])
+                elif beat % BEATS_PER_LOOK == 0:
+                    # A server that is told to stop ends this connection first, and then waits for
+                    # us to confirm all it has sent. While a consumer works we cannot: so we leave.
+                    await asked.value(QUERIES["river_look"])
         finally:
             with contextlib.suppress(MillraceError):  # a last word saves whoever follows some work
                 self._acknowledge(stream)
@@ -304,6 +316,12 @@ class Delivery:
     def _acknowledge(self, stream: Stream) -> None:
         needless = self._plan.needless(self.applied.position)
         stream.acknowledge(0 if needless is None else needless.lsn, ask=True)
+
+
+def _said(exc: Exception) -> Exception:
+    """Return what a consumer raised, or the error itself where it is no consumer's."""
+    inner = exc.__cause__ if isinstance(exc, _ConsumerError) else None
+    return inner if isinstance(inner, Exception) else exc
 
 
 def _collected(stream: Stream, transactions: Transactions) -> bool:

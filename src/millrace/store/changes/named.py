@@ -12,6 +12,7 @@ import logging
 import re
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.errors import InvalidError
@@ -89,8 +90,9 @@ class NamedStream:
         return await self._delivery.applied.reached(position, seconds_max)
 
     def state(self) -> StreamState:
-        """Return how the stream does, for metrics and pages."""
-        return self._delivery.state()
+        """Return how the stream does, for metrics and pages. Who waits for a turn is not behind."""
+        state = self._delivery.state()
+        return replace(state, lag_seconds=0.0) if self._plan.waiting.is_set() else state
 
 
 class _Slot(Struct, frozen=True):

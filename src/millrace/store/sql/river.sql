@@ -30,6 +30,10 @@ set transaction snapshot %(snapshot)s
 -- A commit that changes nothing: it makes the server write out and send what lies before it.
 select pg_logical_emit_message(true, 'millrace', '')
 
+-- name: river_look
+-- Whether the server still serves; it changes and reads nothing.
+select 1
+
 -- name: river_lead
 -- One process at a time may use a named slot. Asked for, not waited for, so that nobody blocks.
 select pg_try_advisory_lock(%(key)s) as leads
