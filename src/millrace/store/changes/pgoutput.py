@@ -79,15 +79,15 @@ Message: TypeAlias = Begin | Commit | RowChange | Truncated | Said | None
 class _Relation(Struct, frozen=True):
     """A table as the log described it last.
 
-    key: places of the primary key's columns, in the key's own order.
-    flagged: places of the columns that the log has of a deleted row.
+    columns: each with what reads it.
+    key: the primary key's columns, in the key's own order.
+    flagged: the columns that the log has of a deleted row.
     """
 
     table: str
-    names: tuple[str, ...]
-    readers: tuple[Reader, ...]
-    key: tuple[int, ...]
-    flagged: tuple[int, ...]
+    columns: tuple[tuple[str, Reader], ...]
+    key: tuple[str, ...]
+    flagged: tuple[str, ...]
 
 
 class Decoder:
@@ -150,31 +150,24 @@ class Decoder:
             return
         _, count = _RELATION.unpack_from(data, at)
         at += _RELATION.size
-        names: list[str] = []
-        readers: list[Reader] = []
-        flagged: list[int] = []
-        for place in range(count):
-            if data[at] & _PART_OF_KEY:
-                flagged.append(place)
+        columns: list[tuple[str, Reader]] = []
+        flagged: list[str] = []
+        for _ in range(count):
+            in_key = data[at] & _PART_OF_KEY
             name, at = _string(data, at + 1)
             kind, _ = _COLUMN.unpack_from(data, at)
             at += _COLUMN.size
-            names.append(name)
-            readers.append(reader_of(kind))
+            columns.append((name, reader_of(kind)))
+            if in_key:
+                flagged.append(name)
         self._relations[number] = _Relation(
-            table,
-            tuple(names),
-            tuple(readers),
-            self._ordered(table, names, flagged),
-            tuple(flagged),
+            table, tuple(columns), self._ordered(table, flagged), tuple(flagged)
         )
 
-    def _ordered(self, table: str, names: list[str], flagged: list[int]) -> tuple[int, ...]:
-        """Return the key's places in the catalog's order, where log and catalog mean the same key."""
+    def _ordered(self, table: str, flagged: list[str]) -> tuple[str, ...]:
+        """Return the key in the catalog's order, where log and catalog mean the same key."""
         known = self._keys.get(table, ())
-        if {names[place] for place in flagged} >= set(known) and known:
-            return tuple(names.index(name) for name in known)
-        return tuple(flagged)
+        return known if known and set(known) <= set(flagged) else tuple(flagged)
 
     def _of(self, data: bytes) -> _Relation | None:
         number = _NUMBER.unpack_from(data, 1)[0]
@@ -245,37 +238,42 @@ def _row(data: bytes, at: int, relation: _Relation) -> tuple[dict[str, Value], i
     """Return the columns of a row, and the place behind it."""
     (count,) = _COUNT.unpack_from(data, at)
     at += _COUNT.size
-    if count != len(relation.names):
-        _refuse(f"a row of {relation.table} with {count} columns, not {len(relation.names)}", data)
+    if count != len(relation.columns):
+        wanted = len(relation.columns)
+        _refuse(f"a row of {relation.table} with {count} columns, not {wanted}", data)
     row: dict[str, Value] = {}
-    for name, read in zip(relation.names, relation.readers, strict=True):
+    size = len(data)
+    for name, read in relation.columns:
         kind = data[at]
-        at += 1
         if kind == _TEXT:
-            (length,) = _LENGTH.unpack_from(data, at)
-            start = at + 4
-            at = start + length
-            if length < 0 or at > len(data):
-                _refuse(f"a column {relation.table}.{name} of {length} bytes", data)
-            row[name] = read(data[start:at])
+            # Slices, because this runs for every column of every row. A length that is negative
+            # reads as one of gigabytes, and one that is cut off lies behind the end.
+            start = at + 5
+            end = start + int.from_bytes(data[at + 1 : start])
+            if end > size:
+                _refuse(f"a column {relation.table}.{name} that ends behind the message", data)
+            row[name] = read(data[start:end])
+            at = end
         elif kind == _NULL:
             row[name] = None
+            at += 1
         elif kind == _SAME:
             row[name] = UNCHANGED
+            at += 1
         else:
             _refuse(f"a column {relation.table}.{name} in a form that was not asked for", data)
     return row, at
 
 
 def _key(row: dict[str, Value], relation: _Relation) -> tuple[Value, ...]:
-    return tuple(row[relation.names[place]] for place in relation.key)
+    return tuple([row[name] for name in relation.key])
 
 
 def _kept(old: dict[str, Value], kind: int, relation: _Relation) -> dict[str, Value]:
     """Return what the log really has of an old row: mostly the key, and nulls in place of the rest."""
     if kind == _OLD_ROW:
         return old
-    return {relation.names[place]: old[relation.names[place]] for place in relation.flagged}
+    return {name: old[name] for name in relation.flagged}
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:

@@ -14,14 +14,12 @@ from millrace.store.changes.types import Value
 Reader: TypeAlias = Callable[[bytes], Value]
 T = TypeVar("T")
 
+text: Callable[[bytes], str] = bytes.decode
+"""Text as it stands; anything but UTF-8 is a ValueError."""
+
 # One element of an array of text: quoted, with escapes, or plain.
 ELEMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}"\\]+)', re.DOTALL)
 ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-
-
-def text(data: bytes) -> str:
-    """Return text; anything but UTF-8 is a ValueError."""
-    return data.decode()
 
 
 def _boolean(data: bytes) -> bool:
@@ -65,6 +63,9 @@ def _texts(data: bytes) -> list[str] | str:
         return []
     if not (written.startswith("{") and written.endswith("}")):
         return written
+    if '"' not in written and "{" not in written[1:]:
+        plain = written[1:-1].split(",")
+        return written if "NULL" in plain else plain
     found: list[str] = []
     at, end = 1, len(written) - 1
     while at < end:
