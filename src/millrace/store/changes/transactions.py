@@ -110,7 +110,7 @@ class Transactions:
         if not self.full:
             return None
         assert self._begin is not None, "what is open belongs to a transaction"
-        part = self._placed(self._begin, self._begin.commit_lsn)
+        part = self._placed(self._begin, _within(self._begin))
         return Parcel(part, None, frozenset({self._begin.xid}))
 
     def _row(self, row: RowChange, size: int) -> None:
@@ -162,7 +162,7 @@ class Transactions:
             )
         if self._open or self._parted:
             size = self._open_bytes
-            lsn = begin.commit_lsn if self._parted else commit.end_lsn
+            lsn = _within(begin) if self._parted else commit.end_lsn
             self._ready += self._placed(begin, lsn)
             self._ready_bytes += size
             self._xids.add(begin.xid)
@@ -191,6 +191,15 @@ class Transactions:
         self._parted += len(changes)
         self._open, self._open_bytes = [], 0
         return changes
+
+
+def _within(begin: Begin) -> int:
+    """Return a place inside a commit whose end is not known yet.
+
+    Not its first byte: the transaction before it may end there, and what was made up to that end
+    must be told from what has this commit in it.
+    """
+    return begin.commit_lsn + 1
 
 
 def _tombstone_key(row: RowChange) -> tuple[str, str, str]:

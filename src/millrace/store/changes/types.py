@@ -58,7 +58,9 @@ class Change(Struct, frozen=True, kw_only=True):
     after: the new row; None on a delete. A MESSAGE has `prefix` and `content` here.
     version: `system_version` of the row after the change; of a delete, the version that its
         tombstone keeps; None where the table has none.
-    position: the end of the commit. Every change of one transaction has the same.
+    position: the end of the commit; of a transaction that goes out in parts a place inside of the
+        commit. Every change of one transaction has the same, and it lies behind the end of every
+        earlier one.
     number: the place in its transaction, from 0. (position, number) orders all changes.
     transaction: the 32-bit number of its transaction, 0 where it is not known.
     """
