@@ -76,7 +76,7 @@ async def test_reporting_asks_why_and_takes_the_post_away(visit: Visit):
     await expect(dialog).to_be_visible()  # without a reason it does not go
     await dialog.get_by_label("Advertising or spam").check()
     await dialog.get_by_role("button", name="Report", exact=True).click()
-    await expect(page.get_by_text("You will not see this post again.")).to_be_visible()
+    await expect(page.get_by_text("Reported. You will not see this post again.")).to_be_visible()
 
     async def reported() -> bool:
         return site.posts["evil"] in await site.program.activity.hidden_posts(jonas)

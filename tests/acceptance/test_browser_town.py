@@ -30,7 +30,7 @@ async def report(page: Page, said: str) -> None:
     await dialog.get_by_label("Advertising or spam").check()
     await dialog.get_by_label("What should a moderator know?").fill(said)
     await dialog.get_by_role("button", name="Report", exact=True).click()
-    await expect(page.get_by_text("You will not see this post again.")).to_be_visible()
+    await expect(page.get_by_text("Reported. You will not see this post again.")).to_be_visible()
 
 
 async def decide(page: Page, case: str, move: str, reason: str) -> None:

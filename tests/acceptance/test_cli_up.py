@@ -187,6 +187,14 @@ def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
     assert reasons["sentence"]
     assert reasons["sources"]
 
+    deep = beside.answer("doctor", "--deep")
+    compared = {one["part"]: one for one in deep["compared"]}
+    assert compared["vectors of posts"]["compared"] > 0
+    assert [one for one in compared.values() if one["differing"]] == []
+    rebuilt = beside.answer("rebuild")
+    assert rebuilt["counters"] == 0
+    assert rebuilt["posts"] >= compared["vectors of posts"]["compared"]
+
     status, out, err = beside.ran("up", "--port", "0")
     assert (status, out) == (5, "")
     assert f"process {up.process.pid} at {address}" in err
