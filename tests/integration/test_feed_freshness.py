@@ -228,3 +228,29 @@ async def test_whoever_waits_is_told_when_embedding_fails_again_and_again(
         encoder.broken = False
         await until(lambda: feed.index.find(post.key) is not None)
         await feed.settled(SECONDS_MAX)
+
+
+async def test_one_process_embeds_and_the_other_takes_over(router, conninfo):
+    """Both indexes hear of every vector; nothing is embedded twice, and nothing is left."""
+    rooms = Rooms(router)
+    _, _, gus = await village(rooms)
+    first, second = BrokenEncoder(), BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=second) as heir:
+        async with feeding(rooms, conninfo, encoder=first) as other:
+            one = await rooms.post(gus, "one")
+            await heir.settled(SECONDS_MAX)
+            await other.settled(SECONDS_MAX)
+            both = [feed.index.find(one.key) is not None for feed in (heir, other)]
+            alone = (second.embedded, first.embedded)
+            await heir.freshness.stop()
+            two = await rooms.post(gus, "two")
+            await until(lambda: other.index.find(two.key) is not None)
+        taken_over = first.embedded
+        await heir.freshness.start()
+        three = await rooms.post(gus, "three")
+        await until(lambda: heir.index.find(three.key) is not None)
+
+    assert both == [True, True]
+    assert alone == (1, 0)
+    assert taken_over == 1
+    assert second.embedded == 2
