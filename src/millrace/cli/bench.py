@@ -55,6 +55,27 @@ def feed(quick: bool, seed: int, as_json: bool) -> None:
     _print(found)
 
 
+@bench.command(
+    "freshness",
+    epilog="\b\nExamples:\n  millrace bench freshness --quick\n  millrace bench freshness --json\n",
+)
+@click.option("--quick", is_flag=True, help="A tenth of it: under 50 seconds on two cores.")
+@click.option("--seed", default=1, show_default=True, help="Of all that is made up.")
+@json_option
+def freshness(quick: bool, seed: int, as_json: bool) -> None:
+    """Watch how soon others see a post, an edit, a block, and a member's own engagement.
+
+    Under the load of `bench feed`, with the whole encoder. The keys are those of BENCH.md.
+    """
+    from millrace.lab import bench_freshness  # numpy is loaded only here
+
+    found = run(bench_freshness.run(quick, seed, hushed(as_json=as_json)))
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+
+
 def _print(found: dict[str, object]) -> None:
     table = Table("key", "value", box=None, header_style="bold")
     for name, value in found.items():

@@ -134,7 +134,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     threads: int = 1
     value_file: str = ""
     network_max: int = 120
-    retrieval_max: int = 200
+    retrieval_max: int = 400
     exploration_max: int = 20
     ranked_max: int = 300
     age_days_max: float = 0.0
@@ -178,7 +178,7 @@ class ActionFit(Struct, frozen=True, kw_only=True):
 class FitReport(Struct, frozen=True, kw_only=True):
     """What a fit did.
 
-    logged: examples of served feeds; replayed: examples made from engagement without impressions.
+    logged: examples of served feeds; replayed: examples made from what an import brought.
     saved: whether a new scorer serves now; `reason` says why or why not.
     """
 

@@ -15,13 +15,13 @@ taken by the model; `bench freshness` has the whole model. The scorer is not fit
 
 from collections.abc import Callable
 
-import numpy as np
 from msgspec import Struct
 
 from millrace.feed import record
 from millrace.feed.records.types import Record
 from millrace.lab import report
 from millrace.lab.filling import QUERIES, Size
+from millrace.lab.measures import percentile
 from millrace.lab.place import Place, place, small_encoder
 from millrace.lab.serving import Usage
 from millrace.lab.town_load import Arriving, Tally
@@ -141,15 +141,15 @@ def _figures(found: Place, plan: Plan, made: Measured) -> dict[str, object]:
     return {
         "live_posts": plan.size.posts,
         "members": plan.size.members,
-        "candidates_scored": _percentile(scored, 50),
+        "candidates_scored": percentile(scored, 50),
         "history_length": plan.size.events,
-        "feed_ms_p50": _percentile(alone, 50),
-        "feed_ms_p99": _percentile(alone, 99),
-        "loaded_ms_p50": _percentile(loaded, 50),
-        "loaded_ms_p99": _percentile(loaded, 99),
+        "feed_ms_p50": percentile(alone, 50),
+        "feed_ms_p99": percentile(alone, 99),
+        "loaded_ms_p50": percentile(loaded, 50),
+        "loaded_ms_p99": percentile(loaded, 99),
         "capacity_per_second": round(made.capacity, 1),
         "rss_mib_peak": found.server.rss_mib_peak(),
-        "stages_ms_p50": {n: _percentile([one[n] for one in stages], 50, 3) for n in names},
+        "stages_ms_p50": {n: percentile([one[n] for one in stages], 50, 3) for n in names},
         "loaded_per_second": round(SHARE_OF_CAPACITY * made.capacity, 1),
         "feeds_measured": sum(len(one.milliseconds) for one in tallies),
         "feeds_failed": sum(one.failures for one in tallies),
@@ -158,12 +158,8 @@ def _figures(found: Place, plan: Plan, made: Measured) -> dict[str, object]:
         "engagements_written": found.town.engaged,
         "writes_failed": found.town.failures,
         "cpu_ms_per_feed": made.spent,
-        "newest_first_ms_p50": _percentile(made.peer.milliseconds, 50),
+        "newest_first_ms_p50": percentile(made.peer.milliseconds, 50),
         "newest_first_per_second": round(made.peer_capacity, 1),
         "vectors": "synthetic",
         "encoder": "first layer of the packaged model, 64 tokens",
     }
-
-
-def _percentile(values: list[float] | list[int], rank: float, digits: int = 2) -> float:
-    return round(float(np.percentile(values, rank)), digits) if values else float("nan")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from millrace.community.types import Key
 from millrace.kernel.clock import Clock, SystemClock
-from millrace.lab.filling import Encoding, Filled, Size, fill
+from millrace.lab.filling import Encoding, Size, fill
 from millrace.lab.installation import own_folder
 from millrace.lab.light import Connections
 from millrace.lab.serving import Server, serving
@@ -25,19 +25,23 @@ Say = Callable[[str], None]
 FILL_SECONDS_MAX = 600.0  # for one statement: a copy of all posts on a busy machine takes long
 TOKEN_SECONDS = 6 * 3600
 WRITERS_MAX = 200
+ASIDE = 4
 TOKENS_SMALL = 64
 # The members come faster than people do: nobody is limited.
 RATES = dict.fromkeys(("public", "read", "write", "bulk", "sign_in"), 1000000)
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """A filled database with a server on it, and the members of the town."""
+    """A filled database with a server on it, and the members of the town.
+
+    aside: members who neither ask nor write by themselves; half of them are authors.
+    """
 
     settings: Settings
     clock: Clock
     server: Server
     town: Town
-    filled: Filled
+    aside: list[Caller]
 
 
 @asynccontextmanager
@@ -62,8 +66,9 @@ async def place(
         patient = replace(settings.store, statement_seconds_max=FILL_SECONDS_MAX)
         async with opened(replace(settings, store=patient)) as domain:
             filled = await fill(domain, size, encoding, seed)
-            readers = await _callers(domain, filled.members)
-            writers = await _callers(domain, filled.authors[:WRITERS_MAX])
+            aside = await _callers(domain, [*filled.authors[:ASIDE], *filled.members[:ASIDE]])
+            readers = await _callers(domain, filled.members[ASIDE:])
+            writers = await _callers(domain, filled.authors[ASIDE : ASIDE + WRITERS_MAX])
         variables = {
             "MILLRACE_FEED_MODEL_DIR": "" if model is None else str(model),
             "MILLRACE_FEED_FIT_MINUTES": "0",
@@ -75,7 +80,7 @@ async def place(
             rng = np.random.default_rng(seed + 1)
             town = Town(connections, readers, writers, filled.posts, rng)
             yield Place(
-                settings=settings, clock=SystemClock(), server=server, town=town, filled=filled
+                settings=settings, clock=SystemClock(), server=server, town=town, aside=aside
             )
             await connections.close()
 

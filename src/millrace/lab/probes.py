@@ -1,0 +1,152 @@
+"""How long a change takes to be seen by somebody else, watched from outside, over HTTP.
+
+Each probe makes a change through its door, waits for the answer, and asks again and again, without
+the writer's consistency token, until the effect is there. So a time holds one whole feed at least.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import msgspec
+from msgspec import Struct, field
+
+from millrace.lab.filling import QUERIES
+from millrace.lab.light import Answer
+from millrace.lab.town_load import NEWEST, Caller, Town
+from millrace.store.router import Router
+
+EFFECT_SECONDS_MAX = 10.0
+POLL_SECONDS = 0.01
+PAUSE_SECONDS = 0.2
+WORDS = "a lighthouse keeper repairs foghorns and paints the gallery white"
+
+
+class Times(Struct):
+    """Milliseconds from the answer of a change until its effect; `late` were given up."""
+
+    milliseconds: list[float] = field(default_factory=list[float])
+    late: int = 0
+
+
+class Pair(Struct, frozen=True):
+    """Somebody who writes, and somebody else who follows them and reads."""
+
+    author: Caller
+    reader: Caller
+
+
+class Probes:
+    """The four changes. One pair of members each, who do nothing else."""
+
+    def __init__(self, town: Town, router: Router) -> None:
+        self._town = town
+        self._router = router
+        self._number = 0
+        self.posts = Times()
+        self.newest = Times()
+        self.edits = Times()
+        self.blocks = Times()
+        self.members = Times()
+
+    async def prepare(self, pairs: list[Pair]) -> None:
+        """Let the readers say what interests them, and follow their authors."""
+        for pair in pairs:
+            me = f"/v1/members/{pair.reader.key}"
+            await self._sent(pair.reader, "PATCH", me, {"headline": WORDS})
+            await self._sent(pair.reader, "PUT", _relation(pair.reader, "follows", pair.author))
+            await self._feed(pair.reader)
+
+    async def for_ever(self, pairs: list[Pair]) -> None:
+        """Watch posts, edits, blocks and visits until cancelled."""
+        posts, edits, blocks, visits = pairs
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again(lambda: self.post(posts)))
+            group.create_task(self._again(lambda: self.edit(edits)))
+            group.create_task(self._again(lambda: self.block(blocks)))
+            group.create_task(self._again(lambda: self.engage(visits)))
+
+    async def _again(self, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await act()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def post(self, pair: Pair) -> None:
+        """Write a post, and wait until the reader's feed has it; then the same with the peer."""
+        written = await self._write(pair.author)
+        await self._until(self.posts, pair.reader, lambda body: written.encode() in body)
+        another = await self._write(pair.author)
+        began = perf_counter()
+        async with self._town.connections.lent() as connection:
+            answer = await connection.ask("GET", NEWEST, pair.reader.token)
+        if another.encode() in answer.body:  # else twenty newer ones came in between
+            self.newest.milliseconds.append((perf_counter() - began) * 1000)
+
+    async def edit(self, pair: Pair) -> None:
+        """Write a post that is shown, change its title, and wait until the feed has the new one."""
+        written = await self._write(pair.author)
+        shown = Times()
+        await self._until(shown, pair.reader, lambda body: written.encode() in body)
+        title = f"{WORDS}, corrected {self._number}"
+        await self._sent(pair.author, "PATCH", f"/v1/posts/{written}", {"title": title})
+        await self._until(self.edits, pair.reader, lambda body: title.encode() in body)
+
+    async def block(self, pair: Pair) -> None:
+        """Have the author of a shown post block the reader, and wait until the post is gone."""
+        written = await self._write(pair.author)
+        shown = Times()
+        await self._until(shown, pair.reader, lambda body: written.encode() in body)
+        name = f'"{pair.author.key}"'.encode()
+        where = _relation(pair.author, "blocks", pair.reader)
+        await self._sent(pair.author, "PUT", where)
+        await self._until(self.blocks, pair.reader, lambda body: name not in body)
+        await self._sent(pair.author, "DELETE", where)
+        await self._sent(pair.reader, "PUT", _relation(pair.reader, "follows", pair.author))
+
+    async def engage(self, pair: Pair) -> None:
+        """Engage with posts, and wait until the member's vector is from after that."""
+        key = pair.reader.key
+        answer = await self._town.visit(pair.reader)
+        asked = self._router.claimed(answer.header(b"millrace-token"))
+        assert asked is not None, "a write is answered with a token"
+        began = perf_counter()
+        while perf_counter() - began < EFFECT_SECONDS_MAX:
+            async with self._router.read() as session:
+                made = await session.value(
+                    QUERIES["vector_of_member"], community_id=key.community_id, member_id=key.id
+                )
+            if made is not None and made >= asked.lsn:
+                self.members.milliseconds.append((perf_counter() - began) * 1000)
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        self.members.late += 1
+
+    async def _write(self, author: Caller) -> str:
+        """Write a post that the reader is interested in; return its id."""
+        self._number += 1
+        body = {"title": f"Number {self._number}", "text": WORDS, "audience": "public"}
+        answer = await self._sent(author, "POST", "/v1/posts", body)
+        return str(msgspec.json.decode(answer.body)["id"])
+
+    async def _until(self, times: Times, reader: Caller, is_so: Callable[[bytes], bool]) -> None:
+        """Ask for the reader's feed until something is so in it."""
+        began = perf_counter()
+        while perf_counter() - began < EFFECT_SECONDS_MAX:
+            answer = await self._feed(reader)
+            if answer.status == 200 and is_so(answer.body):
+                times.milliseconds.append((perf_counter() - began) * 1000)
+                return
+        times.late += 1
+
+    async def _feed(self, reader: Caller) -> Answer:
+        async with self._town.connections.lent() as connection:
+            return await connection.ask("GET", reader.feed, reader.token)
+
+    async def _sent(self, caller: Caller, method: str, path: str, body: object = None) -> Answer:
+        content = b"" if body is None else msgspec.json.encode(body)
+        async with self._town.connections.lent() as connection:
+            return await connection.ask(method, path, caller.token, content)
+
+
+def _relation(whose: Caller, kind: str, other: Caller) -> str:
+    return f"/v1/members/{whose.key}/{kind}/{other.key}"

@@ -1,0 +1,12 @@
+-- name: vector_of_member
+-- Where the log stood when a member's vector was made.
+select (position - '0/0'::pg_lsn)::bigint
+  from member_embedding
+ where community_id = %(community_id)s and member_id = %(member_id)s
+
+-- name: embedded_after
+-- How long after they were written posts of this run had a vector, in milliseconds.
+select extract(epoch from embedding.made_at - post.created_at)::float8 * 1000 as milliseconds
+  from post
+  join post_embedding embedding using (community_id, post_id)
+ where post.created_at >= %(since)s
