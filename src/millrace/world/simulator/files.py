@@ -16,7 +16,7 @@ from millrace.world.simulator.draws import Whole
 from millrace.world.simulator.making import Watch, make
 from millrace.world.simulator.tastes import mixed
 from millrace.world.simulator.town import Town
-from millrace.world.simulator.types import ACTIONS, DAY, VERSION, TownConfig
+from millrace.world.simulator.types import ACTIONS, DAY, VERSION, Done, Shown, TownConfig
 
 TRUTH = "truth"
 ABOUT = "town.json"
@@ -110,6 +110,16 @@ def _refuse(folder: Path, reason: str) -> NoReturn:
         value=str(folder),
         next_step="make it anew with `millrace town make`",
     )
+
+
+def by_post(homes: Whole, log: Shown | Done, rows: Whole | None = None) -> Whole:
+    """Return rows of a log, all of them or these, in the best order for an import.
+
+    Community by community, so that a batch has one home; post by post within it, so that a batch
+    moves the counters of few posts. The order of time has no meaning for a log.
+    """
+    kept = np.arange(len(log)) if rows is None else rows
+    return kept[np.lexsort((log.at[kept], log.post[kept], homes[log.member[kept]]))]
 
 
 class _Writer:
@@ -208,9 +218,9 @@ class _Writer:
         )
 
     def _log(self) -> None:
-        """Write the logs community by community, so that a batch of an import has one home."""
+        """Write the logs in the order of `by_post`."""
         shown, done = self._town.shown, self._town.done
-        order = np.argsort(self._homes[shown.member], kind="stable")
+        order = by_post(self._homes, shown)
         self._save(
             "impressions",
             self._acts(shown.member[order], shown.post[order])
@@ -221,7 +231,7 @@ class _Writer:
         )
         # A comment is an engagement by itself, so its own row would be another one.
         kept = np.flatnonzero(done.kind != ACTIONS.index(Action.COMMENT))
-        order = kept[np.argsort(self._homes[done.member[kept]], kind="stable")]
+        order = by_post(self._homes, done, kept)
         dwell = done.dwell_ms[order]
         self._save(
             "engagements",

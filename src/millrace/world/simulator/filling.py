@@ -27,8 +27,7 @@ from millrace.community.types import (
 from millrace.world.loader import CommunityRow, Loader, created_at_of
 from millrace.world.ports import Rooms, Watch
 from millrace.world.rejects import RejectsList
-from millrace.world.simulator.draws import Whole
-from millrace.world.simulator.files import COMMUNITY_DAYS
+from millrace.world.simulator.files import COMMUNITY_DAYS, by_post
 from millrace.world.simulator.making import make
 from millrace.world.simulator.town import Town
 from millrace.world.simulator.types import ACTIONS, DAY, VERSION, TownConfig
@@ -143,6 +142,7 @@ class Rows:
         self._town = town
         self._start = end - timedelta(days=town.config.days)
         self._homes = [place.external_id for place in town.places]
+        self._places = np.array([one.community for one in town.people], dtype=np.int64)
 
     def _at(self, seconds: int) -> datetime:
         return self._start + timedelta(seconds=seconds)
@@ -240,9 +240,9 @@ class Rows:
         return self._rows("follows", len(bonds), draft)
 
     def impressions(self) -> Iterator[Event]:
-        """Yield what was shown, community by community: a batch then has one home."""
+        """Yield what was shown."""
         town, shown = self._town, self._town.shown
-        order = self._by_home(shown.member, np.arange(len(shown)))
+        order = by_post(self._places, shown)
 
         def draft(line: int) -> tuple[int, Draft]:
             row = int(order[line])
@@ -259,7 +259,7 @@ class Rows:
     def engagements(self) -> Iterator[Event]:
         """Yield what was done; a comment is an engagement by itself, so its own row is left out."""
         town, done = self._town, self._town.done
-        order = self._by_home(done.member, np.flatnonzero(done.kind != COMMENT))
+        order = by_post(self._places, done, np.flatnonzero(done.kind != COMMENT))
 
         def draft(line: int) -> tuple[int, Draft]:
             row = int(order[line])
@@ -274,11 +274,6 @@ class Rows:
             )
 
         return self._rows("engagements", len(order), draft)
-
-    def _by_home(self, members: Whole, rows: Whole) -> Whole:
-        """Return these rows of a log, ordered by the community of their members."""
-        homes = np.array([one.community for one in self._town.people], dtype=np.int64)
-        return rows[np.argsort(homes[members[rows]], kind="stable")]
 
     def _rows(
         self, part: str, count: int, draft: Callable[[int], tuple[int, Draft]]
