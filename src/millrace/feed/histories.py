@@ -23,7 +23,7 @@ from millrace.store.changes.types import Batch, Change, Operation, Snapshot
 from millrace.store.types import Position
 
 TABLES = frozenset({"impression", "engagement", "reaction"})
-BOUNDS = Bounds(entries_max=20_000, weight_max=10_000_000)
+BOUNDS = Bounds(entries_max=20_000, weight_max=4_000_000)
 
 
 class ShownRow(Struct, frozen=True):
