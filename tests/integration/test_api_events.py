@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
 
 from millrace.api.listeners import EACH_MAX
-from millrace.api.serve import serving
+from millrace.api.serve import SHUTDOWN_SECONDS_MAX, serving
 from millrace.api.testing import town
 from millrace.community.moves import Move, Thing, ThingKind
 from millrace.community.testing import as_member
@@ -164,6 +164,38 @@ async def test_streams_are_few_and_end_with_the_server(conninfo, tmp_path):
         assert closed.status_code == 503
         for one in held:
             await one.aclose()
+
+
+async def test_who_does_not_read_is_let_go(conninfo, tmp_path):
+    """A client that only connects gives its place back when the stream has lived long enough."""
+    async with site(conninfo, tmp_path) as (place, client):
+        listeners = place.app.state.listeners
+        listeners.life_seconds = 0.3
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        bearer = place.bearer("ada")["authorization"]
+        path = f"/v1/members/{place.members['ada']}/events"
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer}\r\n\r\n".encode())
+        await until(lambda: len(listeners) == 1)
+        await written(place, "ben")
+        await until(lambda: not len(listeners))
+        writer.close()
+
+        assert b"text/event-stream" in await reader.read()
+
+
+async def test_the_server_does_not_wait_for_streams(conninfo, tmp_path):
+    """It ends them and is gone long before it would cut them off."""
+    async with town(conninfo, str(tmp_path)) as place, httpx.AsyncClient(timeout=60) as client:
+        async with asyncio.timeout(SHUTDOWN_SECONDS_MAX - 5), AsyncExitStack() as stack:
+            address = await stack.enter_async_context(serving(place.app, "127.0.0.1", 0))
+            path = f"{address}/v1/members/{place.members['ada']}/events"
+            request = client.build_request("GET", path, headers=place.bearer("ada"))
+            answer = await client.send(request, stream=True)
+            await until(lambda: len(place.app.state.listeners) == 1)
+            await stack.aclose()
+        lines = [line async for line in answer.aiter_lines() if line]
+
+    assert lines == ["retry: 2000"]
 
 
 async def test_a_head_of_a_stream_ends(conninfo, tmp_path):

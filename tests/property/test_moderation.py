@@ -5,7 +5,7 @@ from collections import Counter
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from millrace.community.docket import ActionQuery, CaseQuery
@@ -162,6 +162,31 @@ class Town:
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(tried=steps)
+@example(
+    tried=[
+        ("report", "cat", "ann's post", Move.WARN),
+        ("decide", "mo", "ann's post", Move.HIDE),
+        ("decide", "mi", "ann's post", Move.REMOVE),
+        ("decide", "mo", "ben's post", Move.HIDE),
+        ("retract", "ben", "ben's post", Move.WARN),
+    ]
+)
+@example(
+    tried=[
+        ("decide", "mo", "ben's comment", Move.HIDE),
+        ("retract", "ben", "ben's comment", Move.WARN),
+    ]
+)
+@example(
+    tried=[
+        ("decide", "mi", "ben's comment", Move.HIDE),
+        ("decide", "operator", "ben's comment", Move.REMOVE),
+        ("decide", "mi", "ben", Move.BAN),
+        ("decide", "mo", "ben", Move.LIFT),
+        ("decide", "mo", "ben", Move.REMOVE),
+        ("decide", "mo", "ben", Move.LIFT),
+    ]
+)
 async def test_the_trail_explains_the_state(router, conninfo, tried):
     """Random moves by anybody: only legal ones happen, each leaves a line, and the lines say it all."""
     town, model = await Town(Rooms(router)).settle(), Model()

@@ -22,6 +22,7 @@ EACH_MAX = 8
 ALL_MAX = 512
 HEARTBEAT_SECONDS = 15.0
 PACE_SECONDS = 0.5
+SLOWER_MAX = 10  # whoever has that many posts waiting hears of the next ones every five seconds
 LIFE_SECONDS = 600.0  # then the browser comes again; what a reader left unread goes with the stream
 RETRY_MILLISECONDS = 2_000
 RETRY_SECONDS = 5.0
@@ -152,7 +153,7 @@ class Listeners:
                     if found is not None and found != (said or NewerPosts(0, [], more=False)):
                         said = found
                         yield _event("newer", since, found)
-                    await asyncio.sleep(PACE_SECONDS)  # what comes close together is one event
+                    await asyncio.sleep(_pause(said))
                 if loop.time() >= checks and not self._closed:
                     if not await still_good():
                         return
@@ -199,6 +200,12 @@ class Listeners:
                 for listener in self._open:
                     if listener.may_get(arrival):
                         listener.wake.set()
+
+
+def _pause(said: NewerPosts | None) -> float:
+    """Return how long to gather what comes close together: longer, the more wait already."""
+    waiting = 0 if said is None else said.count
+    return PACE_SECONDS * min(1 + waiting, SLOWER_MAX)
 
 
 def _event(name: str, since: datetime, said: NewerPosts) -> bytes:
