@@ -19,6 +19,7 @@ UNKNOWN = "not known"
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 LAG_SECONDS_WATCHED = 5.0  # a stream or a post that waits for longer is worth a look
 LAG_SECONDS_BAD = 60.0
+LOSS_LABELS = {"select": "Beyond the length of a feed", "hydrate_candidates": "Gone meanwhile"}
 FUNNEL_WIDTH = 100.0  # of the drawing; the page stretches it to its column
 HALF = FUNNEL_WIDTH / 2
 NARROWEST = 0.6  # so that one candidate of many is still a line
@@ -205,6 +206,10 @@ def _stage(total: StageTotal, widest: float, seconds: float) -> StageRow:
         share=round(100 * total.seconds / seconds) if seconds else 0,
         shape=shape_of(_width(taken, widest), _width(left, widest)),
     )
+
+
+def _loss(name: str) -> str:
+    return LOSS_LABELS.get(name, readable(name))
 
 
 def _width(candidates: float, widest: float) -> float:
