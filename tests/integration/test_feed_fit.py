@@ -5,9 +5,16 @@ from datetime import timedelta
 import pytest
 
 from millrace.community.testing import OPERATOR, Rooms
-from millrace.community.types import Action, Engagement, EngagementDraft, Impression
+from millrace.community.types import (
+    Action,
+    Engagement,
+    EngagementDraft,
+    Impression,
+    ImpressionDraft,
+)
 from millrace.feed.scorer import prior
 from millrace.feed.testing import feeding
+from millrace.feed.types import FeedConfig
 
 pytestmark = pytest.mark.services
 TOPICS = {"garden": "tomatoes compost seeds soil", "boats": "harbour sail rope tide"}
@@ -109,3 +116,46 @@ async def test_learns_from_imported_engagement_without_impressions(router, conni
     assert like.fitted
     assert like.auc > like.auc_prior
     assert version.startswith("pointwise-")
+
+
+async def test_learns_from_imported_visits_what_members_pass_over(router, conninfo):
+    """Visits elsewhere tell what was shown and not engaged with: rates are real, nothing is drawn."""
+    rooms = Rooms(router)
+    home = await rooms.community("village")
+    authors = await rooms.people(home, "gus", "sal")
+    readers = [f"reader{number}" for number in range(12)]
+    await rooms.people(home, *readers)
+    posts = []
+    for place in range(60):
+        topic = list(TOPICS)[place % 2]
+        rooms.clock.move(3600)
+        posts.append(
+            await rooms.post(authors[place % 2], f"{TOPICS[topic]} {place}", topics=[topic])
+        )
+    shown, done = [], []
+    for number, reader in enumerate(readers):
+        for place, post in enumerate(posts):
+            at = post.created_at + timedelta(minutes=number + 1)
+            shown.append(
+                ImpressionDraft(
+                    member=reader, post=post.external_id, shown_at=at, position=place % 9
+                )
+            )
+            if place % 2 == number % 2:
+                done.append(
+                    EngagementDraft(
+                        member=reader, post=post.external_id, kind=Action.LIKE, happened_at=at
+                    )
+                )
+    await rooms.activity.upsert_impressions(OPERATOR, home, shown)
+    await rooms.activity.upsert_engagements(OPERATOR, home, done)
+    config = FeedConfig(fit_moments_max=600, fit_minutes=0)
+    async with feeding(rooms, conninfo, config=config) as feed:
+        report = await feed.fit()
+
+    like = next(one for one in report.actions if one.action == "like")
+    assert report.logged == 0
+    assert 500 < report.replayed <= len(shown)
+    assert like.positives / report.replayed == pytest.approx(len(done) / len(shown), rel=0.2)
+    assert like.fitted
+    assert like.log_loss < like.log_loss_prior / 2

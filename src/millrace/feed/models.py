@@ -41,25 +41,24 @@ class Models:
     async def fit(self) -> FitReport:
         """Fit a scorer to what members did; keep it where it beats the prior on later examples."""
         began = self._parts.clock.monotonic()
-        examples = await self._training.examples()
+        found = await self._training.examples()
         now = self._parts.clock.now()
         version = f"pointwise-{now:%Y%m%d%H%M%S}"
-        made, actions = await asyncio.to_thread(fitted, examples, prior(), version)
+        made, actions = await asyncio.to_thread(fitted, found.examples, prior(), version)
         if made is not None:
             async with self._parts.router.write() as session:
                 await session.run(
                     QUERIES["insert_scorer"],
                     scorer_version=version,
                     fitted_at=now,
-                    examples=len(examples.labels),
+                    examples=len(found.examples.labels),
                     model=document(msgspec.to_builtins(made)),
                 )
         better = [one.action for one in actions if one.fitted]
-        replayed = int(examples.replayed.sum())
         return FitReport(
             scorer_version=(await self.newest()).version,
-            logged=len(examples.labels) - replayed,
-            replayed=replayed,
+            logged=found.logged,
+            replayed=found.replayed,
             actions=actions,
             saved=made is not None,
             reason=f"better than the prior on later examples: {', '.join(better)}"

@@ -1,4 +1,7 @@
-"""Imported engagement without impressions, replayed: features as of each moment. Pure.
+"""What happened elsewhere, replayed: features as of each moment. Pure.
+
+Where an import brought impressions, a moment is a visit: what the member was shown, passed over
+and engaged with. Where it brought engagement alone, negatives are drawn from what was new then.
 
 Whatever happened after a moment is not in its features: counts, affinity, topics and follows are
 looked up by time. Views are not known by time, so views and rates stand at the middle.
@@ -11,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.community.languages import primary
 from millrace.community.types import (
@@ -21,7 +25,7 @@ from millrace.community.types import (
     PostCounts,
     PostKind,
 )
-from millrace.feed.features import COLUMN, Example, Matrix, Subject, matrix
+from millrace.feed.features import COLUMN, POSITION_SERVED, Example, Matrix, Subject, matrix
 
 NEGATIVES = 4  # posts per moment that the member did not engage with
 POOL = 200  # the newest of that time, from which they are drawn
@@ -96,16 +100,40 @@ class PastFollow(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
-class Moment(Struct, frozen=True, kw_only=True):
-    """A member met these posts at a time; the first was engaged with, the others were not.
+class PastImpression(Struct, frozen=True, kw_only=True):
+    """A post that a member was shown in a visit elsewhere, and what they then did with it.
 
-    kinds: what the member did with the first one.
+    began: when the visit began; the rows of one visit share it.
+    """
+
+    community_id: int
+    member_id: int
+    began: datetime
+    post_community_id: int
+    post_id: int
+    position: int
+    kinds: list[Action]
+
+    @property
+    def post(self) -> Key:
+        """Return the post."""
+        return Key(self.post_community_id, self.post_id)
+
+
+class Moment(Struct, frozen=True, kw_only=True):
+    """A member met these posts at a time.
+
+    kinds: what the member did with each; nothing where it is empty.
+    positions: where each was shown; None where nobody knows.
+    sampled: whether those without an action were drawn, so that their share means nothing.
     """
 
     member: Key
     time: datetime
     posts: list[Key]
-    kinds: frozenset[Action]
+    kinds: list[frozenset[Action]]
+    positions: list[int] | None
+    sampled: bool
 
 
 class History:
@@ -173,8 +201,29 @@ class History:
             member=one.member,
             time=one.happened_at,
             posts=[one.post, *negatives],
-            kinds=frozenset(kinds),
+            kinds=[frozenset(kinds), *(frozenset[Action]() for _ in negatives)],
+            positions=None,
+            sampled=True,
         )
+
+    def visits(self, shown: Sequence[PastImpression]) -> list[Moment]:
+        """Return visits as moments; posts that are gone are left out of them."""
+        found: dict[tuple[Key, datetime], list[PastImpression]] = defaultdict(list)
+        for one in shown:
+            post = self.posts.get(one.post)
+            if post is not None and post.created_at <= one.began:
+                found[Key(one.community_id, one.member_id), one.began].append(one)
+        return [
+            Moment(
+                member=member,
+                time=began,
+                posts=[one.post for one in rows],
+                kinds=[frozenset(one.kinds) for one in rows],
+                positions=[one.position for one in rows],
+                sampled=False,
+            )
+            for (member, began), rows in found.items()
+        ]
 
     def subject(self, moment: Moment, languages: frozenset[str], words: frozenset[str]) -> Subject:
         """Return what was known of the member then."""
@@ -212,9 +261,10 @@ class History:
         percentiles: Mapping[int, Callable[[str, float], int]],
     ) -> Matrix:
         """Return the features of the moment's posts as they were then."""
+        places = moment.positions or [POSITION_SERVED] * len(moment.posts)
         examples = [
-            self._example(self.posts[key], moment.time, near)
-            for key, near in zip(moment.posts, similarities, strict=True)
+            replace(self._example(self.posts[key], moment.time, near), position=place)
+            for key, near, place in zip(moment.posts, similarities, places, strict=True)
         ]
         rows = matrix(subject, examples, percentiles, moment.time)
         for name, value in UNKNOWN.items():

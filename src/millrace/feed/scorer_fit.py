@@ -5,7 +5,7 @@ their variance, so that few examples move little and none move nothing. An actio
 the fit only where it is better than the prior on examples that are later than those it was fitted
 on; then it is fitted again on all. Pure: no clock, no randomness.
 
-Replayed examples have sampled negatives, so their rates mean nothing. As in a case-control study
+Where negatives were sampled, rates mean nothing. As in a case-control study
 each action's logit gets a fixed offset there, which gives the sample the rate that the prior
 expects; the weights are not touched by it.
 """
@@ -35,19 +35,19 @@ class Examples(Struct, frozen=True, kw_only=True):
     """Shown posts with what became of them, in the order of time.
 
     features: (n, features). labels: (n, actions), whether the action happened.
-    replayed: (n,), whether the negatives were sampled.
+    sampled: (n,), whether it comes from a moment whose negatives were drawn.
     """
 
     features: Matrix
     labels: NDArray[np.bool_]
-    replayed: NDArray[np.bool_]
+    sampled: NDArray[np.bool_]
 
     def part(self, chosen: slice) -> "Examples":
         """Return a stretch of time."""
         return Examples(
             features=self.features[chosen],
             labels=self.labels[chosen],
-            replayed=self.replayed[chosen],
+            sampled=self.sampled[chosen],
         )
 
 
@@ -120,9 +120,9 @@ def _of(scorer: Scorer, action: int) -> Matrix:
 
 
 def _offsets(examples: Examples, prior: Scorer, action: int) -> Matrix:
-    """Return what is added to the logits: nothing for logged examples, a constant for replayed."""
+    """Return what is added to the logits: nothing for logged examples, a constant for sampled."""
     offsets = np.zeros(len(examples.labels))
-    mine = examples.replayed
+    mine = examples.sampled
     if mine.any():
         rate = float(np.clip(examples.labels[mine, action].mean(), CHANCE_MIN, 1 - CHANCE_MIN))
         expected = float(_chances(examples, _of(prior, action), offsets)[mine].mean())
@@ -135,12 +135,12 @@ def _fit(examples: Examples, prior: Scorer, action: int) -> Matrix:
     start = _of(prior, action)
     labels = examples.labels[:, action].astype(np.float64)
     offsets = _offsets(examples, prior, action)
-    if not examples.labels[examples.replayed, action].any():  # sampled negatives alone say nothing
-        kept = ~examples.replayed
+    if not examples.labels[examples.sampled, action].any():  # sampled negatives alone say nothing
+        kept = ~examples.sampled
         examples = Examples(
             features=examples.features[kept],
             labels=examples.labels[kept],
-            replayed=examples.replayed[kept],
+            sampled=examples.sampled[kept],
         )
         labels, offsets = labels[kept], offsets[kept]
     inputs = np.column_stack([examples.features, np.ones(len(labels))])

@@ -1,8 +1,9 @@
-"""Collects examples to fit the scorer on: served feeds with impressions, and replayed engagement.
+"""Collects examples to fit the scorer on: served feeds with impressions, and what is replayed.
 
 Logged examples have their features from the served feed, as they were at serving, with the
-position where the post was seen. Replayed ones are made where an import brought engagement
-without impressions; the member's prompt is made anew as of each moment.
+position where the post was seen. Replayed ones come from what an import brought: visits where it
+has impressions, engagement beside drawn posts where it has none. The member's prompt is made anew
+as of each moment.
 """
 
 import asyncio
@@ -22,7 +23,14 @@ from millrace.feed.features import COLUMN, FEATURES, Matrix, position_of, words
 from millrace.feed.parts import FeedParts
 from millrace.feed.profiles import languages_of
 from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
-from millrace.feed.replay import History, Moment, PastEngagement, PastFollow, PastPost
+from millrace.feed.replay import (
+    History,
+    Moment,
+    PastEngagement,
+    PastFollow,
+    PastImpression,
+    PastPost,
+)
 from millrace.feed.repository import QUERIES, MemberRow, columns
 from millrace.feed.scorer_fit import Examples
 from millrace.feed.value import ACTIONS
@@ -74,12 +82,20 @@ class LikedRow(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """One example."""
+    """One example. `sampled`: it comes from a moment whose negatives were drawn."""
 
     time: datetime
     features: Matrix
     kinds: frozenset[Action]
-    replayed: bool
+    sampled: bool
+
+
+class Collected(Struct, frozen=True):
+    """Examples in the order of time, and how many of them come from where."""
+
+    examples: Examples
+    logged: int
+    replayed: int
 
 
 class Training:
@@ -90,19 +106,19 @@ class Training:
         self._embeddings = embeddings
         self._made: dict[str, NDArray[np.float32]] = {}  # by prompt, of the last fit alone
 
-    async def examples(self) -> Examples:
-        """Return all examples in the order of time."""
-        lines = [*await self._logged(), *await self._replayed()]
-        lines.sort(key=lambda line: line.time)
+    async def examples(self) -> Collected:
+        """Return all examples."""
+        logged, replayed = await self._logged(), await self._replayed()
+        lines = sorted([*logged, *replayed], key=lambda line: line.time)
         labels = np.zeros((len(lines), len(ACTIONS)), dtype=np.bool_)
         for place, line in enumerate(lines):
             labels[place, [PLACE[kind] for kind in line.kinds]] = True
-        rows = np.array([line.features for line in lines]).reshape(-1, len(FEATURES))
-        return Examples(
-            features=rows,
+        examples = Examples(
+            features=np.array([line.features for line in lines]).reshape(-1, len(FEATURES)),
             labels=labels,
-            replayed=np.array([line.replayed for line in lines], dtype=np.bool_),
+            sampled=np.array([line.sampled for line in lines], dtype=np.bool_),
         )
+        return Collected(examples, len(logged), len(replayed))
 
     async def _logged(self) -> list[Line]:
         """Return shown posts with their features as they were at serving."""
@@ -126,9 +142,10 @@ class Training:
         return await asyncio.to_thread(_logged_lines, served, outcomes)
 
     async def _replayed(self) -> list[Line]:
-        """Return engagements that no impression goes with, beside posts that were alive then."""
-        history = await self._history()
-        moments = history.moments(self._parts.config.fit_moments_max, rng(SEED))
+        """Return what happened elsewhere: visits, and engagement that no impression goes with."""
+        history, most = await self._history(), self._parts.config.fit_moments_max
+        moments = history.visits(await self._visits(most))
+        moments += history.moments(max(most - len(moments), 0), rng(SEED))
         if not moments:
             return []
         vectors = await self._vectors({key for moment in moments for key in moment.posts})
@@ -191,6 +208,11 @@ class Training:
                 await session.rows(QUERIES["past_follows"], PastFollow, limit=PAST_MAX),
             )
 
+    async def _visits(self, limit: int) -> list[PastImpression]:
+        """Return some visits to feeds that were not served here, drawn evenly."""
+        async with self._parts.router.read() as session:
+            return await session.rows(QUERIES["past_visits"], PastImpression, limit=limit)
+
     async def _vectors(self, keys: set[Key]) -> dict[Key, NDArray[np.float32]]:
         async with self._parts.router.read() as session:
             rows = await session.rows(
@@ -224,12 +246,12 @@ def _logged_lines(served: Sequence[ServedToFit], outcomes: Sequence[Outcome]) ->
                 continue
             features = matrix[row].copy()
             features[COLUMN["position"]] = position_of(one.position)
-            lines.append(Line(feed.served_at, features, frozenset(one.kinds), replayed=False))
+            lines.append(Line(feed.served_at, features, frozenset(one.kinds), sampled=False))
     return lines
 
 
 def _replayed_lines(moment: Moment, rows: Matrix) -> list[Line]:
     return [
-        Line(moment.time, row, moment.kinds if place == 0 else frozenset(), replayed=True)
-        for place, row in enumerate(rows)
+        Line(moment.time, row, kinds, sampled=moment.sampled)
+        for row, kinds in zip(rows, moment.kinds, strict=True)
     ]

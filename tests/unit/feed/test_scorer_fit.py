@@ -12,14 +12,14 @@ from millrace.feed.value import ACTIONS
 CLICK = ACTIONS.index(Action.CLICK)
 
 
-def world(count: int, seed: int, *, replayed: bool = False, similarity: float = 0.0) -> Examples:
+def world(count: int, seed: int, *, sampled: bool = False, similarity: float = 0.0) -> Examples:
     """Examples whose clicks follow the topic alone, though the prior believes in similarity."""
     draws = np.random.default_rng(seed)
     features = draws.random((count, len(FEATURES)))
     logits = -3.0 + 4.0 * features[:, COLUMN["topic_match"]] + similarity * features[:, 0]
     labels = np.zeros((count, len(ACTIONS)), dtype=np.bool_)
     labels[:, CLICK] = draws.random(count) < sigmoid(logits)
-    return Examples(features=features, labels=labels, replayed=np.full(count, replayed))
+    return Examples(features=features, labels=labels, sampled=np.full(count, sampled))
 
 
 def test_learns_what_the_prior_does_not_know():
@@ -59,7 +59,7 @@ def test_some_data_is_never_far_worse_than_the_prior(seed):
     truth = prior().probabilities(features)
     labels = draws.random(truth.shape) < truth
     made, _ = fitted(
-        Examples(features=features, labels=labels, replayed=np.zeros(300, dtype=np.bool_)),
+        Examples(features=features, labels=labels, sampled=np.zeros(300, dtype=np.bool_)),
         prior(),
         "v",
     )
@@ -72,7 +72,7 @@ def test_some_data_is_never_far_worse_than_the_prior(seed):
 
 def test_sampled_negatives_do_not_raise_the_rate():
     """A sample with one click in five leaves the level of the prior, and moves the weights."""
-    sample = world(3_000, 3, replayed=True)
+    sample = world(3_000, 3, sampled=True)
     made, report = fitted(sample, prior(), "v")
 
     unseen = np.random.default_rng(9).random((2_000, len(FEATURES)))

@@ -93,3 +93,35 @@ select asked.number, liked.post_community_id, liked.post_id
     on post.community_id = liked.post_community_id and post.post_id = liked.post_id
  order by asked.number, liked.happened_at desc, liked.post_community_id desc,
           liked.post_id desc, liked.kind desc
+
+-- name: past_visits
+-- Some visits to feeds that were not served here: what a member was shown within half an hour, and
+-- what they did with it. Visits are drawn evenly, by a hash of who and when.
+with visit as (
+    select community_id, member_id,
+           date_bin('30 minutes', shown_at, 'epoch'::timestamptz) as half_hour,
+           min(shown_at) as began
+      from impression
+     where served_feed_id is null
+     group by 1, 2, 3
+     order by hashint8extended(member_id, extract(epoch from min(shown_at))::bigint)
+     limit %(limit)s)
+select visit.community_id, visit.member_id, visit.began, impression.post_community_id,
+       impression.post_id, min(impression.position) as position,
+       array(select distinct engagement.kind
+               from engagement
+              where engagement.community_id = visit.community_id
+                and engagement.member_id = visit.member_id
+                and engagement.happened_at >= visit.began
+                and engagement.happened_at < visit.began + interval '7 days'
+                and engagement.post_community_id = impression.post_community_id
+                and engagement.post_id = impression.post_id) as kinds
+  from visit
+  join impression
+    on impression.community_id = visit.community_id and impression.member_id = visit.member_id
+   and impression.shown_at >= visit.half_hour
+   and impression.shown_at < visit.half_hour + interval '30 minutes'
+   and impression.served_feed_id is null
+ group by visit.community_id, visit.member_id, visit.began, impression.post_community_id,
+          impression.post_id
+ order by visit.began, visit.community_id, visit.member_id, position, impression.post_id
