@@ -199,9 +199,7 @@ def _stage(total: StageTotal, widest: float, seconds: float) -> StageRow:
         flows=bool(taken or left),
         taken=amount(taken),
         left=amount(left),
-        losses=[
-            Loss(readable(name), amount(count / total.runs)) for name, count in losses if count
-        ],
+        losses=[Loss(_loss(name), amount(count / total.runs)) for name, count in losses if count],
         milliseconds=milliseconds(total.seconds / total.runs),
         share=round(100 * total.seconds / seconds) if seconds else 0,
         shape=shape_of(_width(taken, widest), _width(left, widest)),
