@@ -122,11 +122,7 @@ def _plain(text: str) -> str:
 
 
 def _slot(text: str, position: int, depth: int) -> tuple[Part, int]:
-    """Return the slot or range whose name begins at `position`.
-
-    Raises:
-        ValueError: it has no end.
-    """
+    """Return the slot or range whose name begins at `position`."""
     del depth  # a slot holds nothing
     end = text.index("}", position)
     name = text[position:end]

@@ -16,10 +16,9 @@ from millrace.world.simulator.topic import (
 )
 
 FOLDER = Path(__file__).parent / "frames"
-PARTS = frozenset((*POST_PARTS, *PROFILE_PARTS))
-FIXED = frozenset(
-    ("event", "offer", "alert", "link", "date", "venue")
-)  # said once, meant throughout
+PARTS = frozenset((*POST_PARTS, *PROFILE_PARTS, "ware"))
+# Said once, meant throughout.
+FIXED = frozenset(("event", "offer", "alert", "link", "date", "venue", "start", "asking"))
 FOCUS = 0.6  # how often a text comes back to the thing that it named first
 TRIES = 4  # draws of a phrase that this text has not used yet
 
@@ -104,9 +103,11 @@ class Scene:
     def _own(self, slot: str) -> str:
         """Answer for the slots of a phrase of the topic: its own words, then everybody's."""
         options = self._register.get(slot)
+        if options is None and slot == "ware":
+            return self._own("item")
         if options is None:
             return expand(self._pick(frames()[slot]), self._rng, self._own)
-        if slot == "item":
+        if slot in {"item", "ware"}:
             return self._focused(slot, options)
         return expand(self._pick(options), self._rng, self._own)
 

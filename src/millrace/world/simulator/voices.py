@@ -22,6 +22,7 @@ ARTICLE = re.compile(
     r"\b([Aa]) (?=(?:[aeio]|u(?!ni|s[eu]|ti)|hour|heir|honest|8\b|1[18]\b|8\d))(?!eu|one\b|once)",
     re.IGNORECASE,
 )
+GAP = re.compile(r" +([.,;:!?])")
 
 
 class Voice(Struct, frozen=True):
@@ -98,8 +99,8 @@ def spoken(sentences: list[str], voice: Voice, rng: Random) -> str:
 
 
 def tidied(text: str) -> str:
-    """Return the text with the right article before a vowel."""
-    return ARTICLE.sub(r"\1n ", text)
+    """Return the text with the right article before a vowel, and no gap before a full stop."""
+    return GAP.sub(r"\1", ARTICLE.sub(r"\1n ", text))
 
 
 def contracted(text: str) -> str:

@@ -4,10 +4,12 @@ Everything is drawn from the generator that is passed in, so the same generator 
 text. Overlap is given per text; noise and tags belong to the writer. See decision 0100.
 """
 
+import re
 from collections.abc import Sequence
 from random import Random
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.community.types import PostKind
 from millrace.world.simulator.grammar import capital
@@ -16,11 +18,15 @@ from millrace.world.simulator.scene import Scene, everyday
 from millrace.world.simulator.topic import Topic, topics
 from millrace.world.simulator.voices import Voice, draw_voice, spoken, tidied
 
+WORDS_MIN = 8
 WORDS_MAX = 180
 SENTENCES_MAX = 16
 TITLE_CHARACTERS_MAX = 120
 ABOUT_SENTENCES_MAX = 9
-INFINITIVE = ("how to ", "what to ", "where to ", "when to ", "which ")
+SERVICE = re.compile(
+    r"\b(free|euros|help|borrow|places?|seats?|hours?|walks|tandem|rooms?|sublet|share|prints"
+    r"|interpreting|coaching|tutoring|lane|berth|rota|van|licence|exchange|months)\b"
+)
 TITLED = {  # how often a post of a kind has a title, whatever its writer's habits
     PostKind.QUESTION: 0.75, PostKind.EVENT: 0.95, PostKind.LISTING: 0.95, PostKind.LINK: 0.8,
     PostKind.ALERT: 0.85,
@@ -119,19 +125,22 @@ class Writer:
         names = {"me": voice.me}
         main = _scene(rng, topic, overlap, names)
         aside = None if second is None else _scene(rng, second, overlap, names)
-        title = _title(main, kind, voice, rng)
-        body = [*_opening(main, kind, rng), *self._middle(rng, main, aside, (kind, voice))]
+        form = _deal(rng, main.phrase("offer")) if kind is PostKind.LISTING else kind.value
+        title = _title(main, form, TITLED.get(kind, voice.title), rng)
+        body = [_opening(main, form, rng), *self._middle(rng, main, aside, (kind, voice))]
         if rng.random() < CLOSED[kind] and len(body) > 1:
-            close = "close" if kind in {PostKind.NOTE, PostKind.LINK} else f"{kind.value}_close"
-            if kind in {PostKind.LISTING, PostKind.ALERT}:
-                close = "close"
-            body.append(main.sentence(close))
+            own = kind in {PostKind.QUESTION, PostKind.EVENT}
+            body.append(main.sentence(f"{form}_close" if own else "close"))
+        while sum(sentence.count(" ") + 1 for sentence in body) < WORDS_MIN:
+            body.append(main.sentence("body"))
+        body = _capitalised(body)
         if rng.random() < voice.greeting:
-            body[0] = f"{everyday(rng, 'greeting')} {body[0]}"
+            greeting = main.sentence("greeting")
+            body[0] = greeting + ("\n" if greeting.endswith(",") else " ") + body[0]
         if voice.me and rng.random() < voice.signoff:
             body.append(main.sentence("signoff"))
         return PostText(
-            title=title,
+            title=title.lower() if voice.small else title,
             text=spoken(_bounded(body), voice, rng),
             tags=self._labels(rng, topic, second),
             link=_address(rng, topic, kind),
@@ -149,7 +158,7 @@ class Writer:
             said.append(scene.sentence("reply" if rng.random() < 0.6 else "body"))
         if rng.random() < self._noise / 3:
             said.append(scene.sentence("chatter"))
-        return spoken(_capitalised(said), voice, rng)
+        return spoken(_capitalised(said), replace(voice, lines=0.0), rng)
 
     def _middle(
         self, rng: Random, main: Scene, aside: Scene | None, manner: tuple[PostKind, Voice]
@@ -244,9 +253,7 @@ class _Others(dict[str, str]):
         return self._scene.phrase(slot.removeprefix("other_"))
 
 
-def _heaviest(
-    rng: Random, interests: Sequence[tuple[int, float]]
-) -> tuple[Topic, Topic | None]:
+def _heaviest(rng: Random, interests: Sequence[tuple[int, float]]) -> tuple[Topic, Topic | None]:
     """Return the interest that a profile is about, and one of the next, where there is one."""
     assert interests, "a profile needs an interest"
     known = topics()
@@ -263,21 +270,28 @@ def _scene(rng: Random, topic: int, overlap: float, names: dict[str, str]) -> Sc
     return Scene(rng, chosen, chosen.post, overlap, names)
 
 
-def _opening(scene: Scene, kind: PostKind, rng: Random) -> list[str]:
+def _deal(rng: Random, offer: str) -> str:
+    """Return whether something is sold, given away or simply offered; services have no price."""
+    if SERVICE.search(offer):
+        return "offer"
+    chance = rng.random()
+    return "sell" if chance < 0.45 else "give" if chance < 0.75 else "offer"
+
+
+def _opening(scene: Scene, form: str, rng: Random) -> str:
     """Return the first sentence; a note may begin in the middle of things."""
-    if kind is PostKind.NOTE and rng.random() < 0.4:
-        return [scene.sentence("body")]
-    return [scene.sentence(f"{kind.value}_open")]
+    begins = form == PostKind.NOTE.value and rng.random() < 0.4
+    return scene.sentence("body" if begins else f"{form}_open")
 
 
-def _title(scene: Scene, kind: PostKind, voice: Voice, rng: Random) -> str:
+def _title(scene: Scene, form: str, often: float, rng: Random) -> str:
     """Return a title, or nothing."""
-    if rng.random() >= TITLED.get(kind, voice.title):
+    if rng.random() >= often:
         return ""
-    title = capital(tidied(scene.sentence(f"{kind.value}_title")))
+    title = capital(tidied(scene.sentence(f"{form}_title")))
     if len(title) > TITLE_CHARACTERS_MAX:
         title = capital(tidied(scene.phrase("thing")))
-    return title.lower() if voice.small else title
+    return title
 
 
 def _bounded(sentences: list[str]) -> list[str]:
