@@ -340,6 +340,7 @@ async def test_the_server_is_killed(caplog):
     kept = {key[1] for key in ledger.rows["member"]}
     assert kept == {row["id"] for row in there}
     assert set(written) <= kept
+    assert ledger.losses == ledger.begins == 3
     assert ledger.surprises == []
 
 

@@ -94,6 +94,7 @@ class Delivery:
         self._changes = self._batches = self._failures = self._flows = 0
         self._seen = 0  # how far the server says it has sent
         self._lost_at: float | None = None
+        self._holding = False  # whether consumers may hold something that is thought current
         self._oldest: datetime | None = None  # commit of the oldest change being applied
         self._furthest = self._failed_at = 0
         self._in_a_row = self._same_in_a_row = 0
@@ -183,10 +184,15 @@ class Delivery:
         logger.warning("%s: %s; beginning anew", self._name, exc, exc_info=None if passing else exc)
 
     def _lose(self) -> None:
+        """Tell everybody that nothing is known to be current, once per loss."""
         self._flowing.clear()
         self.applied.lose()
         self._oldest = None
-        self._lost_at = self._clock.monotonic()
+        if self._lost_at is None:
+            self._lost_at = self._clock.monotonic()
+        if not self._holding:
+            return
+        self._holding = False
         for consumer in self._consumers:
             try:
                 consumer.lost()
@@ -214,6 +220,7 @@ class Delivery:
 
     async def _begin(self, snapshot: str, at: Position) -> None:
         """Let every consumer make itself anew, one after the other, from the same snapshot."""
+        self._holding = True
         async with as_of(self._conninfo, self._name, snapshot) as session:
             for consumer in self._consumers:
                 await self._called(consumer, consumer.begin(Snapshot(session, at)))
@@ -222,6 +229,7 @@ class Delivery:
         if self._told:
             logger.info("%s: the changes flow again", self._name)
         self._told = False
+        self._holding = True
         self._flows += 1
         self._lost_at = None
         self._seen = at.lsn
