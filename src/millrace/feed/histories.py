@@ -27,11 +27,11 @@ BOUNDS = Bounds(entries_max=20_000, weight_max=4_000_000)
 
 
 class ShownRow(Struct, frozen=True):
-    """A post and when the member was last shown it."""
+    """Posts and when the member was last shown each."""
 
-    post_community_id: int
-    post_id: int
-    at: datetime
+    communities: list[int]
+    posts: list[int]
+    moments: list[int]
 
 
 class DeedRow(Struct, frozen=True):
@@ -100,12 +100,13 @@ class Histories:
         asked = {"community_id": member.community_id, "member_id": member.id}
         async with self._parts.router.read() as session:
             deeds = await session.rows(QUERIES["history_deeds"], DeedRow, **asked, limit=DEEDS_MAX)
-            shown = await session.rows(
+            shown = await session.row(
                 QUERIES["history_shown"], ShownRow, **asked, since=since, limit=SHOWN_MAX
             )
+        assert shown is not None, "an aggregate has one row"
         history = History()
-        for row in shown:
-            history.shown(self._post(row.post_community_id, row.post_id), microseconds(row.at))
+        for community, post, at in zip(shown.communities, shown.posts, shown.moments, strict=True):
+            history.shown(self._post(community, post), at)
         for row in deeds:
             post = self._post(row.post_community_id, row.post_id)
             if row.at is None:

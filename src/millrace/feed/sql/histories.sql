@@ -1,11 +1,16 @@
 -- name: history_shown
--- When a member was last shown each post, the newest first: one read of a key range.
-select post_community_id, post_id, max(shown_at) as at
-  from impression
- where community_id = %(community_id)s and member_id = %(member_id)s and shown_at >= %(since)s
- group by post_community_id, post_id
- order by at desc
- limit %(limit)s
+-- When a member was last shown each post, the newest first, as three arrays: one row of a thousand
+-- is read faster than a thousand rows. Moments are microseconds since 1970.
+select coalesce(array_agg(post_community_id), '{}') as communities,
+       coalesce(array_agg(post_id), '{}') as posts, coalesce(array_agg(at), '{}') as moments
+  from (select post_community_id, post_id,
+               (extract(epoch from max(shown_at)) * 1000000)::bigint as at
+          from impression
+         where community_id = %(community_id)s and member_id = %(member_id)s
+           and shown_at >= %(since)s
+         group by post_community_id, post_id
+         order by at desc
+         limit %(limit)s) as newest
 
 -- name: history_deeds
 -- What a member did, the newest first, with whose post it was and since when a like stands; and
