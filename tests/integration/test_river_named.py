@@ -14,6 +14,7 @@ from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
 from millrace.store.changes.delivery import PULSE_SECONDS
 from millrace.store.changes.named import FAILURES_MAX, NamedStream
 from millrace.store.changes.slots import cap_bytes, drop, slots
+from millrace.store.changes.temporary import TemporaryStream
 from millrace.store.types import Position
 
 pytestmark = pytest.mark.services
@@ -210,6 +211,24 @@ async def test_a_change_that_never_passes_is_left_behind(router, conninfo):
 
     assert tries == [1] * FAILURES_MAX
     assert ledger.ids() == {1, 13, 14}
+
+
+async def test_a_database_of_tests_goes_with_its_slots(server):
+    """Also while streams run: they end, and find no database any more."""
+    conninfo = server.copy()
+    ledger, shared = Durable(), Durable()
+    stream = NamedStream(conninfo, ledger)
+    async with TemporaryStream(conninfo, [shared]) as memory:
+        await stream.start()
+        await asyncio.to_thread(server.drop, conninfo)
+        await until(lambda: ledger.losses and shared.losses)
+        assert not memory.state().connected
+    await stream.stop()
+
+    with psycopg.connect(server.conninfo("postgres"), autocommit=True) as db:
+        name = conninfo.rpartition("dbname=")[2]
+        left = "select count(*) from pg_replication_slots where database = %s"
+        assert db.execute(left, (name,)).fetchone() == (0,)
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "with space", "x" * 40, "9"])

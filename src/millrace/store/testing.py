@@ -82,9 +82,11 @@ class TestServer:
         """Remove a database that `copy` or `empty` made, with whoever is still connected.
 
         PostgreSQL ends connections by itself, but no stream: a database with one cannot be dropped.
+        Whoever runs such a stream would connect again at once, so nobody may any more.
         """
         name = conninfo.rpartition("dbname=")[2]
         self._admin(
+            sql.SQL("alter database {} with allow_connections false").format(sql.Identifier(name)),
             END_STREAMS.format(sql.Literal(name), sql.Literal(END_SECONDS_MAX * 1000)),
             sql.SQL("drop database {} with (force)").format(sql.Identifier(name)),
         )

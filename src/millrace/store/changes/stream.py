@@ -144,7 +144,7 @@ class Stream:
         """
         with spoken():
             while (data := self._arrived()) is not None:
-                if data.startswith(b"w"):
+                if data.startswith(b"w") and len(data) > _DATA.size:
                     _, place, _, _ = _DATA.unpack_from(data)
                     self._received = max(self._received, place)
                     return data[_DATA.size :]
