@@ -57,13 +57,17 @@ def translated(exc: psycopg.Error, *, committing: bool = False) -> MillraceError
         return _unnumbered(exc, committing=committing)
     made = _BY_STATE.get(state) or _BY_CLASS.get(state[:2])
     if made is None:
-        return MillraceError(
-            f"the database refused the statement ({state}): {_said(exc)}",
-            next_step="this is a mistake in the program: report it with this message",
-        )
+        return _refused(exc)
     if made is _gone and committing:
         return _unknown_outcome(exc)
     return made(exc)
+
+
+def _refused(exc: psycopg.Error) -> MillraceError:
+    return MillraceError(
+        f"the database refused the statement ({exc.sqlstate}): {_said(exc)}",
+        next_step="this is a mistake in the program: report it with this message",
+    )
 
 
 def _said(exc: psycopg.Error) -> str:
@@ -97,6 +101,15 @@ def _slow(_: psycopg.Error) -> MillraceError:
     return UnavailableError(
         "a statement ran longer than store.statement_seconds_max and was stopped",
         next_step="ask for less at once, or try again when the database is less busy",
+    )
+
+
+def _outdated(exc: psycopg.Error) -> MillraceError:
+    """Judge what the server cannot do: mostly a plan that is older than a change of a table."""
+    if "cached plan" not in _said(exc):
+        return _refused(exc)
+    return UnavailableError(
+        "a table was changed by a migration since the statement was planned", next_step=TRY_AGAIN
     )
 
 
@@ -187,6 +200,7 @@ def _not_migrated(exc: psycopg.Error) -> MillraceError:
 
 
 _BY_STATE: dict[str, Callable[[psycopg.Error], MillraceError]] = {
+    "0A000": _outdated,
     "23503": _reference,
     "23505": _duplicate,
     "25P03": _gone,  # the server ended a transaction that had been idle for too long

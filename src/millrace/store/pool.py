@@ -17,6 +17,7 @@ from millrace.store.faults import spoken
 from millrace.store.primary import inspect
 from millrace.store.types import StoreConfig
 
+PREPARED_FROM = 5  # times that one connection has seen a statement
 # A program that hangs inside a transaction must not hold its locks for ever.
 IDLE_IN_TRANSACTION_SECONDS_MAX = 300
 # A server that vanished without a word (its machine lost power) is noticed after this long.
@@ -51,8 +52,11 @@ class Pool:
         Reading needs no transaction: at READ COMMITTED each statement has its own snapshot
         anyway, and BEGIN and COMMIT would cost two round trips.
 
-        No connection in time, or a server that went away in the middle, is an UnavailableError;
-        a transaction that lost against another one is a ConflictError.
+        A transaction that lost against another one is a ConflictError.
+
+        Raises:
+            UnavailableError: no connection was free in time, the server went away in the middle, or
+                a table was changed since a statement was planned.
         """
         connection = await self._acquired()
         assert self._pool is not None, "open() comes first"
@@ -67,6 +71,10 @@ class Pool:
                     yield connection
                     _refuse_failed(connection)
                     ended = True
+        except UnavailableError as exc:
+            if isinstance(exc.__cause__, psycopg.errors.FeatureNotSupported):
+                await connection.close()  # its plans are of an older schema
+            raise
         finally:
             self._lent -= 1
             await self._pool.putconn(connection)
@@ -130,8 +138,10 @@ class Pool:
                 "options": " ".join([str(given), *(f"-c {k}={v}" for k, v in ours.items())]),
                 "connect_timeout": max(2, round(config.acquire_seconds_max)),
                 "tcp_user_timeout": SILENCE_SECONDS_MAX * 1000,
-                # Behind a transaction pooler older than PgBouncer 1.24 prepared statements break.
-                "prepare_threshold": None,
+                # A statement that comes often is planned once: planning a page's posts takes three
+                # times as long as reading them. Behind a transaction pooler older than PgBouncer
+                # 1.24 prepared statements break, and nobody says whether one stands there.
+                "prepare_threshold": None if config.primary else PREPARED_FROM,
             },
             min_size=config.pool_size_min,
             max_size=config.pool_size_max,
