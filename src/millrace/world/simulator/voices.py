@@ -5,14 +5,16 @@ from random import Random
 
 from msgspec import Struct
 
-SHORT = (
-    (r"\b([Ii]) am\b", r"\1'm"), (r"\b([Ii]) have\b(?! (?:a|an|no|to|the|one|only|\d))", r"\1've"),
-    (r"\b([Ii]) will\b", r"\1'll"), (r"\b([Ii]) would\b", r"\1'd"),
+SHORT = (  # never before a full stop: "here it is." stays
+    (r"\b([Ii]) am(?= \w)", r"\1'm"),
+    (r"\b([Ii]) have(?= (?:been|had|kept|changed|given|gone|read|found|called|asked|seen|so)\b)",
+     r"\1've"),
+    (r"\b([Ii]) will(?= \w)", r"\1'll"), (r"\b([Ii]) would(?= \w)", r"\1'd"),
     (r"\b([Dd])o not\b", r"\1on't"), (r"\b([Dd])oes not\b", r"\1oesn't"),
     (r"\b([Dd])id not\b", r"\1idn't"), (r"\b([Ii])s not\b", r"\1sn't"),
     (r"\b([Ww])as not\b", r"\1asn't"), (r"\b([Aa])re not\b", r"\1ren't"),
     (r"\b([Cc])annot\b", r"\1an't"), (r"\b([Cc])ould not\b", r"\1ouldn't"),
-    (r"\b([Ii])t is\b", r"\1t's"), (r"\b([Tt])hat is\b", r"\1hat's"),
+    (r"\b([Ii])t is(?= \w)", r"\1t's"), (r"\b([Tt])hat is(?= \w)", r"\1hat's"),
     (r"\b([Ww])ill not\b", r"\1on't"), (r"\b([Hh])as not\b", r"\1asn't"),
     (r"\b([Hh])ave not\b", r"\1aven't"),
 )  # fmt: skip
@@ -22,7 +24,8 @@ ARTICLE = re.compile(
     r"\b([Aa]) (?=(?:[aeio]|u(?!ni|s[eu]|ti)|hour|heir|honest|8\b|1[18]\b|8\d))(?!eu|one\b|once)",
     re.IGNORECASE,
 )
-GAP = re.compile(r" +([.,;:!?])")
+GAP = re.compile(r" +([.,;:!?])| +(?= )")
+BEGINNING = re.compile(r"(?<=[.!?] )[a-z]")
 
 
 class Voice(Struct, frozen=True):
@@ -99,8 +102,9 @@ def spoken(sentences: list[str], voice: Voice, rng: Random) -> str:
 
 
 def tidied(text: str) -> str:
-    """Return the text with the right article before a vowel, and no gap before a full stop."""
-    return GAP.sub(r"\1", ARTICLE.sub(r"\1n ", text))
+    """Return the text with the right article before a vowel, single spaces and capitals."""
+    text = GAP.sub(r"\1", ARTICLE.sub(r"\1n ", text))
+    return BEGINNING.sub(lambda found: found[0].upper(), text)
 
 
 def contracted(text: str) -> str:

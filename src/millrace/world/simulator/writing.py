@@ -172,7 +172,7 @@ class Writer:
         for _ in range(count):
             scene = aside if aside is not None and rng.random() < 0.35 else main
             usual = kind is PostKind.NOTE or (rng.random() < 0.25 and kind is not PostKind.ALERT)
-            said.append(scene.sentence("body" if usual else own))
+            said.append(scene.sentence("body" if usual or scene is aside else own))
         if aside is not None and not count:
             said.append(aside.sentence("body"))
         if rng.random() < self._noise:
