@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Json
-from river_ledger import WAIT_SECONDS, Ledger, position_now
+from river_ledger import WAIT_SECONDS, Ledger, position_now, until
 
 from millrace.store.changes.named import NamedStream
 from millrace.store.changes.temporary import TemporaryStream
@@ -254,3 +254,35 @@ async def wait_for_changes(ledger: Ledger, count: int, writing: list[asyncio.Tas
     before = len(ledger.changes)
     while len(ledger.changes) < before + count and not all(task.done() for task in writing):
         await asyncio.sleep(0.001)
+
+
+@settings(PROPERTY, max_examples=6)
+@given(busy, st.lists(st.sampled_from(["sender", "asking"]), min_size=1, max_size=5), st.booleans())
+def test_connections_that_are_lost_again_and_again(conninfo, steps, ended, durable):
+    """The one that streams, or the one beside it, at any moment: in the end nothing is missing."""
+
+    async def whole() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as db:
+            db.execute("drop table if exists odd")
+            db.execute(ODD)
+            ledger = Ledger("odd", name=f"cut_{durable:d}")
+            made = NamedStream(conninfo, ledger) if durable else TemporaryStream(conninfo, [ledger])
+            async with made as stream:
+                writing = asyncio.create_task(scribble(conninfo, steps, asyncio.Event()))
+                for which in ended:
+                    await until(lambda: stream.state().connected)
+                    db.execute(
+                        "select pg_terminate_backend(pid) from pg_stat_activity where datname ="
+                        " current_database() and application_name like 'millrace %%'"
+                        " and (backend_type = 'walsender') = %s",
+                        (which == "sender",),
+                    )
+                    await until(lambda: stream.state().failures > 0)
+                await writing
+                assert await stream.reached(await position_now(conninfo), WAIT_SECONDS)
+                assert told(ledger) == table(db)
+                assert durable or ledger.surprises == []
+                assert ledger.begins == (1 if durable else 1 + stream.state().restarts)
+            drop_slots(db)
+
+    asyncio.run(whole())
