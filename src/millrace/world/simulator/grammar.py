@@ -12,7 +12,7 @@ from random import Random
 
 from msgspec import Struct
 
-RANGE = re.compile(r"(\d+)-(\d+)")
+RANGE = re.compile(r"(\d+)(-|\.\.)(\d+)")
 WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 DEPTH_MAX = 12
 
@@ -29,6 +29,7 @@ class Range(Struct, frozen=True):
 
     low: int
     high: int
+    spelt: bool
 
 
 class Choice(Struct, frozen=True):
@@ -64,17 +65,18 @@ def expand(template: Template, rng: Random, fill: Fill) -> str:
             text = fill(part.name)
             pieces.append(capital(text) if part.capital else text)
         elif isinstance(part, Range):
-            pieces.append(number(rng, part.low, part.high))
+            pieces.append(number(rng, part))
         else:
             option = part.options[int(rng.random() * len(part.options))]
             pieces.append(expand(option, rng, fill))
     return "".join(pieces)
 
 
-def number(rng: Random, low: int, high: int) -> str:
+def number(rng: Random, between: Range) -> str:
     """Return a number as people write it: small ones mostly as words."""
-    value = low + int(rng.random() * (high - low + 1))
-    return WORDS[value - 2] if 2 <= value <= 12 and rng.random() < 0.7 else str(value)
+    value = between.low + int(rng.random() * (between.high - between.low + 1))
+    spelt = between.spelt and 2 <= value <= 12 and rng.random() < 0.7
+    return WORDS[value - 2] if spelt else str(value)
 
 
 def capital(text: str) -> str:
@@ -127,7 +129,7 @@ def _slot(text: str, position: int, depth: int) -> tuple[Part, int]:
     end = text.index("}", position)
     name = text[position:end]
     if bounds := RANGE.fullmatch(name):
-        return Range(int(bounds[1]), int(bounds[2])), end + 1
+        return Range(int(bounds[1]), int(bounds[3]), spelt=bounds[2] == "-"), end + 1
     return Slot(name.lower(), capital=name[0].isupper()), end + 1
 
 

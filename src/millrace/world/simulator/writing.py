@@ -25,7 +25,7 @@ TITLE_CHARACTERS_MAX = 120
 ABOUT_SENTENCES_MAX = 9
 SERVICE = re.compile(
     r"\b(free|euros|help|borrow|places?|seats?|hours?|walks|tandem|rooms?|sublet|share|prints"
-    r"|interpreting|coaching|tutoring|lane|berth|rota|van|licence|exchange|months)\b"
+    r"|interpreting|coaching|tutoring|lane|berth|rota|van|licence|exchange|months|whoever)\b"
 )
 TITLED = {  # how often a post of a kind has a title, whatever its writer's habits
     PostKind.QUESTION: 0.75, PostKind.EVENT: 0.95, PostKind.LISTING: 0.95, PostKind.LINK: 0.8,
