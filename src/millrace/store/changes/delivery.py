@@ -211,17 +211,25 @@ class Delivery:
             opened = await self._plan.open(stream, asked, offered)
             at = Position(here.cluster, here.timeline, opened.lsn)
             if opened.snapshot is not None:
-                await self._begin(opened.snapshot, at)
+                await self._begin(opened.snapshot, at, asked)
             slot = await self._plan.keep(stream, asked, opened)
             await stream.start(slot, opened.lsn)
             self._flow(at)
             transactions = Transactions(self._tables, known, at)
             await _together(self._deliver(stream, asked, transactions), self._pulse(stream, asked))
 
-    async def _begin(self, snapshot: str, at: Position) -> None:
-        """Let every consumer make itself anew, one after the other, from the same snapshot."""
+    async def _begin(self, snapshot: str, at: Position, asked: Session) -> None:
+        """Let every consumer make itself anew, one after the other, from the same snapshot.
+
+        A consumer may read tables by other sessions from then on, so those see as much first.
+        """
         self._holding = True
         async with as_of(self._conninfo, self._name, snapshot) as session:
+            sees = str(await session.value(QUERIES["snapshot_here"]))
+            while True:
+                if await asked.value(QUERIES["snapshot_seen"], snapshot=sees):
+                    break
+                await asyncio.sleep(UNSEEN_SECONDS)
             for consumer in self._consumers:
                 await self._called(consumer, consumer.begin(Snapshot(session, at)))
 

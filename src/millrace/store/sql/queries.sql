@@ -19,6 +19,21 @@ select bool_and(pg_visible_in_snapshot(
   from unnest(%(numbers)s::bigint[]) as number,
        (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as newest) as now
 
+-- name: snapshot_here
+-- What the session's own snapshot sees, as text.
+select pg_current_snapshot()::text
+
+-- name: snapshot_seen
+-- Whether a new statement sees everything that another snapshot sees. One that was made from the
+-- log may be an instant ahead: it sees a commit that is written while its transaction still runs.
+select not exists (
+       select from pg_snapshot_xip(now) as running where pg_visible_in_snapshot(running, other)
+        union all
+       select from generate_series(pg_snapshot_xmax(now)::text::bigint,
+                                   pg_snapshot_xmax(other)::text::bigint - 1) as unknown
+        where pg_visible_in_snapshot(unknown::text::xid8, other))
+  from (select pg_current_snapshot() as now, %(snapshot)s::pg_snapshot as other) as both_of_them
+
 -- name: server_facts
 -- What we check before we work with a server that somebody else runs.
 select pg_is_in_recovery() as standby, current_setting('server_encoding') as encoding
