@@ -59,7 +59,7 @@ async def test_a_post_reaches_an_open_feed_without_a_reload(browser: Browser, si
         said = page.locator("[data-newer-said]")
         await expect(said).to_have_text("1 newer post is waiting")
         assert await said.get_attribute("aria-live") == "polite"
-        await waits.click()
+        await page.keyboard.press(".")
         await expect(top).to_contain_text("The sluice opens at noon.")
         await expect(top).to_be_focused()
         await expect(waits).to_be_hidden()
@@ -172,3 +172,28 @@ async def test_members_see_nothing_of_moderation(visit: Visit):
     assert answer.status == 403
     answer = await visit.page.request.get(visit.site.address + "/operator")
     assert answer.status == 403
+
+
+async def test_a_comment_is_reported_and_judged_without_scripts(browser: Browser, site: Site):
+    """Every step is a link or a form; what is judged is shown, also where nobody reported it."""
+    key = await written(site, "tom", "Who has seen my hat?")
+    await site.program.threads.comment(site.viewer("zoe"), parse_key(key), "The <b>hat</b>", None)
+    plain = {"java_script_enabled": False}
+    async with (
+        visiting(browser, site, **plain) as member,
+        visiting(browser, site, **plain) as keeper,
+    ):
+        await member.sign_in("nora", f"/posts/{key}")
+        await member.page.get_by_role("link", name="Report the comment by Zoe Marsh").click()
+        await member.page.get_by_label("Does not belong here").check()
+        await member.page.get_by_role("button", name="Report", exact=True).click()
+        await expect(member.page.get_by_role("heading", level=1)).to_have_text("Reported")
+        await keeper.sign_in("mod", f"/posts/{key}")
+        await keeper.page.get_by_role("link", name="Judge the comment by Zoe Marsh").click()
+        await expect(keeper.page.locator(".case-thing .prose")).to_have_text("The <b>hat</b>")
+        await keeper.page.get_by_label("Your reason").fill("Off the topic")
+        await keeper.page.get_by_role("button", name="Hide", exact=True).click()
+        await expect(keeper.page.get_by_text("Hidden.", exact=True)).to_be_visible()
+        await expect(keeper.page.locator(".case-thing .prose")).to_have_text("The <b>hat</b>")
+        await member.open(f"/posts/{key}")
+        await expect(member.page.get_by_text("No comments yet.")).to_be_visible()

@@ -191,6 +191,8 @@ def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
     compared = {one["part"]: one for one in deep["compared"]}
     assert compared["vectors of posts"]["compared"] > 0
     assert [one for one in compared.values() if one["differing"]] == []
+    [memory] = [one for one in deep["checks"] if one["name"] == "index in memory"]
+    assert "vectors in the table" in memory["detail"]
     rebuilt = beside.answer("rebuild")
     assert rebuilt["counters"] == 0
     assert rebuilt["posts"] >= compared["vectors of posts"]["compared"]

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from millrace.community.docket import ActionQuery, Case, CasePlace, CaseQuery
 from millrace.community.moves import Move, Thing, ThingKind
-from millrace.community.types import Community, Viewer, parse_key
+from millrace.community.types import Community, Key, Viewer, parse_key
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
 from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
 from millrace.web.cases import (
@@ -17,8 +17,10 @@ from millrace.web.cases import (
     MOVES_DONE,
     CaseCard,
     JudgeForm,
+    address_of,
     case_card,
     choices_of,
+    judge_address,
     query_of,
     said_of,
     trail_line,
@@ -120,15 +122,20 @@ async def show_case(request: Asked, case_id: FromPath[str]) -> Response[str]:
     """Show a case with everything that was said in it."""
     viewer, key = viewer_of(request), parse_key(case_id, "case_id")
     case = await program_of(request).moderation.case(viewer, key)
-    return await _show(request, case.thing, case)
+    return await _show(request, case.thing, case=case)
 
 
 @get("/moderation/{thing_kind:str}/{thing_id:str}", include_in_schema=False)
 async def show_thing(
-    request: Asked, thing_kind: FromPath[str], thing_id: FromPath[str], done: Text = ""
+    request: Asked,
+    thing_kind: FromPath[str],
+    thing_id: FromPath[str],
+    post_id: Text = "",
+    done: Text = "",
 ) -> Response[str]:
-    """Show a thing to judge, reported or not."""
-    return await _show(request, thing_of(thing_kind, thing_id), None, done=done)
+    """Show a thing to judge, reported or not. A comment is read in the thread of `post_id`."""
+    place = parse_key(post_id, "post_id") if post_id else None
+    return await _show(request, thing_of(thing_kind, thing_id), place=place, done=done)
 
 
 @post("/moderation/{thing_kind:str}/{thing_id:str}", include_in_schema=False)
@@ -143,7 +150,7 @@ async def judge(
         await program_of(request).moderation.decide(viewer, thing, move, form.text("reason"))
     except (ConflictError, InvalidError) as error:
         refused = JudgeForm(reason=form.text("reason"), error=said(error))
-        return await _show(request, thing, None, form=refused)
+        return await _show(request, thing, form=refused)
     back = local_path(form.text("back") or "/moderation")
     joint = "&" if "?" in back else "?"
     return go(f"{back}{joint}done={MOVES_DONE[move]}")
@@ -152,7 +159,9 @@ async def judge(
 async def _show(
     request: Asked,
     thing: Thing,
-    case: Case | None,
+    *,
+    case: Case | None = None,
+    place: Key | None = None,
     form: JudgeForm | None = None,
     done: str = "",
 ) -> Response[str]:
@@ -165,7 +174,7 @@ async def _show(
     )
     if not moves and case is None and not trail:
         _not_judged(viewer, thing)
-    shown = await _thing_shown(request, thing) if case is None else None
+    shown = await _thing_shown(request, thing, place) if case is None else None
     reports = await program.moderation.reports(viewer, case.key, None, REPORTS_SIZE) if case else []
     return drawn(
         "judge.html",
@@ -174,6 +183,7 @@ async def _show(
         kind=thing.kind.value,
         kind_label=KINDS[thing.kind],
         key=str(thing.key),
+        back=judge_address(thing) + (f"?post_id={place}" if place else ""),
         shown=shown,
         case=case_card(case, now) if case else None,
         reports=[said_of(one, now) for one in reports],
@@ -194,11 +204,11 @@ class Shown(Struct, frozen=True, kw_only=True):
     address: str
 
 
-async def _thing_shown(request: Asked, thing: Thing) -> Shown | None:
-    """Read a thing by its key; a comment is only read in its thread, so there is nothing to show."""
+async def _thing_shown(request: Asked, thing: Thing, place: Key | None) -> Shown | None:
+    """Read a thing by its key; a comment is only read in its thread, so without that post not."""
     program, viewer = program_of(request), viewer_of(request)
     if thing.kind is ThingKind.COMMENT:
-        return None
+        return await _comment_shown(request, thing, place) if place else None
     if thing.kind is ThingKind.MEMBER:
         member = await program.members.get(viewer, thing.key)
         name = member.display_name or member.handle
@@ -217,6 +227,22 @@ async def _thing_shown(request: Asked, thing: Thing) -> Shown | None:
         author=view.author.display_name or view.author.handle,
         author_key=str(view.author.key),
         address=f"/posts/{view.post.key}",
+    )
+
+
+async def _comment_shown(request: Asked, thing: Thing, post_key: Key) -> Shown | None:
+    """Read one comment of a thread: the thread goes by id, so it is the next one behind its own."""
+    threads, viewer = program_of(request).threads, viewer_of(request)
+    found = await threads.thread(viewer, post_key, thing.key.id - 1, 1)
+    view = next((one for one in found if one.comment.key == thing.key), None)
+    if view is None:
+        return None
+    return Shown(
+        title="",
+        body=body_of(view.comment.text),
+        author=view.author.display_name or view.author.handle,
+        author_key=str(view.author.key),
+        address=address_of(thing, post_key),
     )
 
 
