@@ -214,6 +214,8 @@ async def test_metrics_are_not_for_the_public(place, client):
     assert "millrace_requests_running 1.0" in text
     assert 'millrace_stream_lag_bytes{stream="memory"}' in text
     assert 'millrace_stream_changes_total{stream="memory"}' in text
+    assert 'millrace_cache_hits_total{cache="histories"}' in text
+    assert 'millrace_cache_entries{cache="relations"}' in text
     assert place.tokens["ada"] not in text
 
 

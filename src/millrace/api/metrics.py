@@ -1,6 +1,6 @@
 """What Prometheus reads: requests by route and status, their time, and how the feed keeps up."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from millrace.feed.room import Feed
 from millrace.feed.types import StageTotal
+from millrace.store.cache import CacheStatistics
 from millrace.store.changes.slots import SlotState
 from millrace.store.changes.types import StreamState
 
@@ -45,6 +46,21 @@ STREAM_COUNTERS = {
     "batches": "Batches that were applied; some only move the position.",
     "failures": "Times that the stream was interrupted.",
     "restarts": "Times that it began to flow again.",
+}
+
+
+CACHE_COUNTERS = {
+    "hits": "Reads that the cache answered.",
+    "misses": "Reads that it did not.",
+    "loads": "Loads from the tables.",
+    "joins": "Reads that shared a load which somebody else had begun.",
+    "refused": "Loaded values that were not kept, because something newer had been heard.",
+    "dropped": "Entries that a change let go.",
+    "evictions": "Entries that were let go for want of room.",
+}
+CACHE_GAUGES = {
+    "entries": "Keys that the cache holds.",
+    "weight": "What they weigh: events of histories, else keys.",
 }
 
 
@@ -88,6 +104,25 @@ class _Streams(Collector):
             for state in self.states:
                 counter.add_metric([state.name], getattr(state, name))
             yield counter
+
+
+class _Caches(Collector):
+    """How the caches do: they count, this only shows."""
+
+    def __init__(self) -> None:
+        self.statistics: Mapping[str, CacheStatistics] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield counters and gauges, labelled by cache."""
+        for names, family in (
+            (CACHE_COUNTERS, CounterMetricFamily),
+            (CACHE_GAUGES, GaugeMetricFamily),
+        ):
+            for name, about in names.items():
+                shown = family(f"millrace_cache_{name}", about, labels=["cache"])
+                for cache, found in self.statistics.items():
+                    shown.add_metric([cache], getattr(found, name))
+                yield shown
 
 
 class _Slots(Collector):
@@ -139,9 +174,10 @@ class Metrics:
         )
         self._stages = _Stages()
         self.registry.register(self._stages)
-        self._streams, self._slots = _Streams(), _Slots()
+        self._streams, self._slots, self._caches = _Streams(), _Slots(), _Caches()
         self.registry.register(self._streams)
         self.registry.register(self._slots)
+        self.registry.register(self._caches)
         self._feed = {
             name: Gauge(f"millrace_{name}", about, registry=self.registry)
             for name, about in FEED_GAUGES.items()
@@ -162,4 +198,5 @@ class Metrics:
         self._stages.totals = feed.stages()
         self._streams.states = [feed.stream.state(), feed.freshness.stream()]
         self._slots.slots = list(slots)
+        self._caches.statistics = feed.caches()
         return generate_latest(self.registry)
