@@ -10,6 +10,7 @@ import pytest
 
 from millrace.community.types import POSITIVE_ACTIONS
 from millrace.kernel.errors import InvalidError
+from millrace.world.simulator.behaviour import looks
 from millrace.world.simulator.draws import Draws
 from millrace.world.simulator.making import make
 from millrace.world.simulator.tastes import mixed
@@ -241,15 +242,17 @@ def test_a_judgement_outside_the_town_is_refused(split):
 
 
 def test_what_stands_first_is_looked_at_more():
-    """Where the old feed shows by chance alone, only the place can make the difference."""
-    made = town(members=400, impressions=100_000, posts=2400)
+    """Where taste has no part in engagement, only the place makes a difference."""
+    made = town(noise=1.0)
     did = engaged(made)
-    explored = made.shown.explored == 1
-    first = did[explored & (made.shown.position < 3)]
-    last = did[explored & (made.shown.position > 8)]
+    share = looks(10)
 
-    assert len(first) > 1000
-    assert first.mean() > 1.25 * last.mean()
+    first, last = did[made.shown.position < 3], did[made.shown.position > 8]
+
+    assert len(last) > 1000
+    assert first.mean() > 1.3 * last.mean()
+    assert share[0] == 1.0
+    assert (np.diff(share) < 0).all()
 
 
 def changes(made):
