@@ -206,7 +206,7 @@ def case_card(case: Case, now: datetime) -> CaseCard:
         opened=when_of(case.opened_at, now),
         reported=when_of(case.reported_at, now),
         settled=None if case.settled_at is None else when_of(case.settled_at, now),
-        settled_by=case.settled_by or "",
+        settled_by=judge_of(case.settled_by or ""),
         outcome="" if case.outcome is None else MOVES_DONE[case.outcome],
         record=record_of(case.earlier, case.upheld),
         choices=choices_of(case.moves),
@@ -243,6 +243,12 @@ def trail_line(action: ModerationAction, now: datetime) -> TrailLine:
         case="" if action.case is None else str(action.case),
         when=when_of(action.happened_at, now),
     )
+
+
+def judge_of(actor: str) -> str:
+    """Return who settled a case, in words; the trail names a moderator."""
+    kind, _, name = actor.partition(":")
+    return f"{name}, operator" if kind == "operator" else "a moderator"
 
 
 def record_of(earlier: int, upheld: int) -> str:
