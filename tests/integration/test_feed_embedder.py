@@ -337,3 +337,15 @@ async def test_what_was_heard_and_not_done_comes_again(router, conninfo):
         await again.settled()
 
     assert [text for text in again.encoder.read if "tide tables" in text]
+
+
+async def test_equal_prompts_are_encoded_once(router, conninfo):
+    """A text that was posted again and again costs one prompt per step, and every post its vector."""
+    async with town(router, conninfo) as made:
+        home, *_ = await village(made.rooms)
+        same = [PostDraft(external_id=f"p{n}", author="gus", text="for sale") for n in range(32)]
+        await made.rooms.posts.upsert(OPERATOR, home, same)
+        await made.settled()
+
+    assert 1 <= made.encoder.asked("for sale") <= 3
+    assert await made.posts_left() == 0
