@@ -41,19 +41,6 @@ class PostKeyRow(Struct, frozen=True):
         return Key(self.community_id, self.post_id)
 
 
-class ProposedRow(Struct, frozen=True):
-    """A post that a query proposes, and whether the member follows its author."""
-
-    community_id: int
-    post_id: int
-    followed: bool
-
-    @property
-    def key(self) -> Key:
-        """Return the key of the post."""
-        return Key(self.community_id, self.post_id)
-
-
 class AuthorRow(Struct, frozen=True, kw_only=True):
     """An author's numbers."""
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from millrace.feed import select
 from millrace.feed.index import PostIndex
-from millrace.feed.records.v2 import adjustments
+from millrace.feed.records.v2 import Changed, adjustments
 from millrace.feed.run import FRESH, SEEN, SERVED, SOURCES, Candidates, candidates
 from millrace.feed.types import FeedConfig
 
@@ -56,8 +56,7 @@ def candidate(
 
 def changes(posts: Candidates, place: int) -> list:
     """The adjustments of one post, in words."""
-    names = ("value", "behind", "decayed", "near", "spread", "lifted", "score")
-    return adjustments(*(getattr(posts, name)[place].item() for name in names))
+    return adjustments(Changed(*(getattr(posts, n)[place].item() for n in Changed._fields)))
 
 
 def ordered(lines, vectors, config=CONFIG) -> Candidates:

@@ -6,7 +6,7 @@ endian; the rows are the ranked posts in their order, then the removed ones.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -212,19 +212,24 @@ def _changes(found: Stored) -> list[list[Change]]:
             (found.score, "<f4"),
         )
     ]
-    return [adjustments(*line) for line in zip(*columns, strict=True)]
+    return [adjustments(Changed(*line)) for line in zip(*columns, strict=True)]
 
 
-def adjustments(  # noqa: PLR0913 - one number per column
-    value: float,
-    behind: int,
-    decayed: float,
-    near: float,
-    spread: float,
-    lifted: int,
-    score: float,
-) -> list[Change]:
-    """Return what changed the score of one post, from its value to its score."""
+class Changed(NamedTuple):
+    """What changed the score of one post, from its value to its score, in the order of the passes."""
+
+    value: float
+    behind: int
+    decayed: float
+    near: float
+    spread: float
+    lifted: int
+    score: float
+
+
+def adjustments(one: Changed) -> list[Change]:
+    """Return what changed the score of one post, in words."""
+    value, behind, decayed, near, spread, lifted, score = one
     found: list[Change] = []
     if behind:
         found.append(("author_decay", f"post {behind + 1} of one author", value, decayed))
