@@ -23,6 +23,7 @@ from millrace.store.cache import Bounds, InProcessCache, Loaded
 from millrace.store.types import Position
 
 KEYS = "abc"
+BYTES = 2  # what a commit takes in the log
 SESSIONS = range(3)
 DRAWN = st.sampled_from("aaabc")
 TRANSACTIONS = [("put",), ("delete",), ("put", "put"), ("delete", "put")]
@@ -77,7 +78,11 @@ class Table:
         return len(states) - 1
 
     def commit(self, key, kinds):
-        self.log.append(Commit(len(self.log) + 1, key, [self.change(key, kind) for kind in kinds]))
+        states = [self.change(key, kind) for kind in kinds]
+        self.log.append(Commit(self.end() + BYTES, key, states))
+
+    def end(self):
+        return len(self.log) * BYTES
 
     def settled(self, key):
         return all(one.visible for one in self.log if one.key == key)
@@ -91,6 +96,7 @@ class Stream:
     """The commits in their order, as far as each is visible."""
 
     BARRIER = True
+    PART = 1  # a part of a transaction is placed so many bytes before its end
 
     def __init__(self, table, cache, by_value):
         self.table, self.cache, self.by_value = table, cache, by_value
@@ -107,10 +113,11 @@ class Stream:
         one = self.table.log[self.at]
         number = one.states[self.told]
         state = self.table.states[one.key][number]
+        place = at(one.lsn - self.PART if len(one.states) > 1 else one.lsn)
         if self.by_value and state is not None and one.lsn % 3:  # a third only says "changed"
-            self.cache.put(one.key, number, state[1], at(one.lsn))
+            self.cache.put(one.key, number, state[1], place)
         else:
-            self.cache.invalidate(one.key, at(one.lsn))
+            self.cache.invalidate(one.key, place)
         self.told += 1
         if self.told == len(one.states):
             self.at, self.told, self.applied = self.at + 1, 0, one.lsn
@@ -124,7 +131,7 @@ class Stream:
         self.cache.lost()
 
     def begin(self):
-        self.at, self.told, self.applied = len(self.table.log), 0, len(self.table.log)
+        self.at, self.told, self.applied = len(self.table.log), 0, self.table.end()
         self.reached = Counter({key: self.table.shown[key] for key in KEYS})
         self.cache.begin(at(self.applied))
 
@@ -139,7 +146,7 @@ class Tokens:
         return at(int(token))
 
     async def position_of(self, token):
-        return at(int(token)) if int(token) <= len(self.table.log) else None
+        return at(int(token)) if int(token) <= self.table.end() else None
 
 
 class Reader:
@@ -219,7 +226,7 @@ class CacheMachine(RuleBasedStateMachine):
         if hidden:
             self.table.show(hidden[pick % len(hidden)])
             # Its writer takes a token: the end of the log, which others may not see yet.
-            self.tokens[session] = (len(self.table.log), Counter(self.table.shown))
+            self.tokens[session] = (self.table.end(), Counter(self.table.shown))
 
     @rule(count=st.integers(1, 3))
     def hear(self, count):

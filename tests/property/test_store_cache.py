@@ -4,7 +4,15 @@ The model, and what P1 to P4 are, is in cache_world.py.
 """
 
 import pytest
-from cache_world import SESSIONS, TRANSACTIONS, CacheMachine, RestartingMachine, StaleError, Stream
+from cache_world import (
+    BYTES,
+    SESSIONS,
+    TRANSACTIONS,
+    CacheMachine,
+    RestartingMachine,
+    StaleError,
+    Stream,
+)
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -147,7 +155,7 @@ class FiledByTheLog(InProcessCache):
         super()._fill(key, loaded, flight)
 
     async def _fly(self, flight):
-        flight.ended = len(self._tokens.table.log)
+        flight.ended = self._tokens.table.end()
         return await super()._fly(flight)
 
 
@@ -157,8 +165,14 @@ class HeardBeforeSeen(Stream):
     BARRIER = False
 
 
+class PartsAtTheFirstByte(Stream):
+    """Parts of a transaction are placed where their commit begins, and the one before it ends."""
+
+    PART = BYTES
+
+
 QUICK = settings(
-    max_examples=300,
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -220,7 +234,7 @@ def test_nothing_is_older_than_it_may_be(machine):
     [
         Floorless, FloorsGoWithEntries, PutFillsGaps, PutReplacesAbsent, PutByPositionAlone, PutClaimsItsTransaction,
         DeleteByVersion, AbsentStays, BeginsWhereItWas, NeverLost, NoTokens, JoinsAnything,
-        JoinsBehindFloors, RefusedLeavesTheOld, FiledAtArrival, FiledByTheLog, HeardBeforeSeen,
+        JoinsBehindFloors, RefusedLeavesTheOld, FiledAtArrival, FiledByTheLog, HeardBeforeSeen, PartsAtTheFirstByte,
     ],
 )  # fmt: skip
 def test_each_safeguard_is_needed(without):

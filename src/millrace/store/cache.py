@@ -248,23 +248,20 @@ class InProcessCache(Generic[K, V]):
     # ------------------------------------------------- loads
 
     async def _fetched(self, keys: Sequence[K], asked: Position | None) -> dict[K, V]:
-        flights: dict[int, Flight[K, Loaded[V]]] = {}
-        alone: list[K] = []
+        mine: dict[K, Flight[K, Loaded[V]]] = {}
         for key in keys:
             flight = self._flights.find(key, lambda k, f: self._will_do(k, f, asked))
-            if flight is None:
-                alone.append(key)
-            else:
+            if flight is not None:
                 self._joins += 1
-                flights[id(flight)] = flight
+                mine[key] = flight
+        alone = [key for key in keys if key not in mine]
         if alone:
-            flight = self._flights.start(alone)
-            flights[id(flight)] = flight
+            mine |= dict.fromkeys(alone, self._flights.start(alone))
         found: dict[K, V] = {}
-        for flight in flights.values():
-            loaded = await flight.landed()
-            mine = (key for key in keys if key in loaded)
-            found |= {key: loaded[key].value for key in mine}
+        for key, flight in mine.items():  # a flight may bring other keys too, which will not do
+            loaded = (await flight.landed()).get(key)
+            if loaded is not None:
+                found[key] = loaded.value
         return found
 
     def _will_do(self, key: K, flight: Flight[K, Loaded[V]], asked: Position | None) -> bool:

@@ -252,3 +252,19 @@ async def test_what_concerns_many_is_found_and_loads_under_way_are_not_kept(cach
     assert await late == "left"
     assert [cache.held(key) is not None for key in "abc"] == [False, True, False]
     assert cache.statistics().refused == 1
+
+
+async def test_of_a_joined_load_only_those_keys_are_taken_for_which_it_will_do(cache, tables):
+    early = asyncio.create_task(cache.read_many(["a", "b"]))
+    await rest()
+    cache.invalidate("b", at(20))
+    cache.advance(at(20))
+    late = asyncio.create_task(cache.read_many(["a", "b"]))
+    await rest()
+
+    tables.answer(0, a="one", b="before it was deleted")
+    await rest()
+    tables.answer(1)
+
+    assert await early == {"a": "one", "b": "before it was deleted"}
+    assert await late == {"a": "one"}
