@@ -166,6 +166,27 @@ async def test_streams_are_few_and_end_with_the_server(conninfo, tmp_path):
             await one.aclose()
 
 
+async def test_a_crowd_at_once_gets_no_more_places(conninfo, tmp_path):
+    """Requests that were all let in before the first stream began still share the places."""
+    async with site(conninfo, tmp_path) as (place, _):
+        listeners, ada = place.app.state.listeners, place.members["ada"]
+
+        async def always() -> bool:
+            return True
+
+        streams = [
+            listeners.stream(ada, place.program.clock.now(), always) for _ in range(EACH_MAX + 3)
+        ]
+        opened = [await anext(stream, None) for stream in streams]
+        taken = len(listeners)
+        for stream in streams:
+            await stream.aclose()
+
+        assert taken == EACH_MAX
+        assert opened.count(None) == 3
+        assert not len(listeners)
+
+
 async def test_who_does_not_read_is_let_go(conninfo, tmp_path):
     """A client that only connects gives its place back when the stream has lived long enough."""
     async with site(conninfo, tmp_path) as (place, client):

@@ -133,10 +133,16 @@ class Listeners:
                 f"member {member} has {limit}", retry_seconds=RETRY_SECONDS, limit=limit
             )
 
+    def _has_room(self, member: Key) -> bool:
+        full = len(self._open) >= ALL_MAX or self._held[member] >= EACH_MAX
+        return not (self._closed or full)
+
     async def stream(
         self, member: Key, since: datetime, still_good: StillGood
     ) -> AsyncGenerator[bytes]:
         """Yield events until the token ends, the server stops, or the stream has lived long enough."""
+        if not self._has_room(member):
+            return  # others came since the request was let in; the browser comes again
         loop = asyncio.get_running_loop()
         ends = loop.time() + self.life_seconds
         checks = loop.time() + self.heartbeat_seconds
@@ -157,6 +163,7 @@ class Listeners:
                 if loop.time() >= checks and not self._closed:
                     if not await still_good():
                         return
+                    self._begin_following()
                     yield b": still here\n\n"
                     checks = loop.time() + self.heartbeat_seconds
 
@@ -176,8 +183,7 @@ class Listeners:
         listener = Listener(member, since)
         self._open.add(listener)
         self._held[member] += 1
-        if self._following is None or self._following.done():
-            self._following = asyncio.create_task(self._follow())
+        self._begin_following()
         try:
             yield listener
         finally:
@@ -186,6 +192,11 @@ class Listeners:
             if not self._held[member]:
                 del self._held[member]
             self._rest()
+
+    def _begin_following(self) -> None:
+        """Follow what arrives, unless somebody does; a source that ended is taken up again."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(self._follow())
 
     def _rest(self) -> None:
         """Stop following what arrives where nobody listens any more."""
