@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from millrace.community.search import PostQuery
 from millrace.community.testing import Rooms
 from millrace.community.types import Audience, Comment, Key, Member, Post, PostKind, Role, Viewer
 from millrace.community.visibility import sees_comment, sees_member, sees_post
@@ -115,7 +116,7 @@ class World:
             author_id=author.member_id,
             kind=PostKind.NOTE,
             title="",
-            text="t",
+            text="tide",
             link="",
             topics=[],
             language="en",
@@ -163,7 +164,7 @@ class World:
             ],
             "post (community_id, post_id, external_id, author_id, text, audience, created_at,"
             " removed_at, removed_by, hidden_at, hidden_by)": [
-                (p.community_id, p.post_id, p.external_id, p.author_id, "t", p.audience, NOW, p.removed_at, by[p.removed_at], p.hidden_at, by[p.hidden_at])
+                (p.community_id, p.post_id, p.external_id, p.author_id, "tide", p.audience, NOW, p.removed_at, by[p.removed_at], p.hidden_at, by[p.hidden_at])
                 for p in self.posts
             ],
             "post_counter (community_id, post_id)": [(p.community_id, p.post_id) for p in self.posts],
@@ -210,6 +211,9 @@ async def test_sql_and_python_agree(router, conninfo, drawn):
         ]
         offered = [p.key for p in seen if p.removed_at is None and _own_or_open(viewer, p)]
         assert sorted(listed) == sorted(offered)
+        hits = (await rooms.search.posts(viewer, PostQuery(text="tides"), limit=400)).hits
+        here = [h.view.post.key for h in hits if h.view.post.community_id in world.homes]
+        assert sorted(here) == sorted(offered)
         for member in world.members:
             assert await _finds(rooms.members.get(viewer, member.key)) == (member.key in met)
         for post in world.posts:
