@@ -18,7 +18,7 @@ from millrace.world.simulator.topic import (
 FOLDER = Path(__file__).parent / "frames"
 PARTS = frozenset((*POST_PARTS, *PROFILE_PARTS, "ware"))
 # Said once, meant throughout.
-FIXED = frozenset(("event", "offer", "alert", "link", "date", "venue", "start", "asking"))
+FIXED = frozenset(("event", "offer", "alert", "link", "date", "venue", "start", "asking", "budget"))
 FOCUS = 0.6  # how often a text comes back to the thing that it named first
 TRIES = 4  # draws of a phrase that this text has not used yet
 
