@@ -1,27 +1,20 @@
 """The pages behind the gate, without a browser: who gets in, what is kept, what is refused."""
 
 from collections.abc import AsyncIterator
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
+from page_visit import OWN, RATE, Balance, enter
 
 from millrace.api.auth import SESSION_COOKIE as GATE_COOKIE
-from millrace.api.testing import MANY, Town, town
-from millrace.settings import RATES, DoorConfig
+from millrace.api.testing import Town, town
+from millrace.settings import DoorConfig
 from millrace.store.testing import TestServer
 from millrace.web.shell import assets
 from millrace.web.sign_in import COOKIE_BYTES_MAX, SESSION_COOKIE
 
 pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="module")]
-RATE = dict.fromkeys(RATES, MANY)
-HERE = "http://127.0.0.1"
-OWN = {"origin": HERE, "accept": "text/html"}
-VOID = {"meta", "link", "input", "br", "img", "hr", "use", "rect"}
-Client = AsyncTestClient[Litestar]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -38,11 +31,6 @@ async def strict(server: TestServer, tmp_path_factory) -> AsyncIterator[Town]:
     door, folder = DoorConfig(rates=RATE), tmp_path_factory.mktemp("strict")
     async with town(server.copy(), str(folder), door=door) as made:
         yield made
-
-
-async def enter(client: Client, form: dict[str, str], headers: dict[str, str] = OWN):
-    """Send the sign-in form, and stay where the answer is."""
-    return await client.post("/sign-in", data=form, headers=headers, follow_redirects=False)
 
 
 async def test_both_doors_mean_the_same_cookie():
@@ -228,32 +216,6 @@ async def test_static_files_may_be_kept_and_nothing_else_is_there(strict: Town):
     assert "no-cache" in plain.headers["cache-control"]
     assert (again.status_code, again.content) == (304, b"")
     assert [answer.status_code for answer in absent] == [404, 404, 404]
-
-
-class Balance(HTMLParser):
-    """Notes the first end tag that does not belong to the open element, and every double id."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.faults: list[str] = []
-        self.ids: set[str] = set()
-
-    def handle_starttag(self, tag, attrs):
-        """Open an element."""
-        name = dict(attrs).get("id")
-        if name in self.ids:
-            self.faults.append(f"id {name} stands twice")
-        self.ids |= {name} if name else set()
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        """Close an element."""
-        if tag in VOID:
-            return
-        if not self.open or self.open.pop() != tag:
-            self.faults.append(f"</{tag}> at {self.getpos()}")
 
 
 async def test_pages_are_well_formed_private_and_guarded(demo: Town):
