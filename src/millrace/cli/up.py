@@ -1,6 +1,7 @@
 """`millrace up` and `millrace serve`: the whole program in one process."""
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from pathlib import Path
@@ -139,6 +140,8 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None, *, live: b
             living = asyncio.create_task(_live(demo, behind, _shown(host, port)))
             stack.push_async_callback(_ended, living)
         await asyncio.wait({warm}, timeout=0 if came else WARM_SECONDS_MAX)
+        gc.collect()
+        gc.freeze()  # what is held by now stays: a walk over all of it would halt every request
         click.echo(f"Millrace is ready at {address}")
         await asyncio.Event().wait()
 

@@ -107,13 +107,18 @@ def _of_authors(
 
 def _topic_match(catalogue: Catalogue, subject: Subject, slots: Slots) -> NDArray[np.float64]:
     """Return how well the best topic of each post fits; each topic is judged once."""
-    numbers = catalogue.topic_numbers(slots)
-    width = int((numbers != NO_TOPIC).sum(axis=1).max(initial=0))
-    different, places = np.unique(numbers[:, :width], return_inverse=True)
+    numbers = _told_topics(catalogue, slots)
+    different, places = np.unique(numbers, return_inverse=True)
     topics = catalogue.topics
     asked: list[int] = different.tolist()
     shares = np.array([topic_share(subject, topics.names[n], topics.words[n]) for n in asked])
-    return shares[places].reshape(len(slots), width).max(axis=1, initial=0.0)
+    return shares[places].reshape(numbers.shape).max(axis=1, initial=0.0)
+
+
+def _told_topics(catalogue: Catalogue, slots: Slots) -> NDArray[np.int32]:
+    """Return the topics of posts, as many columns as the post with the most topics needs."""
+    numbers = catalogue.topic_numbers(slots)
+    return numbers[:, : int((numbers != NO_TOPIC).sum(axis=1).max(initial=0))]
 
 
 def _language_match(catalogue: Catalogue, subject: Subject, slots: Slots) -> NDArray[np.bool_]:
@@ -140,7 +145,7 @@ def sentences(
     new = posts.ranks[:, SOURCES.index(EXPLORATION)] >= 0
     holds: list[list[bool]] = np.column_stack([told, new]).tolist()
     kinds: list[int] = catalogue.kinds(posts.slots).tolist()
-    numbers: list[list[int]] = catalogue.topic_numbers(posts.slots).tolist()
+    numbers: list[list[int]] = _told_topics(catalogue, posts.slots).tolist()
     communities: list[int] = posts.ids[:, 1].tolist()
     authors: list[int] = posts.authors.tolist()
     found: list[str] = []

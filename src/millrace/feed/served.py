@@ -76,8 +76,8 @@ class ServedFeeds:
                 surface=made.surface,
                 delivered=made.delivered,
                 record=made.record,
-                post_ids=made.ids[:, 0].tolist(),
-                post_communities=made.ids[:, 1].tolist(),
+                post_ids=_array(made.ids[:, 0].tolist()),
+                post_communities=_array(made.ids[:, 1].tolist()),
             )
         posts, communities = made.ids[: made.delivered].T.tolist()
         self._deliveries.add(member, DeliveredFeed(made.served_at, communities, posts))
@@ -140,6 +140,11 @@ class ServedFeeds:
                 delivered=delivered,
             )
         self._deliveries.forget(cursor.member)
+
+
+def _array(numbers: list[int]) -> str:
+    """Return numbers as PostgreSQL reads an array: the driver takes longer for a list."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _served(row: ServedRow) -> Served:
