@@ -113,8 +113,10 @@ class Scene:
 
     def _shared(self, slot: str) -> str:
         """Answer for the slots of a phrase of shared words."""
+        if slot == "item":
+            return self._focused("shared_item", self._topic.shared[slot])
         if slot in SHARED_PARTS:
-            return self._focused(f"shared_{slot}", self._topic.shared[slot])
+            return expand(self._pick(self._topic.shared[slot]), self._rng, self._shared)
         options = shared_frames().get(slot) or frames()[slot]
         return expand(self._pick(options), self._rng, self._shared)
 
