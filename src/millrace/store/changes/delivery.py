@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError, UnavailableError
-from millrace.store.changes.applied import Applied
+from millrace.store.changes.applied import NUDGE_SECONDS, Applied
 from millrace.store.changes.slots import Ground, as_of, asking, ground, keys, streaming
 from millrace.store.changes.stream import SILENCE_SECONDS_MAX, Stream
 from millrace.store.changes.transactions import Parcel, Transactions
@@ -319,8 +319,10 @@ class Delivery:
                     async with asyncio.timeout(PULSE_SECONDS):
                         await nudge.wait()
                 if nudge.is_set():
-                    nudge.clear()
-                    await asked.value(QUERIES["river_nudge"])
+                    if self._oldest is None:  # else what is waited for may be on its way
+                        nudge.clear()
+                        await asked.value(QUERIES["river_nudge"])
+                    await asyncio.sleep(NUDGE_SECONDS)  # many who wait need no more than one
                 elif beat % BEATS_PER_LOOK == 0:
                     # A server that is told to stop ends this connection first, and then waits for
                     # us to confirm all it has sent. While a consumer works we cannot: so we leave.

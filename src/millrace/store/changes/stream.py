@@ -8,6 +8,7 @@ Source: "Streaming Replication Protocol" of PostgreSQL's documentation.
 """
 
 import asyncio
+import logging
 import struct
 from datetime import UTC, datetime
 
@@ -26,7 +27,10 @@ PUBLICATION = "millrace"
 CONNECT_SECONDS_MAX = 10
 # We ask for an answer several times a second; a server that gives none for so long is gone.
 SILENCE_SECONDS_MAX = 30.0
+PATIENCE_SECONDS = 5.0
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+logger = logging.getLogger(__name__)
 
 _DATA = struct.Struct("!cqqq")
 _KEEPALIVE = struct.Struct("!cqqb")
@@ -105,9 +109,17 @@ class Stream:
 
         Its snapshot can be imported until the next command.
         """
-        _, place, snapshot, _ = await self._told(
-            f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')"
+        waiting = asyncio.get_running_loop().call_later(
+            PATIENCE_SECONDS,
+            logger.warning,
+            "a change stream waits for transactions that were running before it, such as an import",
         )
+        try:
+            _, place, snapshot, _ = await self._told(
+                f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')"
+            )
+        finally:
+            waiting.cancel()
         return MadeSlot(number_of(place), snapshot)
 
     async def drop_slot(self, slot: str) -> None:
