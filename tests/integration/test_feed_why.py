@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from millrace.community.testing import Rooms
+from millrace.community.moves import Move, Thing, ThingKind
+from millrace.community.testing import OPERATOR, Rooms
 from millrace.community.types import (
     Action,
     Audience,
@@ -153,9 +154,16 @@ async def test_what_a_member_may_not_see_is_not_there_for_them(router, conninfo)
     blocked = await rooms.post(bad, "blocked")
     await rooms.relations.block(bad, reader.member)
     foreign = await rooms.post(stranger, "foreign", audience=Audience.NEARBY)
+    (vic,) = await rooms.people(home, "vic")
+    hidden, banned = await rooms.post(gus, "hidden"), await rooms.post(vic, "banned")
+    for thing, move in (
+        (Thing(ThingKind.POST, hidden.key), Move.HIDE),
+        (Thing(ThingKind.MEMBER, vic.member), Move.BAN),
+    ):
+        await rooms.moderation.decide(OPERATOR, thing, move, "for the test")
     async with feeding(rooms, conninfo) as feed:
         reasons = []
-        for post in (removed.key, blocked.key, foreign.key):
+        for post in (removed.key, blocked.key, foreign.key, hidden.key, banned.key):
             with pytest.raises(NotFoundError, match="there is no post"):
                 await feed.why(reader.member, post)
             found = await feed.why(reader.member, post, oversees=True)
@@ -167,6 +175,8 @@ async def test_what_a_member_may_not_see_is_not_there_for_them(router, conninfo)
     assert reasons[0].startswith("the post was removed at 2026-")
     assert reasons[1] == "a block stands between the member and the author"
     assert reasons[2] == f"its audience is nearby of community {far}, which is not nearby"
+    assert reasons[3].startswith("a moderator hid the post at 2026-")
+    assert reasons[4].startswith("its author was banned at 2026-")
 
 
 async def test_a_dry_run_is_not_logged(router, conninfo):

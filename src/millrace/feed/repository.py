@@ -67,7 +67,9 @@ class VisibilityRow(Struct, frozen=True, kw_only=True):
     author_id: int
     audience: Audience
     removed_at: datetime | None
+    hidden_at: datetime | None
     author_removed_at: datetime | None
+    author_banned_at: datetime | None
     blocked: bool
 
 

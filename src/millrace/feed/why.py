@@ -143,12 +143,15 @@ class Why:
             relations = await self._parts.relations.of(member)
         if reason is None or not oversees:
             _unknown_post(post)
-        if reason.blocked:
-            text = "a block stands between the member and the author"
-        elif reason.removed_at is not None:
-            text = f"the post was removed at {reason.removed_at:%Y-%m-%d %H:%M}"
-        elif reason.author_removed_at is not None:
-            text = f"its author was removed at {reason.author_removed_at:%Y-%m-%d %H:%M}"
+        ended = (
+            ("the post was removed", reason.removed_at),
+            ("a moderator hid the post", reason.hidden_at),
+            ("its author was removed", reason.author_removed_at),
+            ("its author was banned", reason.author_banned_at),
+        )
+        said = next((f"{what} at {at:%Y-%m-%d %H:%M}" for what, at in ended if at), "")
+        if reason.blocked or said:
+            text = said or "a block stands between the member and the author"
         else:
             near = "" if post.community_id in relations.nearby else ", which is not nearby"
             text = f"its audience is {reason.audience.value} of community {post.community_id}{near}"

@@ -25,7 +25,8 @@ select distinct post.community_id, post.author_id, counter.followers, counter.po
 -- name: post_visibility
 -- What keeps a post from being shown to anybody: for an operator who asks why.
 select post.community_id, post.post_id, post.author_id, post.audience, post.removed_at,
-       author.removed_at as author_removed_at,
+       post.hidden_at, author.removed_at as author_removed_at,
+       author.banned_at as author_banned_at,
        exists (
            select from block
             where block.community_id = %(viewer_community)s::bigint
