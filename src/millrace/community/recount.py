@@ -9,8 +9,10 @@ from msgspec import Struct
 from millrace.community.intake import QUERIES
 from millrace.community.percentiles import RATE_PRIOR_VIEWS, Percentiles
 from millrace.community.types import Key
+from millrace.store.queries import load
 from millrace.store.router import Router
 
+STORE = load("millrace.store")
 STRETCH = 10_000
 """Counters that are held at a time: each stretch reads the logs once."""
 
@@ -81,6 +83,7 @@ class Recount:
             after: Key | None = Key(0, 0)
             while after is not None:
                 async with self._router.write() as session:
+                    await session.run(STORE["unhurried"])  # each stretch reads whole logs
                     rows = await session.rows(
                         QUERIES[hold],
                         HeldRow,
