@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from millrace.community.testing import Rooms
@@ -234,3 +235,22 @@ async def test_deliveries_of_this_process_are_known_without_the_table(router, co
     assert len(set(before)) == 8
     assert last.items[0].view.post.key not in before
     assert later.items[0].view.post.key in before, "all nine were delivered"
+
+
+async def test_a_transaction_larger_than_a_batch_is_worked_in_whole(conninfo):
+    """Its parts have no position of their own, and a load in between must not pass for all of it."""
+    async with living(conninfo) as village:
+        await village.hydrated()
+        member = village.reader.member
+        async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+            await connection.execute(
+                "insert into impression (community_id, member_id, shown_at, post_community_id,"
+                " post_id, position) select %s, %s, %s, 1, n, 0 from generate_series(1, 4500) as n",
+                (member.community_id, member.id, village.rooms.clock.now()),
+            )
+        token = await village.router.token()
+        during = await village.hydrated(token)
+        await village.followed()
+        after = await village.hydrated()
+
+    assert len(during.seen) == len(after.seen) == 4500
