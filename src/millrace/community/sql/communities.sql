@@ -72,7 +72,7 @@ select community_id from gone union select community_id from come
 select community_id, count(*) as members, coalesce(sum(counter.posts), 0)::bigint as posts
   from member
   left join member_counter counter using (community_id, member_id)
- where member.removed_at is null
+ where member.removed_at is null and member.banned_at is null
  group by community_id
 
 -- name: near
