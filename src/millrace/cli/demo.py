@@ -54,7 +54,6 @@ class Demo:
         if self._filler is None:
             return
         await self._filler.bring(HISTORY, _Told(self._program.clock).watch)
-        self._filler = None
 
     async def live(self, url: str) -> None:
         """Let the people of the town come to this program, like anybody, until cancelled."""
@@ -63,7 +62,8 @@ class Demo:
             return
         program = self._program
         try:
-            filler = Filler(without_feed(program), self._mark, found.config)
+            rooms: Domain = without_feed(program)
+            filler = self._filler or Filler(rooms, self._mark, found.config)
             town = await asyncio.to_thread(filler.made, silent)
             communities = await program.communities.list(millrace())
             grounds = {one.name: Ground(one.community_id, one.created_at) for one in communities}

@@ -134,11 +134,13 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None, *, live: b
         demo = Demo(program)
         came = await _fill(program, bring, demo)
         warm = asyncio.create_task(_warm(program))
-        behind = asyncio.create_task(_behind(program, demo, warm, learn=came))
-        stack.push_async_callback(_ended, behind, warm)
+        past = asyncio.create_task(_remember(demo))
+        behind = [past, warm]
+        if came:
+            behind.append(asyncio.create_task(_learn(program, past, warm)))
         if live:
-            living = asyncio.create_task(_live(demo, behind, _shown(host, port)))
-            stack.push_async_callback(_ended, living)
+            behind.append(asyncio.create_task(_live(demo, past, _shown(host, port))))
+        stack.push_async_callback(_ended, *behind)
         await asyncio.wait({warm}, timeout=0 if came else WARM_SECONDS_MAX)
         gc.collect()
         gc.freeze()  # what is held by now stays: a walk over all of it would halt every request
@@ -171,22 +173,19 @@ async def _fill(program: Program, bring: Import | None, demo: Demo) -> bool:
     return program.settings.door.demo and await demo.fill()
 
 
-async def _behind(program: Program, demo: Demo, warm: asyncio.Task[None], *, learn: bool) -> None:
-    """Do behind the page what it can wait for: the town's history, the vectors, the learning."""
+async def _remember(demo: Demo) -> None:
+    """Bring in the history of the demo's town behind the page."""
     try:
         await demo.remember()
     except (MillraceError, TimeoutError) as failure:  # the page stays up without it
         say(
             f"the history of the town is not whole, and is gone on with at the next start: {failure}"
         )
-    await asyncio.wait({warm})
-    if learn:
-        await _learn(program)
 
 
-async def _live(demo: Demo, behind: asyncio.Task[None], url: str) -> None:
-    """Let the town live once nothing else is done behind the page."""
-    await asyncio.wait({behind})
+async def _live(demo: Demo, past: asyncio.Task[None], url: str) -> None:
+    """Let the town live once its past is in."""
+    await asyncio.wait({past})
     await demo.live(url)
 
 
@@ -211,8 +210,9 @@ async def _warm(program: Program) -> None:
         settled.cancel()
 
 
-async def _learn(program: Program) -> None:
-    """Fit the scorer to what came in, once it is embedded."""
+async def _learn(program: Program, *before: asyncio.Task[None]) -> None:
+    """Fit the scorer to what came in, once it is whole and embedded."""
+    await asyncio.wait(before)
     say("the feed learns from what members did; it serves meanwhile")
     try:
         report = await program.feed.fit()
