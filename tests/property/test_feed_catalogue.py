@@ -255,7 +255,7 @@ async def test_columns_say_what_the_tables_say(server, played):
 
 
 async def test_changes_that_come_twice_change_nothing(router, conninfo):
-    """Each batch is applied again after the next one: numbers and slots stay as they were."""
+    """Each batch is applied again after the next two: numbers and slots stay as they were."""
     rooms = Rooms(router)
     world = World(rooms, conninfo)
     heard = []
@@ -264,7 +264,7 @@ async def test_changes_that_come_twice_change_nothing(router, conninfo):
         async def apply(self, batch) -> None:
             await super().apply(batch)
             heard.append(batch)
-            for again in heard[-3:]:
+            for again in heard[-3:-1]:
                 await super().apply(again)
 
     world.indexing = Twice(world.catalogue, MODEL)
