@@ -17,7 +17,7 @@ LIVE_SECONDS = 7 * DAY
 """How long a post can be shown after it was written."""
 SEEN_SHARE_MAX = 0.25
 """How much of its community's posts the average member may have been shown."""
-TABLE_BYTES_MAX = 1 << 30
+TABLE_BYTES_MAX = 1 << 29
 """Who saw what, and who keeps clear of whom, are kept as tables while the past goes by."""
 ACTIONS = tuple(Action)
 """An engagement's kind is a place in here."""
@@ -28,7 +28,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "communities": (1, 40),
     "members": (8, 20_000),
     "posts": (20, 200_000),
-    "impressions": (0, 10_000_000),
+    "impressions": (0, 5_000_000),
     "days": (2, 120),
     "overlap": (0.0, 1.0),
     "drift": (0.0, 1.0),
