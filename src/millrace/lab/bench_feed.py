@@ -33,10 +33,10 @@ RECORDS_MAX = 2_000
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How large and how long. Seconds of each phase."""
+    """How large and how long. Seconds of each phase; `first` ends when everybody was there."""
 
     size: Size
-    warm: float
+    first: float
     alone: float
     capacity: float
     loaded: float
@@ -45,17 +45,18 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 FULL = Plan(
     size=Size(posts=100_000, members=2_000, authors=5_000, events=1_000),
-    warm=20.0, alone=30.0, capacity=30.0, loaded=60.0, peer=15.0,
+    first=180.0, alone=30.0, capacity=30.0, loaded=60.0, peer=15.0,
 )  # fmt: skip
 QUICK = Plan(
     size=Size(posts=10_000, members=200, authors=500, events=1_000),
-    warm=3.0, alone=4.0, capacity=4.0, loaded=6.0, peer=2.0,
+    first=12.0, alone=4.0, capacity=4.0, loaded=6.0, peer=2.0,
 )  # fmt: skip
 
 
 class Measured(Struct, kw_only=True):
     """What the phases gave."""
 
+    first: Tally
     alone: Tally
     records: list[Record]
     peer: Tally
@@ -93,8 +94,8 @@ async def run(quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, o
 
 async def _measured(found: Place, plan: Plan, say: Callable[[str], None]) -> Measured:
     town, server = found.town, found.server
-    say("warming up")
-    await town.closed_loop(2, plan.warm)
+    say("every member opens the feed for the first time")
+    first = await town.each_once(CLIENTS, plan.first)
     say("one feed at a time")
     since = found.clock.now()
     alone = await town.one_by_one(plan.alone)
@@ -112,6 +113,7 @@ async def _measured(found: Place, plan: Plan, say: Callable[[str], None]) -> Mea
             QUERIES["served_between"], RecordRow, since=since, until=until, limit=RECORDS_MAX
         )
     return Measured(
+        first=first,
         alone=alone,
         records=[record.decode(row.record) for row in rows],
         peer=peer,
@@ -137,7 +139,7 @@ def _figures(found: Place, plan: Plan, made: Measured) -> dict[str, object]:
     scored = [len(one.feature_matrix()) for one in made.records]
     stages = [{line.stage: line.milliseconds for line in one.stages} for one in made.records]
     names = list(stages[0]) if stages else []
-    tallies = (made.alone, made.closed, made.loaded)
+    tallies = (made.first, made.alone, made.closed, made.loaded)
     return {
         "live_posts": plan.size.posts,
         "members": plan.size.members,
@@ -150,6 +152,8 @@ def _figures(found: Place, plan: Plan, made: Measured) -> dict[str, object]:
         "capacity_per_second": round(made.capacity, 1),
         "rss_mib_peak": found.server.rss_mib_peak(),
         "stages_ms_p50": {n: percentile([one[n] for one in stages], 50, 3) for n in names},
+        "first_feed_ms_p50": percentile(made.first.milliseconds, 50),
+        "members_warm": len(made.first.milliseconds),
         "loaded_per_second": round(SHARE_OF_CAPACITY * made.capacity, 1),
         "feeds_measured": sum(len(one.milliseconds) for one in tallies),
         "feeds_failed": sum(one.failures for one in tallies),

@@ -46,11 +46,11 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 FULL = Plan(
     size=Size(posts=100_000, members=2_000, authors=5_000, events=1_000),
-    warm=20.0, capacity=20.0, loaded=120.0,
+    warm=180.0, capacity=20.0, loaded=120.0,
 )  # fmt: skip
 QUICK = Plan(
     size=Size(posts=10_000, members=200, authors=500, events=1_000),
-    warm=2.0, capacity=3.0, loaded=10.0,
+    warm=10.0, capacity=3.0, loaded=10.0,
 )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ async def _watched(found: Place, plan: Plan, say: Callable[[str], None]) -> Watc
         probes = Probes(town, domain.router)
         say("warming up")
         await probes.prepare(pairs)
-        await town.closed_loop(2, plan.warm)
+        await town.each_once(CLIENTS, plan.warm)
         say("as many feeds as there can be")
         _, capacity = await town.closed_loop(CLIENTS, plan.capacity)
         say(f"watching for changes beside {SHARE_OF_CAPACITY * capacity:.0f} feeds a second")

@@ -172,6 +172,25 @@ class Town:
                 tally.take(answer, answer.seconds)
         return tally
 
+    async def each_once(self, clients: int, seconds_max: float) -> Tally:
+        """Have every member open the feed for the first time, within so many seconds.
+
+        A member whom the server does not know yet costs a read of their whole history.
+        """
+        tally, end = Tally(), perf_counter() + seconds_max
+        left = iter(self._readers)
+
+        async def client() -> None:
+            async with self.connections.lent() as connection:
+                for caller in left:
+                    if perf_counter() > end:
+                        return
+                    answer = await connection.ask("GET", caller.feed, caller.token)
+                    tally.take(answer, answer.seconds)
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+        return tally
+
     async def closed_loop(
         self, clients: int, seconds: float, *, newest: bool = False
     ) -> tuple[Tally, float]:

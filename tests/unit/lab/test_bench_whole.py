@@ -39,7 +39,7 @@ def test_feed_has_its_keys():
     tally = Tally(milliseconds=[1.0, 3.0])
     spent = bench_feed._per_feed(Usage(1.0, 2.0, 3.0), Usage(1.5, 2.0, 3.25), 100)
     made = bench_feed.Measured(
-        alone=tally, records=[], peer=tally, closed=tally, capacity=10.0, peer_capacity=20.0,
+        first=tally, alone=tally, records=[], peer=tally, closed=tally, capacity=10.0, peer_capacity=20.0,
         spent=spent, loaded=Tally(),
     )  # fmt: skip
     found = bench_feed._figures(place(), bench_feed.FULL, made)
