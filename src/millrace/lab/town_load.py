@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from millrace.community.types import Key
 from millrace.kernel.errors import MillraceError
-from millrace.lab.light import Answer, Connections
+from millrace.lab.light import Answer, Connection, Connections
 
 POSTS_PER_SECOND = 20.0
 VISITS_PER_SECOND = 20.0
@@ -166,10 +166,7 @@ class Town:
         tally, end = Tally(), perf_counter() + seconds
         async with self.connections.lent() as connection:
             while perf_counter() < end:
-                caller = self.reader()
-                path = NEWEST if newest else caller.feed
-                answer = await connection.ask("GET", path, caller.token, seen=caller.seen)
-                tally.take(answer, answer.seconds)
+                await _asked(connection, self.reader(), tally, newest=newest)
         return tally
 
     async def each_once(self, clients: int, seconds_max: float) -> Tally:
@@ -185,8 +182,7 @@ class Town:
                 for caller in left:
                     if perf_counter() > end:
                         return
-                    answer = await connection.ask("GET", caller.feed, caller.token)
-                    tally.take(answer, answer.seconds)
+                    await _asked(connection, caller, tally)
 
         await asyncio.gather(*(client() for _ in range(clients)))
         return tally
@@ -200,10 +196,7 @@ class Town:
         async def client() -> None:
             async with self.connections.lent() as connection:
                 while perf_counter() < end:
-                    caller = self.reader()
-                    path = NEWEST if newest else caller.feed
-                    answer = await connection.ask("GET", path, caller.token, seen=caller.seen)
-                    tally.take(answer, answer.seconds)
+                    await _asked(connection, self.reader(), tally, newest=newest)
 
         await asyncio.gather(*(client() for _ in range(clients)))
         return tally, len(tally.milliseconds) / (perf_counter() - began)
@@ -238,6 +231,19 @@ class Town:
         if running:
             await asyncio.wait(running)
         return tally
+
+
+async def _asked(
+    connection: Connection, caller: Caller, tally: Tally, *, newest: bool = False
+) -> None:
+    """Ask for one page and count how it went; no answer in time is a failure."""
+    path = NEWEST if newest else caller.feed
+    try:
+        answer = await connection.ask("GET", path, caller.token, seen=caller.seen)
+    except MillraceError:
+        tally.failures += 1
+        return
+    tally.take(answer, answer.seconds)
 
 
 class Arriving:
