@@ -24,6 +24,8 @@ from millrace.world.simulator.types import (
     Written,
 )
 
+ROWS_MAX = 50_000
+"""Rows that are judged at a time; each needs a number for every topic meanwhile."""
 FINE = 1e-6
 """Numbers of the truth count in the digest to this precision: the last bits may be a machine's."""
 
@@ -101,7 +103,9 @@ class Town(Struct, frozen=True):
             kept = (high > low) & (traits.author[post] != member)
             columns.append((member[kept], post[kept], at[kept]))
         member, post, at = (np.concatenate([one[i] for one in columns]) for i in range(3))
-        appeal = self.truth.appeals(member, post[:, None], at)[:, 0]
+        parts = [slice(low, low + ROWS_MAX) for low in range(0, len(member), ROWS_MAX)]
+        asked = [self.truth.appeals(member[one], post[one, None], at[one])[:, 0] for one in parts]
+        appeal = np.concatenate([np.zeros(0), *asked])
         engaged = (draws.uniform(len(member)) < appeal) * 1
         order = np.lexsort((post, member, at))
         member, post, at = member[order], post[order], at[order]
