@@ -154,17 +154,30 @@ insert into member_counter (community_id, member_id)
 select community_id, member_id from made
 
 -- name: update_members
--- Brings members up to date; one that says nothing new is not touched.
+-- Brings members up to date; one that says nothing new is not touched. Locked by key: a follow holds
+-- two members, the smaller key first.
+with line as materialized (
+    select *
+      from jsonb_to_recordset(%(rows)s::jsonb) as line (
+           member_id bigint, handle text, display_name text, headline text, about text,
+           skills text[], place text, languages text[], role text)
+), locked as materialized (
+    select member.member_id
+      from member
+      join line using (member_id)
+     where member.community_id = %(community_id)s
+       and (member.handle, member.display_name, member.headline, member.about, member.skills,
+            member.place, member.languages, member.role)
+           is distinct from
+           (coalesce(nullif(line.handle, ''), member.handle), line.display_name, line.headline,
+            line.about, line.skills, line.place, line.languages, line.role)
+     order by member.member_id
+       for no key update of member
+)
 update member
    set handle = coalesce(nullif(line.handle, ''), member.handle),
        display_name = line.display_name, headline = line.headline, about = line.about,
        skills = line.skills, place = line.place, languages = line.languages, role = line.role
-  from jsonb_to_recordset(%(rows)s::jsonb) as line (
-       member_id bigint, handle text, display_name text, headline text, about text,
-       skills text[], place text, languages text[], role text)
+  from line
+  join locked using (member_id)
  where member.community_id = %(community_id)s and member.member_id = line.member_id
-   and (member.handle, member.display_name, member.headline, member.about, member.skills,
-        member.place, member.languages, member.role)
-       is distinct from
-       (coalesce(nullif(line.handle, ''), member.handle), line.display_name, line.headline,
-        line.about, line.skills, line.place, line.languages, line.role)
