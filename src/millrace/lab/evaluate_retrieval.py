@@ -21,7 +21,7 @@ from millrace.community.types import Key
 from millrace.kernel.clock import ShiftedClock
 from millrace.lab import quality, report, rivals
 from millrace.lab.dataset import Keys, load
-from millrace.lab.exam import Exam, Question, World
+from millrace.lab.exam import Exam, Oracle, Question, World
 from millrace.lab.installation import installation
 from millrace.lab.quality import DEPTH, Difference
 from millrace.lab.rivals import Words
@@ -30,6 +30,7 @@ from millrace.wiring import Program
 
 QUERIES = queries("millrace.lab")
 SYSTEMS = ("random", "newest_first", "popularity_decay", "bm25", "zero_shot", "feed")
+ORACLE = "oracle"  # where the truth is known
 MEASURES = ("recall_10", "recall_50", "recall_100", "ndcg_10")
 NEW = "recall_100_new_members"  # of those without a history at the moment
 PACKAGES = ("torch", "bm25s", "PyStemmer")
@@ -44,6 +45,7 @@ class Stage(Struct, frozen=True):
     world: World
     keys: Keys
     half_life: float
+    oracle: Oracle | None
 
 
 class VectorRow(Struct, frozen=True):
@@ -58,11 +60,9 @@ class Outcome:
     """The figures of every system, by member: one for each moment that asked for them."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], defaultdict[int, list[float]]] = {
-            (system, measure): defaultdict(list)
-            for system in SYSTEMS
-            for measure in (*MEASURES, NEW)
-        }
+        self._rows: defaultdict[tuple[str, str], defaultdict[int, list[float]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
 
     def judge(
         self, member: int, relevant: frozenset[int], rankings: Mapping[str, list[int]], *, new: bool
@@ -98,7 +98,8 @@ def run(exam: Exam, seed: int, members_max: int, say: Say) -> dict[str, object]:
     outcome = asyncio.run(_asked(exam, seed, members_max, say))
     systems: dict[str, dict[str, float | None] | None] = {
         system: {one: quality.mean(outcome.of(system, one)) for one in (*MEASURES, NEW)}
-        for system in SYSTEMS
+        for system in (*SYSTEMS, ORACLE)
+        if system != ORACLE or exam.oracle is not None
     }
     systems["trained"] = None  # no encoder has been trained yet
     figures: dict[str, object] = {
@@ -147,7 +148,9 @@ async def _asked(exam: Exam, seed: int, members_max: int, say: Say) -> Outcome:
             await program.feed.fit()
             asked = _drawn(world, question, seed, members_max)
             say(f"asking for {len(asked)} members")
-            await _moment(Stage(program, world, keys, half_life), question, asked, outcome)
+            await _moment(
+                Stage(program, world, keys, half_life, exam.oracle), question, asked, outcome
+            )
     return outcome
 
 
@@ -185,6 +188,9 @@ async def _moment(stage: Stage, question: Question, asked: list[int], outcome: O
             "zero_shot": rivals.best(near.astype(np.float64), candidates, moment),
             "feed": [post for post in feeds[one] if post in allowed],
         }
+        if stage.oracle is not None:
+            appeal = stage.oracle(one, candidates)
+            rankings[ORACLE] = rivals.best(appeal, candidates, moment)
         outcome.judge(one, question.relevant[one], rankings, new=one not in active)
 
 

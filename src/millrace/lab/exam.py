@@ -1,7 +1,7 @@
 """An exam: a data set by numbers, and questions about what members liked after a moment."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -15,6 +15,7 @@ from millrace.lab.rivals import Moment
 DAY = timedelta(days=1)
 
 Relevant = dict[int, frozenset[int]]
+Oracle = Callable[[int, NDArray[np.int64]], NDArray[np.float64]]
 
 
 class Question(Struct, frozen=True):
@@ -29,6 +30,7 @@ class Exam(Struct, kw_only=True):
 
     tuning: an earlier question, on which a rival may choose its dials.
     live_days: for so long a post can be shown; 0 is for ever. Holds for every system.
+    oracle: the true appeal of posts to a member, where it is known: by numbers.
     settings: further keys for the report.
     """
 
@@ -37,6 +39,7 @@ class Exam(Struct, kw_only=True):
     questions: list[Question]
     tuning: Question
     live_days: float = 0.0
+    oracle: Oracle | None = None
     settings: dict[str, object] = field(default_factory=dict[str, object])
 
 

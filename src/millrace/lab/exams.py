@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import InvalidError
 from millrace.lab.dataset import Collector, Dataset
-from millrace.lab.exam import Exam, Question, World
+from millrace.lab.exam import Exam, Oracle, Question, World
 from millrace.world.importers.deskdrop import import_deskdrop
 from millrace.world.importers.directory import import_dir
 from millrace.world.importers.stackexchange import import_stackexchange
@@ -110,11 +111,26 @@ def of_town(config: TownConfig, watch: Watch) -> Exam:
         questions=[Question(at, _by_chance(town, world, split, at))],
         tuning=Question(before, world.afterwards(before, at)),
         live_days=live_days,
+        oracle=_truth(town, world, split),
         settings={
             "town": VERSION,
             **{name: getattr(config, name) for name in ("overlap", "drift", "noise", "popularity")},
         },
     )
+
+
+def _truth(town: Town, world: World, split: int) -> Oracle:
+    """Return what the town knows of its members at a moment, by the numbers of the exam."""
+    homes = [place.external_id for place in town.places]
+    people = {(homes[one.community], one.external_id): at for at, one in enumerate(town.people)}
+    posts = {(homes[one.community], one.external_id): at for at, one in enumerate(town.posts)}
+    member_of = [people[name] for name in world.members]
+    post_of = np.array([posts[name] for name in world.posts])
+
+    def appeal(member: int, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        return town.truth.appeal(member_of[member], post_of[candidates], split)
+
+    return appeal
 
 
 def _by_chance(town: Town, world: World, split: int, at: datetime) -> dict[int, frozenset[int]]:
