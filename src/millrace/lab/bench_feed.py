@@ -24,7 +24,7 @@ from millrace.lab.filling import QUERIES, Size
 from millrace.lab.measures import percentile
 from millrace.lab.place import Place, place, small_encoder
 from millrace.lab.serving import Usage
-from millrace.lab.town_load import Arriving, Tally
+from millrace.lab.town_load import Arriving, Tally, reasons
 from millrace.wiring import opened
 
 CLIENTS = 6
@@ -157,10 +157,11 @@ def _figures(found: Place, plan: Plan, made: Measured) -> dict[str, object]:
         "loaded_per_second": round(SHARE_OF_CAPACITY * made.capacity, 1),
         "feeds_measured": sum(len(one.milliseconds) for one in tallies),
         "feeds_failed": sum(one.failures for one in tallies),
+        "reasons_of_failures": reasons(*tallies, found.town.writes),
         "feeds_degraded": sum(one.degraded for one in tallies),
         "posts_written": found.town.written,
         "engagements_written": found.town.engaged,
-        "writes_failed": found.town.failures,
+        "writes_failed": found.town.writes.failures,
         "cpu_ms_per_feed": made.spent,
         "newest_first_ms_p50": percentile(made.peer.milliseconds, 50),
         "newest_first_per_second": round(made.peer_capacity, 1),

@@ -26,6 +26,7 @@ from millrace.lab.town_load import (
     VISITS_PER_SECOND,
     Arriving,
     Tally,
+    reasons,
 )
 from millrace.wiring import opened
 
@@ -147,7 +148,8 @@ def _figures(found: Place, plan: Plan, made: Watched) -> dict[str, object]:
         "feed_ms_p50": percentile(made.loaded.milliseconds, 50),
         "feed_ms_p99": percentile(made.loaded.milliseconds, 99),
         "feeds_failed": made.loaded.failures,
-        "writes_failed": town.failures,
+        "writes_failed": town.writes.failures,
+        "reasons_of_failures": reasons(made.loaded, town.writes),
         "live_posts": plan.size.posts,
         "members": plan.size.members,
         "rss_mib_peak": found.server.rss_mib_peak(),

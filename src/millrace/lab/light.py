@@ -34,7 +34,7 @@ class Answer(Struct, frozen=True):
 
 
 class Connection:
-    """One kept connection."""
+    """One kept connection. A server closes one that nobody used for a while, and so it opens anew."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
@@ -78,6 +78,8 @@ class Connection:
         return Answer(int(found[9:12]), found, content, perf_counter() - began)
 
     async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is not None and self._streams[0].at_eof():
+            await self.close()  # the server closed it while nobody asked, as it may
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address)
         return self._streams

@@ -5,6 +5,8 @@ does. What arrives goes through the doors that anybody's does.
 """
 
 import asyncio
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,9 @@ ENGAGEMENTS_PER_VISIT = 5
 FEED_LIMIT = 20
 KINDS = ("click", "long_dwell", "click", "share", "click")
 NEWEST = "/v1/posts?limit=20"
+REASON_MAX = 300  # characters
+REASONS_MAX = 20
+_NUMBERS = re.compile(r"[0-9]{3,}")
 
 
 class Caller(Struct):
@@ -40,16 +45,25 @@ class Caller(Struct):
 
 
 class Tally(Struct):
-    """What was asked, and how it went. Milliseconds per answer, in the order of the answers."""
+    """What was asked, and how it went. Milliseconds per answer, in the order of the answers.
+
+    reasons: why requests failed, in the server's words or ours, and how often.
+    """
 
     milliseconds: list[float] = field(default_factory=list[float])
     failures: int = 0
     degraded: int = 0
+    reasons: Counter[str] = field(default_factory=Counter[str])
+
+    def fail(self, reason: str) -> None:
+        """Count a request that failed."""
+        self.failures += 1
+        self.reasons[reason] += 1
 
     def take(self, answer: Answer, seconds: float) -> None:
         """Count one answer."""
         if answer.status >= 300:
-            self.failures += 1
+            self.fail(said(answer))
             return
         self.milliseconds.append(seconds * 1000)
         self.degraded += b'"degraded":[]' not in answer.body and b'"degraded"' in answer.body
@@ -78,7 +92,7 @@ class Town:
         self.connections = connections
         self.written = 0
         self.engaged = 0
-        self.failures = 0
+        self.writes = Tally()  # only those that failed
         self._readers = readers
         self._writers = writers
         self._posts = posts
@@ -106,8 +120,8 @@ class Town:
         async def once() -> None:
             try:
                 await act()
-            except MillraceError:
-                self.failures += 1
+            except MillraceError as exc:
+                self.writes.fail(unanswered(exc))
 
         try:
             while True:
@@ -156,7 +170,8 @@ class Town:
                 method, path, caller.token, msgspec.json.encode(body), caller.seen
             )
         caller.seen = answer.header(b"millrace-token") or caller.seen
-        self.failures += answer.status >= 300
+        if answer.status >= 300:
+            self.writes.fail(said(answer))
         return answer
 
     # ------------------------------------------------- what is measured
@@ -218,8 +233,8 @@ class Town:
                     answer = await connection.ask(
                         "GET", caller.feed, caller.token, seen=caller.seen
                     )
-            except MillraceError:
-                tally.failures += 1
+            except MillraceError as exc:
+                tally.fail(unanswered(exc))
                 return
             tally.take(answer, perf_counter() - moment)
 
@@ -240,10 +255,26 @@ async def _asked(
     path = NEWEST if newest else caller.feed
     try:
         answer = await connection.ask("GET", path, caller.token, seen=caller.seen)
-    except MillraceError:
-        tally.failures += 1
+    except MillraceError as exc:
+        tally.fail(unanswered(exc))
         return
     tally.take(answer, answer.seconds)
+
+
+def reasons(*tallies: Tally) -> dict[str, int]:
+    """Return why requests of all these failed, the most frequent reason first."""
+    return dict(sum((one.reasons for one in tallies), Counter[str]()).most_common(REASONS_MAX))
+
+
+def said(answer: Answer) -> str:
+    """Return why the server refused: its status and its words, with every number left out."""
+    words = _NUMBERS.sub("#", answer.body[:REASON_MAX].decode(errors="replace"))
+    return f"{answer.status} {words}"
+
+
+def unanswered(exc: MillraceError) -> str:
+    """Return why there was no answer, with every number left out."""
+    return _NUMBERS.sub("#", str(exc)[:REASON_MAX])
 
 
 class Arriving:
