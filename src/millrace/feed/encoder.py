@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +26,12 @@ PROMPTS_PER_TURN = 256  # to tokenise; about as long as a batch computes
 STOP_SHARE = 0.75  # of a new marker that is a full stop; the rest is its name
 FINGERPRINTED = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
 UNUSED_WEIGHTS = ("pooler.",)  # a mean needs no pooler, so a model may come without
+TRIED_SHAPES = ((1, 7), (1, 31), (5, 16), (2, 12))
+TRIED_DIFFERENCE = 0.01  # of a unit vector's numbers; a shape that was taken for fixed is far off
 Vectors = NDArray[np.float32]
+_Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+logger = logging.getLogger(__name__)
 
 
 class TextEncoder:
@@ -35,6 +42,7 @@ class TextEncoder:
     ) -> None:
         """Take a loaded model; `TextEncoder.load` makes one from a directory."""
         self._model = model
+        self._pooled: _Pool = _Pooled(model)
         self._vocabulary = vocabulary
         self._name = name
         self._tokens_max = tokens_max - vocabulary.frame
@@ -68,6 +76,7 @@ class TextEncoder:
         name = f"{_fingerprint(folder)}-{min(limits)}-{v1.VERSION}"
         made = cls(model, vocabulary, name=name, tokens_max=min(limits), threads=threads)
         _try_out(made, folder)
+        made._pooled = _traced(made._pooled, vocabulary.size)
         return made
 
     @property
@@ -135,10 +144,55 @@ class TextEncoder:
             numbers[row, : len(text)] = torch.tensor(text)
             real[row, : len(text)] = 1
         with torch.inference_mode():  # grad mode belongs to the thread, so it is set in here
-            states = self._model(input_ids=numbers, attention_mask=real).last_hidden_state.float()
-            weights = real.unsqueeze(-1).float()
-            means = (states * weights).sum(dim=1) / weights.sum(dim=1)
-            return torch.nn.functional.normalize(means, dim=-1).numpy()
+            return self._pooled(numbers, real).numpy()
+
+
+class _Pooled(torch.nn.Module):
+    """A model with its mean: token numbers and which of them are real, to unit vectors."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, numbers: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Return one vector per row."""
+        states = self.model(input_ids=numbers, attention_mask=real).last_hidden_state.float()
+        weights = real.unsqueeze(-1).float()
+        means = (states * weights).sum(dim=1) / weights.sum(dim=1)
+        return torch.nn.functional.normalize(means, dim=-1)
+
+
+def _traced(pooled: _Pool, words: int) -> _Pool:
+    """Return the same as one call that holds Python's lock only at its beginning and its end.
+
+    As it is, a model is some hundred small calls, each of which asks for the lock again: beside a
+    busy event loop that takes longer than the arithmetic. A model that cannot be written down, or
+    would answer other shapes differently, is called as it is.
+    """
+    draw = torch.Generator().manual_seed(0)
+
+    def example(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        numbers = torch.randint(words, (rows, length), generator=draw)
+        real = torch.ones_like(numbers)
+        real[1:, length // 2 :] = 0
+        return numbers, real
+
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is what is tried out below
+            jit: Any = torch.jit
+            traced = jit.trace(pooled, example(2, 12), check_trace=False)
+            traced = jit.freeze(traced)
+            for shape in TRIED_SHAPES:
+                tried = example(*shape)
+                for _ in range(2):  # it is made quicker in its first calls
+                    if not torch.allclose(traced(*tried), pooled(*tried), atol=TRIED_DIFFERENCE):
+                        return pooled
+    except Exception:  # noqa: BLE001 - a model that cannot be traced fails in every way
+        logger.info("this model cannot be traced; it is called as it is, which is slower")
+        return pooled
+    return traced
 
 
 def _batches(texts: Sequence[Sequence[int]]) -> Iterator[list[int]]:

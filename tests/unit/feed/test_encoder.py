@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch  # noqa: TID253 - the encoder is what is tested here
 
-from millrace.feed.encoder import TOKENS_MAX, TOKENS_PER_BATCH, TextEncoder
+from millrace.feed.encoder import TOKENS_MAX, TOKENS_PER_BATCH, TextEncoder, _traced
 from millrace.feed.prompts import v1
 from millrace.feed.testing import packaged_encoder, save_tiny_llama
 from millrace.feed.vocabulary import Vocabulary
@@ -113,6 +113,34 @@ def test_half_precision_where_the_processor_has_it():
     expected = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
 
     assert packaged_encoder()._model.dtype == expected
+
+
+def test_a_model_written_down_answers_as_the_model_does():
+    """Any number of texts of any length, and not only the shapes that were tried."""
+    encoder = packaged_encoder()
+    plain = TextEncoder(
+        encoder._model, encoder.vocabulary, name="plain", tokens_max=TOKENS_MAX, threads=1
+    )
+    texts = [("word " * length,) for length in (1, 3, 20, 21, 90, 250, 400)]
+
+    for some in (texts, texts[:1], texts[4:], [()]):
+        assert np.allclose(encoder.encode(some), plain.encode(some), atol=2e-3)
+
+
+def test_a_model_is_one_call_that_does_not_hold_the_lock():
+    """Many small calls would each wait for the lock of a busy event loop."""
+    assert isinstance(packaged_encoder()._pooled, torch.jit.ScriptModule)
+
+
+def test_a_model_that_cannot_be_written_down_is_called_as_it_is():
+    class Fixed(torch.nn.Module):
+        """Its answer depends on a length that tracing takes for fixed."""
+
+        def forward(self, numbers, real):
+            return torch.ones(len(numbers), 2) * int(numbers.shape[1])
+
+    fixed = Fixed()
+    assert _traced(fixed, 10) is fixed
 
 
 def test_batches_are_of_one_length_and_bounded():
