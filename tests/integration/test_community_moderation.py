@@ -9,7 +9,7 @@ from millrace.community.docket import ActionQuery, CasePlace, CaseQuery
 from millrace.community.identity import Identity
 from millrace.community.moves import Move, ReportReason, State, Thing, ThingKind
 from millrace.community.testing import OPERATOR, Rooms
-from millrace.community.types import Action, Audience, Engagement, FollowDraft, NewPost, Role
+from millrace.community.types import Action, Audience, Engagement, FollowDraft, Key, NewPost, Role
 from millrace.kernel.errors import (
     BannedError,
     ConflictError,
@@ -117,6 +117,8 @@ async def test_the_queue_is_paged_in_both_orders(rooms, town):
     assert await walked(OPERATOR, CaseQuery()) == [post_of(elsewhere), *newest]
     most = await walked(town["mo"], CaseQuery(most_reported=True))
     assert most == [post_of(posts[place]) for place in (1, 3, 2, 0)]
+    beyond = CasePlace(2**63 - 1, Key(town["home"], 1))
+    assert len(await rooms.moderation.cases(town["mo"], CaseQuery(most_reported=True), beyond)) == 4
 
 
 async def test_hidden_is_for_the_author_who_is_told_why(rooms, town):
@@ -205,6 +207,21 @@ async def test_who_judges_whom(rooms, town):
         await rooms.moderation.report(town["ann"], post_of(post), ReportReason.SPAM)
     with pytest.raises(ConflictError, match="no open case"):
         await rooms.moderation.decide(town["mo"], post_of(post), Move.DISMISS, "Nothing there.")
+
+
+async def test_a_moderator_is_not_told_who_reported_them(rooms, town):
+    """They see that there is a case, others read who said what in it; a case that is none is told."""
+    post = await rooms.post(town["mo"], "I keep order here.")
+    for thing in (post_of(post), member(town["mo"])):
+        await rooms.moderation.report(town["ann"], thing, ReportReason.HARASSMENT, "he shouts")
+        (case, *_) = await queue(rooms, town["mo"])
+        with pytest.raises(ForbiddenError, match="is about"):
+            await rooms.moderation.reports(town["mo"], case.key)
+        for viewer in (town["mi"], OPERATOR):
+            (said,) = await rooms.moderation.reports(viewer, case.key)
+            assert said.reporter == town["ann"].member
+    with pytest.raises(NotFoundError):
+        await rooms.moderation.reports(town["mi"], Key(town["home"], 1))
 
 
 async def test_two_moderators_at_once(rooms, town):

@@ -184,10 +184,10 @@ class Moderation:
 
         Passes on:
             NotFoundError: there is no such case, or the viewer does not judge there.
+            ForbiddenError: the case is about the viewer, who is not told who reported them.
             InvalidError: the limit is outside its bounds.
         """
-        if not moderates(viewer, case.community_id):
-            unseen("case", case)
+        _expect_about_another(viewer, await self.case(viewer, case))
         async with self._router.read(viewer.token) as session:
             lines = await session.rows(
                 QUERIES["reports_of_case"],
@@ -372,6 +372,22 @@ def _judged_community(viewer: Viewer, asked: int | None) -> int | None:
         limit="a moderator of the community, or an operator",
         next_step="ask for your own community",
     )
+
+
+def _expect_about_another(viewer: Viewer, case: Case) -> None:
+    """Keep the names of those who reported a moderator from that moderator.
+
+    Raises:
+        ForbiddenError: the case is about the viewer.
+    """
+    if viewer.member == case.author.key:
+        raise ForbiddenError(
+            f"case {case.key} is about {viewer.name}",
+            field="case_id",
+            value=str(case.key),
+            limit="not one's own",
+            next_step="leave it to another moderator or an operator",
+        )
 
 
 async def _expect_seen(session: Session, viewer: Viewer, thing: Thing) -> None:

@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from millrace.community.docket import ActionQuery, Case, CasePlace, CaseQuery
+from millrace.community.docket import ActionQuery, Case, CasePlace, CaseQuery, CaseReport
 from millrace.community.moves import Move, Thing, ThingKind
 from millrace.community.types import Community, Key, Viewer, parse_key
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
@@ -175,7 +175,9 @@ async def _show(
     if not moves and case is None and not trail:
         _not_judged(viewer, thing)
     shown = await _thing_shown(request, thing, place) if case is None else None
-    reports = await program.moderation.reports(viewer, case.key, None, REPORTS_SIZE) if case else []
+    reports: list[CaseReport] = []
+    if case is not None and case.author.key != viewer.member:
+        reports = await program.moderation.reports(viewer, case.key, None, REPORTS_SIZE)
     return drawn(
         "judge.html",
         shell,

@@ -182,7 +182,7 @@ with page as (
        and (%(after_case)s::bigint is null
             or (case when %(most_reported)s then held.reports else 0 end, held.case_id,
                 held.community_id)
-               < (%(after_weight)s::integer, %(after_case)s::bigint, %(after_community)s::bigint))
+               < (%(after_weight)s::bigint, %(after_case)s::bigint, %(after_community)s::bigint))
      order by weight desc, held.case_id desc, held.community_id desc
      limit %(limit)s
 )
