@@ -1,6 +1,6 @@
 """Goal: what a viewer may see is found by its words, and nothing else is, whatever is typed."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +11,7 @@ from millrace.community.asked_words import CLOSING, OPENING, QUERY_MAX, marked
 from millrace.community.moves import Move, Thing, ThingKind
 from millrace.community.search import PostQuery
 from millrace.community.testing import OPERATOR, Rooms
-from millrace.community.types import Audience, MemberDraft, PostKind, Role
+from millrace.community.types import Audience, Key, MemberDraft, PostDraft, PostKind, Role
 from millrace.kernel.errors import InvalidError, UnavailableError
 
 pytestmark = pytest.mark.services
@@ -64,6 +64,21 @@ async def test_words_in_their_language(rooms, town):
         "the": set(),
     }.items():
         assert set(await found(rooms, town["ann"], text)) == expected, text
+
+
+async def test_posts_of_decades_ago_are_found(rooms, town):
+    """What an archive brings in is older than what the bonus of new posts is made for."""
+    drafts = [
+        PostDraft(
+            external_id=str(year), author="ann", text="About moss.",
+            created_at=datetime(year, 1, 1, tzinfo=UTC),
+        )
+        for year in (1970, 1990, 2020)
+    ]  # fmt: skip
+    ids = (await rooms.posts.upsert(OPERATOR, town["home"], drafts)).ids
+
+    expected = [Key(town["home"], ids[year]) for year in ("2020", "1990", "1970")]
+    assert sorted(await found(rooms, town["ben"], "moss")) == sorted(expected)
 
 
 async def test_the_title_weighs_most_and_new_before_old(rooms, town):

@@ -32,6 +32,7 @@ from millrace.store.session import Session
 
 SECONDS_MAX = 3.0
 RANKED_MAX = 400
+GAP = " … "  # stands between the parts of an excerpt
 FRESH_SECONDS = 14 * 24 * 3600.0  # a post of today weighs up to twice an old one
 
 
@@ -260,7 +261,7 @@ async def _hits(
     }
     views = await session.rows(QUERIES["post_views"], PostLine, **asker(viewer), **which)
     lines = await session.rows(
-        QUERIES["marked_posts"], MarkedLine, **which, **_words(asked), marks=MARKS
+        QUERIES["marked_posts"], MarkedLine, **which, **_words(asked), marks=MARKS, gap=GAP
     )
     said = {Key(line.community_id, line.post_id): line for line in lines}
     return [

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from millrace.community.asked_words import QUERY_MAX, Marked
 from millrace.community.communities import CommunitySize
-from millrace.community.search import Place, PostHit, PostQuery
+from millrace.community.search import GAP, Place, PostHit, PostQuery
 from millrace.community.types import Community, Key, PostKind, Viewer, parse_key
 from millrace.kernel.errors import InvalidError, UnavailableError
 from millrace.web.asked import Asked, program_of, viewer_of
@@ -198,7 +198,7 @@ def post_line(hit: PostHit, now: datetime) -> PostLine:
     return PostLine(
         key=str(post.key),
         title=stretches(hit.title) or stretches(Marked(post.title, [])),
-        excerpt=stretches(hit.excerpt),
+        excerpt=excerpt_of(hit.excerpt, post.text),
         kind=post.kind.value,
         kind_label=KIND_LABELS[post.kind],
         author=author.display_name or author.handle,
@@ -221,6 +221,22 @@ def stretches(found: Marked) -> list[Stretch]:
         rest = end
     pieces.append(Stretch(found.text[rest:]))
     return [piece for piece in pieces if piece.text]
+
+
+def excerpt_of(found: Marked, text: str) -> list[Stretch]:
+    """Cut an excerpt where it matched, with dots where words of the text are left out."""
+    pieces = stretches(found)
+    shown = found.text.split(GAP)
+    first, last = text.find(shown[0]), text.rfind(shown[-1])
+    if found.text and first >= 0 and _has_words(text[:first]):
+        pieces.insert(0, Stretch("… "))
+    if found.text and last >= 0 and _has_words(text[last + len(shown[-1]) :]):
+        pieces.append(Stretch(" …"))
+    return pieces
+
+
+def _has_words(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
 
 
 def place_text(place: Place) -> str:

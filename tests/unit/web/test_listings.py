@@ -15,7 +15,14 @@ from millrace.web.asked import Form
 from millrace.web.cases import address_of, choices_of, query_of, record_of
 from millrace.web.forms import changed_post, listed, number_of, reach_of, version_of, words_of
 from millrace.web.profiles import language_name
-from millrace.web.search_page import SearchForm, place_text, post_query, read_place, stretches
+from millrace.web.search_page import (
+    SearchForm,
+    excerpt_of,
+    place_text,
+    post_query,
+    read_place,
+    stretches,
+)
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -29,6 +36,25 @@ def test_marks_lose_and_move_nothing(text, cuts):
 
     assert "".join(piece.text for piece in found) == text
     assert [piece.text for piece in found if piece.hit] == [text[a:b] for a, b in ranges]
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "expected"),
+    [
+        ("The tide is early. Boats wait", "The tide is early. Boats wait"),
+        ("The tide is", "The tide is …"),
+        ("early. Boats", "… early. Boats …"),
+        ("The tide … Boats wait", "The tide … Boats wait"),
+        ("tide … wait", "… tide … wait"),
+        ("words of another text", "words of another text"),
+        ("", ""),
+    ],
+)
+def test_an_excerpt_says_what_it_leaves_out(excerpt, expected):
+    """Dots stand where words are missing, and not for a full stop alone."""
+    found = excerpt_of(Marked(excerpt, []), "The tide is early. Boats wait.")
+
+    assert "".join(piece.text for piece in found) == expected
 
 
 @given(st.integers(0, 2**31), st.integers(1, 2**63 - 1), st.integers(1, 2**63 - 1))

@@ -1,6 +1,7 @@
 -- name: found_posts
 -- The best of the newest posts that match and that the viewer may see. The index answers for the
 -- words in any language; then each post is asked in its own. Of many matches the newest are ranked.
+-- The bonus of new posts has a floor: of a post of decades ago its power would be an underflow.
 with asked as materialized (
     select words_wanted_anywhere(%(words)s, %(head)s, %(tail)s) as wanted
 ), found as materialized (
@@ -28,8 +29,8 @@ with asked as materialized (
 )
 select community_id, post_id as id,
        (1e6 * ts_rank_cd(words, words_wanted(config, %(words)s, %(head)s, %(tail)s), 1)
-            * (1 + exp(extract(epoch from created_at - %(asked_at)s::timestamptz)
-                       / %(fresh_seconds)s)))::bigint as score
+            * (1 + exp(greatest(extract(epoch from created_at - %(asked_at)s::timestamptz)
+                                / %(fresh_seconds)s, -100))))::bigint as score
   from found
  where words @@ words_wanted(config, %(words)s, %(head)s, %(tail)s)
  order by score desc, id desc, community_id desc
@@ -41,8 +42,8 @@ select post.community_id, post.post_id,
                    'HighlightAll=true, StartSel=' || left(%(marks)s, 1)
                    || ', StopSel=' || right(%(marks)s, 1)) as title,
        ts_headline(config, translate(left(post.text, 20000), %(marks)s, ''), wanted,
-                   'MaxFragments=2, MaxWords=35, MinWords=12, FragmentDelimiter=" … ", StartSel='
-                   || left(%(marks)s, 1) || ', StopSel=' || right(%(marks)s, 1)) as excerpt
+                   'MaxFragments=2, MaxWords=35, MinWords=12, FragmentDelimiter="' || %(gap)s
+                   || '", StartSel=' || left(%(marks)s, 1) || ', StopSel=' || right(%(marks)s, 1)) as excerpt
   from unnest(%(communities)s::bigint[], %(posts)s::bigint[]) as asked (community_id, post_id)
   join post using (community_id, post_id)
  cross join lateral search_config(post.language) as config
