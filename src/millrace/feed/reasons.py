@@ -43,9 +43,9 @@ class Told(Struct, frozen=True):
 def sentence(post: Told) -> str:
     """Return one sentence: the two strongest reasons that hold."""
     if post.liked or post.follows or post.enjoys or post.named:
-        return f"Because {' and '.join(_because(post)[:NAMED_MAX])}."
+        return _closed(f"Because {' and '.join(_because(post)[:NAMED_MAX])}")
     if post.new_voice:
-        return f"A new voice in {post.community}."
+        return _closed(f"A new voice in {post.community}")
     if post.near:
         return "Close to your profile and to what you read."
     if post.popular:
@@ -53,7 +53,12 @@ def sentence(post: Told) -> str:
     what = KINDS.get(post.kind, "a post")
     if post.recent:
         return f"New in {post.community}: {what}."
-    return f"{what.capitalize()} from {post.community}."
+    return _closed(f"{what.capitalize()} from {post.community}")
+
+
+def _closed(words: str) -> str:
+    """End a sentence; a name that ends in a full stop, such as `Valentin T.`, has ended it."""
+    return words if words.endswith((".", "!", "?", "…")) else f"{words}."
 
 
 def _because(post: Told) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
 from millrace.feed.features import COLUMN, FEATURES, Subject, words
 from millrace.feed.filters import FILTERS
 from millrace.feed.ranking import sentences
-from millrace.feed.reasons import REMOVED, removal_sentence
+from millrace.feed.reasons import REMOVED, Told, removal_sentence, sentence
 from millrace.feed.run import SOURCES, candidates
 
 
@@ -63,6 +64,25 @@ def test_sentence(topics, features, sources, expected):
         row[0, COLUMN[name]] = value
 
     assert sentences(catalogue, subject(), posts, row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"follows": True}, "Because you follow Valentin T."),
+        ({"new_voice": True}, "A new voice in Mill Sq."),
+        ({}, "A post from Mill Sq."),
+        ({"follows": True, "author": "Who?"}, "Because you follow Who?"),
+        ({"popular": True}, "Many members in Mill Sq. liked it."),
+    ],
+)
+def test_a_name_that_ends_in_a_stop_ends_the_sentence(changes, expected):
+    post = Told(
+        author="Valentin T.", community="Mill Sq.", kind=PostKind.NOTE, liked="", named="",
+        follows=False, enjoys=False, new_voice=False, near=False, popular=False, recent=False,
+    )  # fmt: skip
+
+    assert sentence(msgspec.structs.replace(post, **changes)) == expected
 
 
 def test_every_filter_has_a_sentence_for_members():
