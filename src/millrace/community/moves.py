@@ -163,9 +163,9 @@ def judged(viewer: Viewer, move: Move, found: Standing) -> State:
     after = LEGAL[thing.kind].get(move, {}).get(found.state)
     if after is None or (move is Move.DISMISS and not found.reported):
         said = ", ".join(legal(viewer, found))
-        state = found.state if found.reported else f"{found.state} and has no open case"
+        idle = " and has no open case" if move is Move.DISMISS and not found.reported else ""
         raise ConflictError(
-            f"{thing} is {state}: it cannot be subject to {move!s}",
+            f"{thing} is {found.state}{idle}, so that {move!s} is not possible",
             field="move",
             value=str(move),
             limit=said or "nothing",

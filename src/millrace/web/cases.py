@@ -141,12 +141,13 @@ class Said(Struct, frozen=True, kw_only=True):
 
 
 class TrailLine(Struct, frozen=True, kw_only=True):
-    """One line of the audit trail."""
+    """One line of the audit trail. owned: the thing is something of a member, not the member."""
 
     label: str
     icon: str
     harsh: bool
     kind_label: str
+    owned: bool
     thing_key: str
     address: str
     judge: str
@@ -232,6 +233,7 @@ def trail_line(action: ModerationAction, now: datetime) -> TrailLine:
         icon=MOVE_ICONS[action.move],
         harsh=action.move in HARSH,
         kind_label=KINDS[action.thing.kind],
+        owned=action.thing.kind is not ThingKind.MEMBER,
         thing_key=str(action.thing.key),
         address=address_of(action.thing, None),
         judge=judge_address(action.thing),

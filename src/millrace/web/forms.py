@@ -269,5 +269,5 @@ def field_of(error: MillraceError) -> str:
 
 def said(error: MillraceError) -> str:
     """Return an error as one line: what is wrong, and what to do."""
-    message = error.message[:1].upper() + error.message[1:]
-    return f"{message}. {error.next_step}." if error.next_step else f"{message}."
+    told = [error.message, error.next_step] if error.next_step else [error.message]
+    return " ".join(f"{one[:1].upper()}{one[1:]}." for one in told)
