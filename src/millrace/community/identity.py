@@ -5,7 +5,10 @@ the database on every request, so a demotion, a removal and a revocation count a
 """
 
 import re
+from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
 from uuid import uuid4
 
 from msgspec import Struct
@@ -23,7 +26,7 @@ from millrace.community.claims import (
 )
 from millrace.community.intake import QUERIES
 from millrace.community.provider import IdentityProvider
-from millrace.community.signing import ISSUER, KEY_PREFIX, SigningKeys
+from millrace.community.signing import ISSUER, KEY_PREFIX, SigningKeys, verifies_at
 from millrace.community.types import REASON_MAX, IssuedToken, Key, Role, Viewer, parse_key
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import (
@@ -39,6 +42,7 @@ from millrace.store.session import Session
 OPERATOR_TOKEN_SECONDS = 30 * 24 * 3600
 OPERATOR_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,58}[a-z0-9])?")
 TOKEN_ID_MAX = 64
+VERIFIED_MAX = 10_000  # tokens whose signature is not checked again; the oldest are forgotten
 
 
 class Standing(Struct, frozen=True):
@@ -48,6 +52,28 @@ class Standing(Struct, frozen=True):
     ended_at: datetime | None
     banned_at: datetime | None
     banned_reason: str | None
+
+
+class _TokenStanding(Struct, frozen=True):
+    """All that may end a token, or change what its member may do, read at once.
+
+    role: None where there is no such member.
+    """
+
+    key_retired_at: datetime | None
+    revoked: bool
+    role: Role | None
+    ended_at: datetime | None
+    banned_at: datetime | None
+    banned_reason: str | None
+
+
+class _Verified(Struct, frozen=True):
+    """A token whose signature held: its key, and what it says."""
+
+    key_id: str
+    raw: Mapping[str, object]
+    claims: Claims
 
 
 class ProviderMember(Struct, frozen=True):
@@ -67,6 +93,7 @@ class Identity:
         self._clock = clock
         self._provider = provider
         self._keys = SigningKeys(router=router, clock=clock)
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def issue(self, subject: str, seconds: int) -> IssuedToken:
         """Return a token for `member:<key>` or `operator:<name>` that holds for `seconds`.
@@ -118,12 +145,44 @@ class Identity:
         Passes on:
             UnauthenticatedError: the token does not hold; the message names the reason.
         """
+        known = self._verified.get(_print_of(bearer))
+        viewer = None if known is None else await self._viewer_again(known)
+        if viewer is not None:
+            return viewer
         claims = await self._claims(bearer)
         async with self._router.read() as session:
             reason = await session.value(QUERIES["revocation"], token_id=claims.jti)
             standing = await _standing(session, claims.sub)
         if reason is not None:
             refuse("the token was revoked")
+        return _viewer(claims.sub, standing)
+
+    async def _viewer_again(self, known: _Verified) -> Viewer | None:
+        """Return who carries a token whose signature held before; None where its key is gone.
+
+        A signature does not change; everything that may change is read, in one round trip.
+        """
+        now, claims = self._clock.now(), known.claims
+        if not claims.sub.startswith("member:"):
+            return None
+        key = parse_key(claims.sub.removeprefix("member:"), "subject")
+        async with self._router.read() as session:
+            found = await session.row(
+                QUERIES["standing_of_token"],
+                _TokenStanding,
+                key_id=known.key_id,
+                token_id=claims.jti,
+                community_id=key.community_id,
+                member_id=key.id,
+            )
+        if found is None or not verifies_at(found.key_retired_at, now):
+            return None
+        dated(known.raw, now)
+        if found.revoked:
+            refuse("the token was revoked")
+        if found.role is None:
+            return _viewer(claims.sub, None)
+        standing = Standing(found.role, found.ended_at, found.banned_at, found.banned_reason)
         return _viewer(claims.sub, standing)
 
     async def token_id(self, bearer: str) -> str:
@@ -240,7 +299,12 @@ class Identity:
             text = text[7:].strip()
         key_id = key_id_of(text)
         if key_id.startswith(KEY_PREFIX):
-            return dated(await self._keys.claims(text, key_id), self._clock.now())
+            raw = await self._keys.claims(text, key_id)
+            claims = dated(raw, self._clock.now())
+            self._verified[_print_of(bearer)] = _Verified(key_id, raw, claims)
+            while len(self._verified) > VERIFIED_MAX:
+                self._verified.popitem(last=False)
+            return claims
         if self._provider is None:
             refuse(f"the token's key {key_id[:60]!r} is not ours")
         return await self._translated(text, key_id, self._provider)
@@ -271,6 +335,11 @@ class Identity:
     async def _standing(self, subject: str) -> Standing | None:
         async with self._router.read() as session:
             return await _standing(session, subject)
+
+
+def _print_of(bearer: str) -> bytes:
+    """Return what a token is remembered by; the token itself is not kept."""
+    return sha256(bearer.encode(errors="replace")).digest()
 
 
 async def _standing(session: Session, subject: str) -> Standing | None:

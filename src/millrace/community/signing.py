@@ -37,9 +37,12 @@ class SigningKey(Struct, frozen=True):
 
     def verifies_at(self, now: datetime) -> bool:
         """Return whether a token of this key may still be alive."""
-        return self.retired_at is None or now < self.retired_at + timedelta(
-            seconds=TOKEN_SECONDS_MAX
-        )
+        return verifies_at(self.retired_at, now)
+
+
+def verifies_at(retired_at: datetime | None, now: datetime) -> bool:
+    """Return whether a token may still be alive whose key was retired then, or never."""
+    return retired_at is None or now < retired_at + timedelta(seconds=TOKEN_SECONDS_MAX)
 
 
 class SigningKeys:

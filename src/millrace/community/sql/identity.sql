@@ -49,6 +49,16 @@ values (%(token_id)s, %(subject)s, %(now)s, %(by)s, %(reason)s, %(expires_at)s)
 -- Revocations of tokens that have expired anyway.
 delete from revoked_token where expires_at < %(now)s
 
+-- name: standing_of_token
+-- Whatever may end a member's token whose signature held before, in one look; no row without its key.
+select key.retired_at as key_retired_at, revoked.token_id is not null as revoked,
+       member.role, member.removed_at as ended_at, member.banned_at, member.banned_reason
+  from signing_key key
+  left join revoked_token revoked on revoked.token_id = %(token_id)s
+  left join member
+    on member.community_id = %(community_id)s and member.member_id = %(member_id)s
+ where key.key_id = %(key_id)s
+
 -- name: member_standing
 -- What a member may do now; no row when there is none.
 select role, removed_at as ended_at, banned_at, banned_reason
