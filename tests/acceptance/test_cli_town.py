@@ -8,6 +8,7 @@ import pytest
 from millrace.api.serve import free_address
 from millrace.cli import main
 from millrace.cli.ports import Doors
+from millrace.kernel.errors import InvalidError
 from millrace.world.loader import silent
 from millrace.world.simulator import files
 
@@ -40,6 +41,46 @@ def test_a_town_is_made_told_and_comes_back(
     assert files.read(tmp_path / "b", silent).digest() == found["digest"]
     members = [(tmp_path / name / "members.parquet").read_bytes() for name in "ab"]
     assert members[0] == members[1]
+
+
+def test_nobodys_own_files_are_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A folder of an import, or with another description, stays; a town is made over a town."""
+    for name in ("members.jsonl.gz", "town.json", "posts.parquet"):
+        folder = tmp_path / name[:4]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        status, _, err = ran(capsys, "town", "make", str(folder), *TINY)
+        assert (status, [one.name for one in folder.iterdir()]) == (2, [name])
+        assert f"holds {name}" in err
+        assert (folder / name).read_text() == "mine"
+
+    town = tmp_path / "made"
+    town.mkdir()
+    (town / "notes.txt").write_text("mine")
+    assert ran(capsys, "town", "make", str(town), *TINY)[0] == 0
+    assert ran(capsys, "town", "make", str(town), *TINY)[0] == 0
+    (town / files.ABOUT).write_bytes(files.UNFINISHED)  # as an end by Ctrl-C leaves it
+    with pytest.raises(InvalidError, match="no readable"):
+        files.read(town, silent)
+    assert ran(capsys, "town", "make", str(town), *TINY)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--members", "10", "16 or more, 4 for each of 4 communities"),
+        ("--start", "0001-01-01", "1975-01-01 to 2500-01-01"),
+        ("--start", "9999-12-31", "1975-01-01 to 2500-01-01"),
+    ],
+)
+def test_what_does_not_fit_names_the_limit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    status, _, err = ran(capsys, "town", "make", str(tmp_path / "a"), option, value)
+
+    assert status == 2
+    assert value in err
+    assert said in err
 
 
 def test_what_is_no_town_says_what_would_be(

@@ -84,7 +84,8 @@ def _number(name: str, text: str) -> Callable[[F], F]:
 @click.option(
     "--start",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="First day of the past (UTC). Default: times count back from the first import.",
+    help="First day of the past (UTC), 1975-01-01 to 2500-01-01. Default: times count back from "
+    "the first import.",
 )
 @json_option
 def make(folder: Path, start: datetime | None, as_json: bool, **numbers: float) -> None:
@@ -97,6 +98,7 @@ def make(folder: Path, start: datetime | None, as_json: bool, **numbers: float) 
     began = perf_counter()
     first = STANDARD.start if start is None else start.replace(tzinfo=UTC)
     config = msgspec.convert(numbers | {"start": first}, TownConfig)
+    files.prepare(folder)
     with watching(quiet=as_json) as watch:
         town = files.make(config, watch)
         files.write(town, folder, watch, relative=start is None)

@@ -1,5 +1,6 @@
 """A town as a folder: the open import format, and the truth beside it, which an import ignores."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib import import_module
@@ -20,6 +21,14 @@ from millrace.world.simulator.types import ACTIONS, DAY, VERSION, Done, Shown, T
 
 TRUTH = "truth"
 ABOUT = "town.json"
+UNFINISHED = b'{"unfinished": true}\n'
+"""Stands in the place of the description while the files are written."""
+UNTRIED = ".millrace-town"
+FORMAT = re.compile(
+    r"(communities|members|posts|comments|follows|impressions|engagements)"
+    r"\.(jsonl|jsonl\.gz|parquet)"
+)
+"""Files that an import reads, so that nobody's own are replaced or mixed with a town."""
 COMMUNITY_DAYS = 1_000
 """Communities are this much older than day 0, so that every member joined after they began."""
 ROWS_MAX = 100_000
@@ -36,20 +45,65 @@ def write(town: Town, folder: Path, watch: Watch, *, relative: bool = True) -> N
         relative: whether times count back from the first import, so that the town is never old;
             else they are moments from the config's start on.
 
-    Raises:
-        InvalidError: the folder cannot be written.
+    Passes on:
+        InvalidError: the folder cannot be written, or holds what is no town's.
     """
+    prepare(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         writer = _Writer(town, folder, watch, relative=relative)
         writer.all()
     except OSError as exc:
+        _unwritable(folder, exc)
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of a town, before there is one: making a town may take a minute.
+
+    Raises:
+        InvalidError: it holds files of an import that are no town's.
+
+    Passes on:
+        InvalidError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / UNTRIED).touch()
+        (folder / UNTRIED).unlink()
+        foreign = [] if _is_ours(folder) else sorted(one.name for one in folder.glob("*.*"))
+    except OSError as exc:
+        _unwritable(folder, exc)
+    held = [name for name in foreign if name == ABOUT or FORMAT.fullmatch(name)]
+    if held:
         raise InvalidError(
-            f"{folder} cannot be written: {exc.strerror or exc}",
+            f"{folder} holds {held[0]}, which is not of a town that was written there",
             field="DIR",
             value=str(folder),
-            next_step="name a folder that you may write",
-        ) from exc
+            limit="a new folder, an empty one, or one of an earlier town",
+            next_step="name another folder",
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether a town was written to a folder, to its end or not."""
+    try:
+        text = (folder / ABOUT).read_bytes()
+        return text == UNFINISHED or bool(msgspec.json.decode(text, type=About))
+    except (FileNotFoundError, msgspec.DecodeError):
+        return False
+
+
+def _unwritable(folder: Path, failure: OSError) -> NoReturn:
+    """Say why a folder cannot be written.
+
+    Raises:
+        InvalidError: always.
+    """
+    raise InvalidError(
+        f"{folder} cannot be written: {failure.strerror or failure}",
+        field="DIR",
+        value=str(folder),
+        next_step="name a folder that you may write",
+    ) from failure
 
 
 def about(town: Town) -> dict[str, object]:
@@ -84,8 +138,9 @@ def read(folder: Path, watch: Watch) -> Town:
     try:
         found = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
     except (OSError, msgspec.DecodeError) as exc:
+        said = exc.strerror if isinstance(exc, OSError) else str(exc)
         raise InvalidError(
-            f"{folder} has no readable {ABOUT}: {exc}",
+            f"{folder} has no readable {ABOUT}: {said}",
             field="DIR",
             value=str(folder),
             next_step="name a folder that `millrace town make` wrote to its end",
@@ -139,7 +194,7 @@ class _Writer:
 
     def all(self) -> None:
         """Write every file, the description last: a folder that has one is whole."""
-        (self._folder / ABOUT).unlink(missing_ok=True)
+        (self._folder / ABOUT).write_bytes(UNFINISHED)
         town = self._town
         lines = [
             msgspec.to_builtins(place) | {"created_at": self._time(-COMMUNITY_DAYS * DAY)}

@@ -13,6 +13,8 @@ VERSION = "town v1"
 
 DAY = 86_400
 START = datetime(2026, 1, 5, tzinfo=UTC)
+STARTS = (datetime(1975, 1, 1, tzinfo=UTC), datetime(2500, 1, 1, tzinfo=UTC))
+"""Communities are older than the first day, and no moment of the platform is before 1970."""
 LIVE_SECONDS = 7 * DAY
 """How long a post can be shown after it was written."""
 SEEN_SHARE_MAX = 0.25
@@ -68,9 +70,13 @@ class TownConfig(Struct, frozen=True, kw_only=True):
             if not low <= value <= high:
                 _refuse(name, value, f"{low:,} to {high:,}")
         if self.members < 4 * self.communities:
-            _refuse("members", self.members, f"at least 4 for each of {self.communities}")
+            least = f"{4 * self.communities} or more, 4 for each of {self.communities} communities"
+            _refuse("members", self.members, least)
         if self.posts < 10 * self.communities:
-            _refuse("posts", self.posts, f"at least 10 for each of {self.communities}")
+            least = (
+                f"{10 * self.communities} or more, 10 for each of {self.communities} communities"
+            )
+            _refuse("posts", self.posts, least)
         most = int(SEEN_SHARE_MAX * self.members * self.posts / self.communities)
         if self.impressions > most:
             _refuse(
@@ -87,6 +93,9 @@ class TownConfig(Struct, frozen=True, kw_only=True):
             )
         if self.start.utcoffset() != timedelta(0):
             _refuse("start", str(self.start), "a moment in UTC")
+        if not STARTS[0] <= self.start <= STARTS[1]:
+            first, last = (one.date() for one in STARTS)
+            _refuse("start", self.start.date(), f"{first} to {last}")
 
     @property
     def end(self) -> datetime:
@@ -101,11 +110,11 @@ def _refuse(name: str, value: object, limit: str) -> None:
         InvalidError: always.
     """
     raise InvalidError(
-        f"a town with {name} {value} cannot be made",
+        f"a town with {name} {f'{value:,}' if isinstance(value, int) else value} cannot be made",
         field=f"--{name}",
         value=value,
         limit=limit,
-        next_step=f"choose {name} within {limit}",
+        next_step=f"choose --{name} within the limit",
     )
 
 
