@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -355,3 +357,27 @@ def test_a_comparison_fails_by_what_differs_and_not_by_what_waits() -> None:
     assert wrong.detail == "1 of 9 compared differ: 1-2 likes: 5, rebuilt 4"
     assert wrong.next_step == "millrace rebuild --part counters"
     assert scales.next_step == "millrace rebuild --part percentiles"
+
+
+CTRL_C_WHILE_IMPORTING = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Pressed(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "millrace.cli.failures":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Pressed())
+from millrace.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_before_the_command_began_leaves_no_traceback() -> None:
+    """The imports take a second, in which a person may think better of it."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CTRL_C_WHILE_IMPORTING], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "ended by Ctrl-C\n")
