@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -180,9 +181,20 @@ async def peopled(rooms: Rooms) -> list[Viewer]:
     return [as_member(there[name]) for name in names]
 
 
+@asynccontextmanager
+async def owned(folder: Path) -> AsyncIterator[EmbeddedServer]:
+    """Lend the server as its owner, as `up` has it: one that was just killed may still hold it."""
+    async with EmbeddedServer(folder, durable=False) as server:
+        while not server.owns:
+            await server.stop()
+            await asyncio.sleep(0.02)
+            await server.start()
+        yield server
+
+
 async def living(folder: Path, notes: Path, *, prove: bool) -> None:
     """Write until killed; first prove that what the last one left is made up for."""
-    async with EmbeddedServer(folder, durable=False) as server, opened(server.conninfo) as router:
+    async with owned(folder) as server, opened(server.conninfo) as router:
         await migrate(router)
         rooms = Rooms(router, SystemClock())
         people = await peopled(rooms)
