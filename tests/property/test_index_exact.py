@@ -82,6 +82,8 @@ class Book(RuleBasedStateMachine):
 
         hits = self.index.search(query, k, self.index.mask(scope))
 
+        shared = self.index.best(self.index.scores(query[None])[0], k, self.index.mask(scope))
+        assert shared.slots.tolist() == hits.slots.tolist()
         assert self.index.keys(hits.slots) == best[::-1][:k]
         assert np.allclose(hits.scores, [scores[key] for key in best[::-1][:k]], atol=1e-4)
 
@@ -146,3 +148,9 @@ def test_every_path_of_a_search_is_exact(seed: int, posts: int, shares: list[flo
     assert np.all(np.diff(hits.scores) <= 0)
     tied = np.flatnonzero(np.diff(hits.scores) == 0)
     assert np.all(hits.slots[tied] > hits.slots[tied + 1])  # number and slot are the same here
+
+    others = rng.standard_normal((int(rng.integers(1, 5)), DIMS)).astype(np.float32)
+    for shared in index.scores(np.vstack([others, query, query])[-3:])[1:]:
+        found = index.best(shared, k, mask)  # in the company of other queries the same
+        assert found.slots.tolist() == hits.slots.tolist()
+        assert found.scores.tolist() == hits.scores.tolist()

@@ -55,7 +55,7 @@ POSITIVE_ACTIONS = frozenset(
 )
 
 
-class Key(Struct, frozen=True, order=True):
+class Key(Struct, frozen=True, order=True, gc=False):
     """Names a thing of one community. Written `<community_id>-<id>`."""
 
     community_id: int

@@ -28,9 +28,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 BLOCK = 1_024  # rows that are judged together: scanned, or gathered one by one
 GATHER_ROWS = 512  # rows copied at a time; with 384 dimensions 768 KiB, so they stay in L2
+SHARED_ROWS = 256  # rows that meet every query of a shared scan; 384 KiB, so they stay in L2
 GROUP = 8  # rows; a multiple of the four that the matrix-vector kernel takes at a time
-# Reading a row in order costs 46 ns and fetching one alone 121 ns (384 dimensions, measured), so a
-# block is scanned when at least this share of it passes.
+# A row in order costs 46 ns and one alone 121 ns (384 dimensions): so dense blocks are scanned.
 SCAN_SHARE = 0.38
 SAMPLE_STEP = 16  # a scan guesses its threshold from every sixteenth score
 CAPACITY_MIN = BLOCK  # rows; capacities are powers of two, so they hold whole blocks
@@ -39,7 +39,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class IndexEntry(Struct, frozen=True, kw_only=True):
+class IndexEntry(Struct, frozen=True, kw_only=True, gc=False):
     """What the masks need to know of a post."""
 
     key: Key
@@ -92,6 +92,7 @@ class PostIndex:
         self._free: deque[int] = deque()  # first in, first out: a slot rests before its next use
         self._top = 0  # slots from here on were never used
         self._births = 0
+        self.removals = 0  # slots that were taken from a post since the start
         self._with_vector = 0
         self._classes: dict[tuple[int, int, int], int] = {}
         self._class_table = np.empty((3, 0), dtype=np.int64)  # community, audience, language
@@ -173,6 +174,7 @@ class PostIndex:
         slot = self._slots.pop(key, None)
         if slot is None:
             return False
+        self.removals += 1
         self._alive[slot] = False
         self.set_vector(slot, None)
         self._entries[slot] = None
@@ -317,6 +319,27 @@ class PostIndex:
         slots = np.concatenate([part[0] for part in parts])
         return self._best(slots, np.concatenate([part[1] for part in parts]), k)
 
+    def scores(self, queries: Vector) -> Vector:
+        """Return the inner products of every row with several queries. Shape: (queries, rows).
+
+        A few rows at a time meet every query while they are in the cache: memory sets the pace. A
+        product of two matrices would be slower, because the library copies the rows first. Each
+        score is the one that `search` computes. May run in another thread.
+        """
+        used = self._used()
+        rows = self._vectors[:used].reshape(-1, 1, SHARED_ROWS, self._dims)
+        found = np.matmul(rows, queries[None, :, :, None])
+        return found[..., 0].swapaxes(0, 1).reshape(len(queries), used)
+
+    def best(self, scores: Vector, k: int, mask: Mask) -> Hits:
+        """Return what `search` would, from the `scores` of its query."""
+        rows = min(len(scores), len(mask))
+        allowed = mask[:rows] & self._alive[:rows] & self._vectored[:rows]
+        scores, k = scores[:rows], min(k, int(np.count_nonzero(allowed)))
+        if k <= 0:
+            return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
+        return self._best(*_likely(scores, allowed, k), k)
+
     def newest(self, k: int, mask: Mask | None = None) -> Slots:
         """Return the k slots with the newest posts, newest first; ties go to the newest id."""
         slots = np.flatnonzero(self._alive[: self._used()] if mask is None else mask)
@@ -337,21 +360,16 @@ class PostIndex:
     def _scan(self, query: Vector, start: int, allowed: Mask, k: int) -> tuple[Slots, Vector]:
         """Return slots and scores of a stretch that hold its k best, mostly not many more.
 
-        One matrix-vector product over every row, the hidden ones too: the memory bus sets the
-        pace, and skipping rows one by one would be slower than reading them.
+        One product over every row, the hidden ones too: skipping single rows would be slower.
         """
-        scores = self._vectors[start : start + len(allowed)] @ query
-        kept = np.flatnonzero((scores >= _likely_floor(scores, allowed, k)) & allowed)
-        if len(kept) < k:  # the guess was too high, or there are not so many: keep all
-            kept = np.flatnonzero(allowed)
-        return kept + start, scores[kept]
+        kept, scores = _likely(self._vectors[start : start + len(allowed)] @ query, allowed, k)
+        return kept + start, scores
 
     def _gather(self, query: Vector, slots: Slots) -> tuple[Slots, Vector]:
         """Return every given slot with its score, copying rows block by block through the cache.
 
-        Whole groups of eight rows are multiplied, the last one with rows of no meaning: the
-        linear algebra library rounds a row in an incomplete group of four differently, and equal
-        vectors must have equal scores wherever they lie.
+        Whole groups of eight rows are multiplied, the last one with rows of no meaning: the library
+        rounds a row in an incomplete group differently, and equal vectors must have equal scores.
         """
         scores = np.empty(_round_up(len(slots), GROUP), dtype=np.float32)
         rows = np.zeros((min(GATHER_ROWS, len(scores)), self._dims), dtype=np.float32)
@@ -388,10 +406,7 @@ class PostIndex:
         return passes
 
     def _class_of(self, entry: IndexEntry) -> int:
-        """Return the number of the post's class: community, audience and language together.
-
-        Posts are many and classes few, so a scope is judged per class and looked up per post.
-        """
+        """Return the number of the post's class: few of them are judged instead of many posts."""
         language = self._languages.setdefault(entry.language, len(self._languages))
         name = (entry.key.community_id, AUDIENCES.index(entry.audience), language)
         number = self._classes.get(name)
@@ -436,10 +451,18 @@ def _kth(scores: Vector, k: int) -> np.float32:
     return np.partition(scores, len(scores) - k)[len(scores) - k]
 
 
+def _likely(scores: Vector, allowed: Mask, k: int) -> tuple[Slots, Vector]:
+    """Return places and scores that hold the k best, mostly not many more."""
+    kept = np.flatnonzero((scores >= _likely_floor(scores, allowed, k)) & allowed)
+    if len(kept) < k:  # the guess was too high, or there are not so many: keep all
+        kept = np.flatnonzero(allowed)
+    return kept, scores[kept]
+
+
 def _likely_floor(scores: Vector, allowed: Mask, k: int) -> np.float32:
     """Return a score that the k best are likely to reach and few others, from a sample.
 
-    It is only a guess, four standard deviations on the safe side; whoever uses it counts.
+    Only a guess, four standard deviations on the safe side; whoever uses it counts.
     """
     sample = scores[::SAMPLE_STEP][allowed[::SAMPLE_STEP]]
     expected = k / SAMPLE_STEP

@@ -1,6 +1,6 @@
 """From candidates to features and sentences, all posts at a time. Reads columns, nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ ENGAGED = [
 COUNTED = [POST_COUNTS.index(name) for name in ("views", "likes", "comments", "shares")]
 VIEWS = POST_COUNTS.index("views")
 FOLLOWERS = AUTHOR_COUNTS.index("followers")
+NOBODY = -1  # in place of an author whom the sentence does not name
 # From which value on a feature is worth a word, in the order of `sentences`.
 LEAST = {
     "follows_author": 0.5,
@@ -141,29 +142,54 @@ def sentences(
         features: as they were scored.
     """
     topics, tastes = catalogue.topics.names, Tastes(subject)
-    told = features[posts.row][:, [COLUMN[name] for name in LEAST]] >= list(LEAST.values())
+    strong = features[posts.row][:, [COLUMN[name] for name in LEAST]] >= list(LEAST.values())
     new = posts.ranks[:, SOURCES.index(EXPLORATION)] >= 0
-    holds: list[list[bool]] = np.column_stack([told, new]).tolist()
+    holds: list[list[bool]] = np.column_stack([strong, new]).tolist()
     kinds: list[int] = catalogue.kinds(posts.slots).tolist()
     numbers: list[list[int]] = _told_topics(catalogue, posts.slots).tolist()
     communities: list[int] = posts.ids[:, 1].tolist()
     authors: list[int] = posts.authors.tolist()
+    tastes_of: dict[tuple[int, ...], tuple[str, str]] = {}
+    said: dict[tuple[object, ...], str] = {}  # most posts share their reasons with others
     found: list[str] = []
-    for place, (follows, enjoys, near, popular, recent, is_new) in enumerate(holds):
-        its = [topics[number] for number in numbers[place] if number != NO_TOPIC]
-        liked = tastes.liked(its)
-        post = Told(
-            author=catalogue.author_name(authors[place]),
-            community=catalogue.communities.get(communities[place], ""),
-            kind=KINDS[kinds[place]],
-            liked=liked,
-            named="" if liked else tastes.named(its),
-            follows=follows,
-            enjoys=enjoys,
-            new_voice=is_new,
-            near=near,
-            popular=popular,
-            recent=recent,
-        )
-        found.append(sentence(post))
+    for place, flags in enumerate(holds):
+        its = tuple(numbers[place])
+        taste = tastes_of.get(its)
+        if taste is None:
+            names = [topics[number] for number in its if number != NO_TOPIC]
+            liked = tastes.liked(names)
+            taste = tastes_of[its] = (liked, "" if liked else tastes.named(names))
+        author = authors[place] if flags[0] or flags[1] else NOBODY
+        reasons = (*taste, author, communities[place], kinds[place], *flags)
+        told = said.get(reasons)
+        if told is None:
+            told = said[reasons] = sentence(
+                _told(catalogue, authors[place], communities[place], kinds[place], taste, flags)
+            )
+        found.append(told)
     return found
+
+
+def _told(
+    catalogue: Catalogue,
+    author: int,
+    community: int,
+    kind: int,
+    taste: tuple[str, str],
+    flags: Sequence[bool],
+) -> Told:
+    """Return what holds of one post; the flags are in the order of LEAST, then the new voice."""
+    follows, enjoys, near, popular, recent, is_new = flags
+    return Told(
+        author=catalogue.author_name(author),
+        community=catalogue.communities.get(community, ""),
+        kind=KINDS[kind],
+        liked=taste[0],
+        named=taste[1],
+        follows=follows,
+        enjoys=enjoys,
+        new_voice=is_new,
+        near=near,
+        popular=popular,
+        recent=recent,
+    )

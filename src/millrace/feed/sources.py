@@ -4,8 +4,6 @@ Each gives its own order, and a note says how a post got there. Who may be shown
 over the slots, made once per request.
 """
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +13,9 @@ from millrace.community.types import Key
 from millrace.feed.catalogue import AUTHOR_COUNTS, POST_COUNTS, Catalogue
 from millrace.feed.filters import oldest_at
 from millrace.feed.index import Mask, PostIndex, Scope, Slots, Vector
+from millrace.feed.known import KnownSlots
 from millrace.feed.run import NETWORK, SOURCES, Candidates, Known, Retrieved, Run, candidates
+from millrace.feed.scanning import Scanner
 from millrace.feed.select import earlier_alike
 from millrace.feed.types import FeedConfig
 
@@ -23,7 +23,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FOLLOWED_EACH = 5  # newest posts of one followed author
 FOLLOWED_AUTHORS_MAX = 500
 RECENT = 500  # newest posts of the own community among which exploration looks
-SEARCHES_MAX = 2  # at a time; each holds one core for some milliseconds
 VIEWS = POST_COUNTS.index("views")
 FOLLOWERS, POSTS = AUTHOR_COUNTS.index("followers"), AUTHOR_COUNTS.index("posts")
 
@@ -42,18 +41,19 @@ class Sources:
     def __init__(self, config: FeedConfig, catalogue: Catalogue) -> None:
         self._config = config
         self._catalogue = catalogue
-        self._searchers = ThreadPoolExecutor(SEARCHES_MAX, "millrace-search")
+        self._scanner = Scanner(catalogue.index)
+        self._slots = KnownSlots(catalogue.index)
 
     def close(self) -> None:
         """End the threads that search."""
-        self._searchers.shutdown(wait=False, cancel_futures=True)
+        self._scanner.close()
 
     async def propose(self, run: Run) -> Candidates:
         """Return candidates of all sources: new posts, and where they are few the earlier ones."""
         member, config = run.member, self._config
         index = self._catalogue.index
         run.known = known = Known(
-            seen=np.concatenate([index.slots(member.seen), index.slots(member.liked)]),
+            seen=np.concatenate([self._slots.of(member.seen), index.slots(member.liked)]),
             served=index.slots(member.served),
             hidden=index.slots(member.hidden),
         )
@@ -78,8 +78,7 @@ class Sources:
             newest = index.newest(self._config.network_max, mask)
             proposals.append(_ranked(NETWORK, newest))
         else:
-            loop, most = asyncio.get_running_loop(), self._config.retrieval_max
-            hits = await loop.run_in_executor(self._searchers, index.search, vector, most, mask)
+            hits = await self._scanner.search(vector, self._config.retrieval_max, mask)
             proposals.append(Proposal(SOURCES[2], hits.slots, hits.scores))
         return self._merged(proposals, births)
 

@@ -1,0 +1,91 @@
+"""Goal: searches that share a scan find exactly what each would find alone."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from millrace.community.types import Audience, Key
+from millrace.feed.index import IndexEntry, PostIndex
+from millrace.feed.known import KnownSlots
+from millrace.feed.scanning import TOGETHER_MAX, Scanner
+
+POSTS, DIMS = 3_000, 8
+
+
+def entry(number):
+    return IndexEntry(
+        key=Key(1, number),
+        author=Key(1, 1),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        language="",
+        audience=Audience.PUBLIC,
+    )
+
+
+@pytest.fixture
+def index():
+    rng = np.random.default_rng(7)
+    found = PostIndex(DIMS)
+    for number in range(POSTS):
+        found.put(entry(number), rng.standard_normal(DIMS).astype(np.float32))
+    return found
+
+
+async def test_many_at_once_find_what_each_finds_alone(index):
+    """Wide and narrow masks, more queries than one scan takes, and some who leave meanwhile."""
+    scanner, rng = Scanner(index), np.random.default_rng(8)
+    asked = []
+    for number in range(3 * TOGETHER_MAX):
+        mask = rng.random(4 * 1_024)[: len(index.home(1))] < (0.9 if number % 3 else 0.05)
+        mask[POSTS:] = False
+        asked.append((rng.standard_normal(DIMS).astype(np.float32), 40, mask))
+    tasks = [asyncio.create_task(scanner.search(*one)) for one in asked]
+    await asyncio.sleep(0)
+    for task in tasks[::5]:
+        task.cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    scanner.close()
+
+    for place, (one, hits) in enumerate(zip(asked, found, strict=True)):
+        if place % 5 == 0:
+            assert isinstance(hits, asyncio.CancelledError)
+            continue
+        alone = index.search(*one)
+        assert hits.slots.tolist() == alone.slots.tolist()
+        assert hits.scores.tolist() == alone.scores.tolist()
+
+
+async def test_a_scan_that_fails_lets_nobody_wait(index):
+    """Everybody who asked hears of it, and the next search is answered."""
+    scanner = Scanner(index)
+    mask = index.home(1)
+    broken = np.ones(DIMS + 1, dtype=np.float32)
+    failing = [scanner.search(broken, 5, mask) for _ in range(2)]
+    found = await asyncio.gather(*failing, return_exceptions=True)
+    again = await scanner.search(np.ones(DIMS, dtype=np.float32), 5, mask)
+    scanner.close()
+
+    assert all(isinstance(one, ValueError) for one in found)
+    assert len(again.slots) == 5
+
+
+def test_known_slots_follow_removals_and_newcomers(index):
+    """What was looked up holds until a post is removed; what had no slot is looked for again."""
+    known = KnownSlots(index)
+    posts = frozenset(Key(1, number) for number in (1, 2, POSTS + 5))
+
+    def found():
+        assert sorted(known.of(posts).tolist()) == sorted(index.slots(posts).tolist())
+        return len(known.of(posts))
+
+    assert found() == 2
+    index.put(entry(POSTS + 5), None)
+    assert found() == 3
+    index.remove(Key(1, 2))
+    assert found() == 2
+    index.put(entry(POSTS + 6), None)  # maybe into the slot that became free
+    assert found() == 2
+    index.put(entry(2), None)
+    assert found() == 3
