@@ -24,9 +24,11 @@ from millrace.store.changes.types import Batch, Snapshot
 from millrace.store.types import Position
 
 RETRY_SECONDS = 2.0
-POSTS_PER_LOOK = 4
-MEMBERS_PER_LOOK = 4
-FOUND_MAX = 1_000  # posts, or members, of one scan
+POSTS_PER_LOOK = 8
+MEMBERS_PER_LOOK = 2
+LOOKS = 3  # at once of each kind: one is encoded while others are read and stored
+FOUND_MAX = 1_000  # posts of one scan
+FOUND_MEMBERS_MAX = 200  # a few seconds' work: one who visits meanwhile is not made twice
 AUTHORED_MAX = 20  # an author's newest posts are looked at at once when the profile changes
 TRIES_MAX = 5  # of what fails by itself
 FAILURES_MAX = 3  # in a row, before whoever waits for vectors is told
@@ -199,7 +201,7 @@ class Embedder:
         self._backlog.ask()
         self._marked.ask()
         loops = (
-            self._do_posts, self._do_posts, self._do_members, self._do_members,
+            *[self._do_posts] * LOOKS, *[self._do_members] * LOOKS,
             self._do_backlog, self._do_marked, self.sweep.run,
         )  # fmt: skip
         self._tasks += [asyncio.create_task(self._kept(loop)) for loop in loops]
@@ -338,7 +340,7 @@ class Embedder:
             async with self._parts.router.write() as session:
                 await session.run(QUERIES[query])
         size, tries = self._parts.config.embed_batch, Tries("posts")
-        while rows := await self._found("posts_to_embed", PendingRow):
+        while rows := await self._found("posts_to_embed", PendingRow, FOUND_MAX):
             self._counted(rows[0].missing)
             keys = tries.left([row.key for row in rows if row.key not in self._posts])
             if not keys:
@@ -361,7 +363,7 @@ class Embedder:
 
     async def _scan_members(self) -> None:
         tries = Tries("members")
-        while rows := await self._found("members_to_embed", MemberKeyRow):
+        while rows := await self._found("members_to_embed", MemberKeyRow, FOUND_MEMBERS_MAX):
             for key in (keys := tries.left([row.key for row in rows])):
                 await self._each([key], self._marked_member)
             if not keys:
@@ -370,11 +372,9 @@ class Embedder:
     async def _marked_member(self, keys: Sequence[Key]) -> None:
         await self._embeddings.embed_member(keys[0], Urgency.BACKLOG)
 
-    async def _found(self, query: Any, into: type[Row]) -> list[Row]:
+    async def _found(self, query: Any, into: type[Row], limit: int) -> list[Row]:
         async with self._parts.router.read() as session:
-            return await session.rows(
-                QUERIES[query], into, model_version=self._model, limit=FOUND_MAX
-            )
+            return await session.rows(QUERIES[query], into, model_version=self._model, limit=limit)
 
     # ------------------------------------------------- who waits
 

@@ -29,6 +29,7 @@ from millrace.feed.repository import (
 from millrace.feed.turns import Turns, Urgency
 
 HISTORY_MAX = 60  # engagements; more do not fit into the prompt
+HISTORY_FEW = 10  # of them: three posts fill the default budget, as a rule
 PROGRAM = program("feed")
 Vector = NDArray[np.float32]
 
@@ -134,8 +135,7 @@ class Embeddings:
         row = await self.row(member)
         if row is None:
             return None
-        facts = await self.member_facts(member, row)
-        prompt = await asyncio.to_thread(self.member_prompt, facts)
+        prompt = await self.prompt_of_member(member, row)
         name = prompt_hash(prompt)
         if not anew and row.vector is not None and row.prompt_hash == name:
             vector = unpacked(row.vector)  # as it was: only the position moves
@@ -172,12 +172,23 @@ class Embeddings:
         prompt = v1.post_prompt(post_facts(row, found))
         return PostPrompt(row=row, percentiles=found, prompt=prompt, hash=prompt_hash(prompt))
 
-    async def member_facts(self, member: Key, row: MemberRow) -> MemberFacts:
-        """Return what the prompt says of a member; only posts that they may still see are in it."""
+    async def prompt_of_member(self, member: Key, row: MemberRow) -> Prompt:
+        """Return the prompt of a member; only posts that they may still see are in it.
+
+        A prompt shows the newest few posts of a history, so only those are read first, and the
+        others where there is room left: the prompt is the same as if all had been read.
+        """
         liked = await self._parts.activity.positives(member, HISTORY_MAX)
         keys = list(dict.fromkeys(one.post for one in liked))
-        views = await self._parts.posts.views(reader(member), keys)
-        return member_facts(profile_of(row), keys, {view.post.key: view for view in views})
+        views: dict[Key, PostView] = {}
+        for some in (keys[:HISTORY_FEW], keys[HISTORY_FEW:]):
+            found = await self._parts.posts.views(reader(member), some) if some else []
+            views |= {view.post.key: view for view in found}
+            facts = member_facts(profile_of(row), keys, views)
+            prompt = await asyncio.to_thread(self.member_prompt, facts)
+            if v1.posts_shown(prompt) < v1.posts_with_words(facts.history):
+                break  # what is older found no room
+        return prompt
 
     async def views(self, keys: Sequence[Key]) -> dict[Key, PostView]:
         """Return posts for the program's own use, whoever may see them."""

@@ -241,8 +241,7 @@ class Proof:
         row = await self._embeddings.row(key)
         assert row is not None, "who is there at a moment is there"
         assert row.vector is not None, "and what is not stale is made"
-        facts = await self._embeddings.member_facts(key, row)
-        prompt = self._embeddings.member_prompt(facts)
+        prompt = await self._embeddings.prompt_of_member(key, row)
         tally.compared += 1
         if (rebuilt := prompt_hash(prompt)) != row.prompt_hash:
             tally.differs(key, "prompt", row.prompt_hash or "none", rebuilt)

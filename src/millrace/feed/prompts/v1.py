@@ -8,7 +8,7 @@ because raw counts teach an encoder nothing (arXiv 2510.14223, LinkedIn: correla
 and cosine -0.004 with raw numbers, 0.116 with percentiles).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from millrace.feed.prompts.types import PERCENTILE_MAX, Marker, MemberFacts, PostFacts, Prompt
 
@@ -80,6 +80,16 @@ def member_prompt(facts: MemberFacts, tokens_max: int, count: Count) -> Prompt:
     history = _history(facts.history, tokens_max - reserved, count)
     profile = _profile(facts, tokens_max - cost(history, count), count)
     return (*profile, *history)
+
+
+def posts_shown(prompt: Prompt) -> int:
+    """Return how many posts of the history a member's prompt shows."""
+    return sum(part == Marker("history_post") for part in prompt)
+
+
+def posts_with_words(posts: Sequence[PostFacts]) -> int:
+    """Return how many of these posts a history would show if there were room."""
+    return sum(len(_history_post(facts)) > 1 for facts in posts)
 
 
 def cost(prompt: Prompt, count: Count) -> int:
