@@ -17,10 +17,12 @@ from millrace.community.types import (
     ProfileChanges,
 )
 from millrace.feed.embedder import Embedder
-from millrace.feed.embeddings import Embeddings
+from millrace.feed.embeddings import HISTORY_FEW, HISTORY_MAX, Embeddings, profile_of
+from millrace.feed.facts import member_facts
 from millrace.feed.parts import FeedParts
+from millrace.feed.prompts import v1
 from millrace.feed.prompts.types import Marker
-from millrace.feed.repository import QUERIES
+from millrace.feed.repository import QUERIES, reader
 from millrace.feed.testing import FakeEncoder
 from millrace.feed.types import FeedConfig
 from millrace.kernel.ids import IdMaker
@@ -208,6 +210,34 @@ async def test_a_visit_makes_one_vector(router, conninfo):
     assert len(made.encoder.read) == 1
     assert "sail 4" in made.encoder.read[0]
     assert await made.vector(nina.member) is None
+
+
+@pytest.mark.parametrize("words", [1, 30])
+async def test_a_prompt_reads_no_more_of_a_history_than_it_needs(router, conninfo, words):
+    """The prompt is the one that all of the history would give, whether or not all of it fits, and
+    whatever of the newest part is out of sight."""
+    async with town(router, conninfo) as made:
+        _, rita, gus, nina = await village(made.rooms, "rita", "gus", "nina")
+        for n in range(3 * HISTORY_FEW):
+            author = nina if n % 3 == 0 else gus
+            post = await made.rooms.post(author, " ".join([f"sail{n}"] * words))
+            made.rooms.clock.move(1)
+            await made.rooms.reactions.like(rita, post.key)
+        await made.rooms.relations.block(rita, nina.member)
+        made.encoder._tokens_max = 100  # three long posts
+        row = await made.embeddings.row(rita.member)
+        prompt = await made.embeddings.prompt_of_member(rita.member, row)
+        liked = await made.rooms.activity.positives(rita.member, HISTORY_MAX)
+        keys = [one.post for one in liked]
+        views = {
+            view.post.key: view for view in await made.rooms.posts.views(reader(rita.member), keys)
+        }
+        facts = member_facts(profile_of(row), keys, views)
+
+    assert len(keys) == 3 * HISTORY_FEW
+    assert prompt == made.embeddings.member_prompt(facts)
+    assert ("sail1" in _words(prompt).split()) == (words == 1)
+    assert (v1.posts_shown(prompt) < HISTORY_FEW // 2) == (words > 1)
 
 
 async def test_a_post_that_goes_leaves_the_histories(router, conninfo):

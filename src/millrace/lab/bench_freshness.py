@@ -32,7 +32,7 @@ from millrace.wiring import opened
 
 CLIENTS = 6
 SHARE_OF_CAPACITY = 0.6
-PAIRS = 4
+FEEDS_OF_PROBES = 6.0  # a second, about; they are a part of the share
 LATE_MS = 10_000.0
 
 
@@ -92,18 +92,23 @@ async def run(quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, o
 
 async def _watched(found: Place, plan: Plan, say: Callable[[str], None]) -> Watched:
     town = found.town
-    pairs = [Pair(*two) for two in zip(found.aside[:PAIRS], found.aside[PAIRS:], strict=True)]
+    half = len(found.aside) // 2
+    peer, *authors = found.aside[:half]
+    pairs = [Pair(*two) for two in zip(authors, found.aside[half + 1 :], strict=True)]
     async with opened(found.settings) as domain:
-        probes = Probes(town, domain.router)
+        probes = Probes(town, domain.router, peer)
+        async with domain.router.write() as session:
+            await session.run(QUERIES["take_members_as_made"])
         say("warming up")
         await probes.prepare(pairs)
         await town.each_once(CLIENTS, plan.warm)
         say("as many feeds as there can be")
         _, capacity = await town.closed_loop(CLIENTS, plan.capacity)
-        say(f"watching for changes beside {SHARE_OF_CAPACITY * capacity:.0f} feeds a second")
+        rate = max(SHARE_OF_CAPACITY * capacity - FEEDS_OF_PROBES, 1.0)
+        say(f"watching for changes beside {rate:.0f} feeds a second")
         since = found.clock.now()
         watching = asyncio.create_task(probes.for_ever(pairs))
-        loaded = await town.open_loop(SHARE_OF_CAPACITY * capacity, plan.loaded)
+        loaded = await town.open_loop(rate, plan.loaded)
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
@@ -125,6 +130,7 @@ def _figures(found: Place, plan: Plan, made: Watched) -> dict[str, object]:
         [*times.milliseconds, *[LATE_MS] * times.late]
         for times in (probes.posts, probes.edits, probes.blocks, probes.members)
     )
+    asked = len(made.loaded.milliseconds) + len(probes.feeds.milliseconds)
     return {
         "post_visible_ms_p50": percentile(posts, 50),
         "post_visible_ms_p99": percentile(posts, 99),
@@ -144,12 +150,16 @@ def _figures(found: Place, plan: Plan, made: Watched) -> dict[str, object]:
             "blocks": len(blocks),
             "engagements": len(members),
         },
-        "feeds_per_second": round(SHARE_OF_CAPACITY * made.capacity, 1),
+        "post_visible_without_feed_ms_p50": percentile(probes.posts.asked, 50),
+        "post_visible_without_feed_ms_p99": percentile(probes.posts.asked, 99),
+        "capacity_per_second": round(made.capacity, 1),
+        "feeds_per_second": round(asked / made.seconds, 1),
+        "feeds_per_second_of_probes": round(len(probes.feeds.milliseconds) / made.seconds, 1),
         "feed_ms_p50": percentile(made.loaded.milliseconds, 50),
         "feed_ms_p99": percentile(made.loaded.milliseconds, 99),
-        "feeds_failed": made.loaded.failures,
-        "writes_failed": town.writes.failures,
-        "reasons_of_failures": reasons(made.loaded, town.writes),
+        "feeds_failed": made.loaded.failures + probes.feeds.failures,
+        "writes_failed": town.writes.failures + probes.writes.failures,
+        "reasons_of_failures": reasons(made.loaded, probes.feeds, town.writes, probes.writes),
         "live_posts": plan.size.posts,
         "members": plan.size.members,
         "rss_mib_peak": found.server.rss_mib_peak(),

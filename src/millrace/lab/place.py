@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 FILL_SECONDS_MAX = 600.0  # for one statement: a copy of all posts on a busy machine takes long
 TOKEN_SECONDS = 6 * 3600
 WRITERS_MAX = 200
-ASIDE = 4
+ASIDE = 20
 TOKENS_SMALL = 64
 # The members come faster than people do: nobody is limited.
 RATES = dict.fromkeys(("public", "read", "write", "bulk", "sign_in"), 1000000)

@@ -1,31 +1,40 @@
 """How long a change takes to be seen by somebody else, watched from outside, over HTTP.
 
-Each probe makes a change through its door, waits for the answer, and asks again and again, without
-the writer's consistency token, until the effect is there. So a time holds one whole feed at least.
+Each probe makes a change through its door, waits for the answer, and asks for somebody else's feed,
+without the writer's consistency token, until the effect is there. So a time holds one whole feed at
+least. What the feed did not show yet is asked for again after a pause, and probes come slowly: the
+feeds of the probes are a part of the load, and are counted.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 from time import perf_counter
 
 import msgspec
 from msgspec import Struct, field
 
+from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.lab.filling import QUERIES
 from millrace.lab.light import Answer
-from millrace.lab.town_load import NEWEST, Caller, Town
+from millrace.lab.town_load import NEWEST, Caller, Tally, Town, said, unanswered
 from millrace.store.router import Router
 
 EFFECT_SECONDS_MAX = 10.0
-POLL_SECONDS = 0.01
-PAUSE_SECONDS = 0.2
+POLL_SECONDS = 0.02
+PAUSE_SECONDS = 0.5
+FEED_LIMIT = 100
 WORDS = "a lighthouse keeper repairs foghorns and paints the gallery white"
 
 
 class Times(Struct):
-    """Milliseconds from the answer of a change until its effect; `late` were given up."""
+    """Milliseconds from the answer of a change until its effect; `late` were given up.
+
+    asked: the same until the feed that had it was asked for: what is left without that feed.
+    """
 
     milliseconds: list[float] = field(default_factory=list[float])
+    asked: list[float] = field(default_factory=list[float])
     late: int = 0
 
 
@@ -37,17 +46,21 @@ class Pair(Struct, frozen=True):
 
 
 class Probes:
-    """The four changes. One pair of members each, who do nothing else."""
+    """The four changes, by pairs of members who do nothing else."""
 
-    def __init__(self, town: Town, router: Router) -> None:
+    def __init__(self, town: Town, router: Router, peer: Caller) -> None:
+        """Take who asks, where, and who writes what nobody's feed is waiting for."""
         self._town = town
         self._router = router
+        self._peer = peer
         self._number = 0
         self.posts = Times()
         self.newest = Times()
         self.edits = Times()
         self.blocks = Times()
         self.members = Times()
+        self.feeds = Tally()
+        self.writes = Tally()  # only those that failed
 
     async def prepare(self, pairs: list[Pair]) -> None:
         """Let the readers say what interests them, and follow their authors."""
@@ -59,23 +72,28 @@ class Probes:
 
     async def for_ever(self, pairs: list[Pair]) -> None:
         """Watch posts, edits, blocks and visits until cancelled."""
-        posts, edits, blocks, visits = pairs
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._again(lambda: self.post(posts)))
-            group.create_task(self._again(lambda: self.edit(edits)))
-            group.create_task(self._again(lambda: self.block(blocks)))
-            group.create_task(self._again(lambda: self.engage(visits)))
+            for start, act in enumerate((self.post, self.edit, self.block, self.engage)):
+                group.create_task(self._again(act, pairs[start::4]))
 
-    async def _again(self, act: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await act()
+    async def _again(self, act: Callable[[Pair], Awaitable[None]], pairs: list[Pair]) -> None:
+        """Do one after the other, with another pair each time.
+
+        Posts of one author, or with the same words, would step behind one another in a feed, which
+        is not what is watched here.
+        """
+        for pair in cycle(pairs):
+            try:
+                await act(pair)
+            except MillraceError as exc:
+                self.writes.fail(unanswered(exc))
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def post(self, pair: Pair) -> None:
         """Write a post, and wait until the reader's feed has it; then the same with the peer."""
         written = await self._write(pair.author)
         await self._until(self.posts, pair.reader, lambda body: written.encode() in body)
-        another = await self._write(pair.author)
+        another = await self._write(self._peer)
         began = perf_counter()
         async with self._town.connections.lent() as connection:
             answer = await connection.ask("GET", NEWEST, pair.reader.token)
@@ -132,20 +150,33 @@ class Probes:
         """Ask for the reader's feed until something is so in it."""
         began = perf_counter()
         while perf_counter() - began < EFFECT_SECONDS_MAX:
+            asked = perf_counter()
             answer = await self._feed(reader)
             if answer.status == 200 and is_so(answer.body):
                 times.milliseconds.append((perf_counter() - began) * 1000)
+                times.asked.append((asked - began) * 1000)
                 return
+            await asyncio.sleep(POLL_SECONDS)
         times.late += 1
 
     async def _feed(self, reader: Caller) -> Answer:
         async with self._town.connections.lent() as connection:
-            return await connection.ask("GET", reader.feed, reader.token)
+            answer = await connection.ask("GET", _feed_of(reader), reader.token)
+        self.feeds.take(answer, answer.seconds)
+        return answer
 
     async def _sent(self, caller: Caller, method: str, path: str, body: object = None) -> Answer:
         content = b"" if body is None else msgspec.json.encode(body)
         async with self._town.connections.lent() as connection:
-            return await connection.ask(method, path, caller.token, content)
+            answer = await connection.ask(method, path, caller.token, content)
+        if answer.status >= 300:
+            raise UnavailableError(said(answer))
+        return answer
+
+
+def _feed_of(reader: Caller) -> str:
+    """Return a long page: whether a post is among the first twenty is a matter of ranking."""
+    return f"/v1/members/{reader.key}/feed?limit={FEED_LIMIT}"
 
 
 def _relation(whose: Caller, kind: str, other: Caller) -> str:

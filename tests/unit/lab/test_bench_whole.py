@@ -13,9 +13,9 @@ from millrace.lab import bench_feed, bench_freshness
 from millrace.lab.light import Connections
 from millrace.lab.measures import percentile
 from millrace.lab.place import Place
-from millrace.lab.probes import Probes
+from millrace.lab.probes import Pair, Probes
 from millrace.lab.serving import Server, Usage
-from millrace.lab.town_load import Tally, Town
+from millrace.lab.town_load import Caller, Tally, Town
 from millrace.settings import Settings
 
 # The published keys; a report may have more.
@@ -56,7 +56,7 @@ def test_feed_has_its_keys():
 
 def test_freshness_has_its_keys_and_counts_what_it_gave_up():
     found = place()
-    probes = Probes(found.town, None)
+    probes = Probes(found.town, None, None)
     probes.posts.milliseconds.append(20.0)
     probes.posts.late = 1
     watched = bench_freshness.Watched(
@@ -68,6 +68,26 @@ def test_freshness_has_its_keys_and_counts_what_it_gave_up():
     assert figures["writes_per_second"] == 120.0
     assert figures["post_visible_ms_p99"] > 9_000
     assert figures["edit_visible_ms_p99"] is None
+
+
+async def test_a_probe_that_is_refused_is_counted_and_the_others_go_on(monkeypatch):
+    """Nobody listens at this port: every probe fails, with its reason, and none ends the run."""
+    monkeypatch.setattr("millrace.lab.probes.PAUSE_SECONDS", 0)
+    found = place()
+    probes = Probes(found.town, None, None)
+    some = [Pair(Caller(Key(1, n), "token"), Caller(Key(1, n + 9), "token")) for n in range(1, 5)]
+    found.town._readers = [some[0].reader]
+    watching = asyncio.create_task(probes.for_ever(some))
+    async with asyncio.timeout(10):
+        while probes.writes.failures < 12:
+            await asyncio.sleep(0.001)
+    still = not watching.done()
+    watching.cancel()
+    await asyncio.wait([watching])
+
+    assert still
+    assert probes.writes.failures == sum(probes.writes.reasons.values())
+    assert any("was not answered" in reason for reason in probes.writes.reasons)
 
 
 def test_percentiles():

@@ -10,3 +10,8 @@ select extract(epoch from embedding.made_at - post.created_at)::float8 * 1000 as
   from post
   join post_embedding embedding using (community_id, post_id)
  where post.created_at >= %(since)s
+
+-- name: take_members_as_made
+-- A new installation looks at every member again, because nobody knows what the log said before it.
+-- Here all of them were just filled in, so it need not.
+update member_embedding set stale_at = null where stale_at is not null
