@@ -2,14 +2,16 @@
 
 Each check returns the cleaned value: trimmed, a single line with single spaces where it is a line,
 and without the control characters that move a terminal's cursor or turn the letters beside them
-around. Cleaning is stable, so that the same input twice changes nothing.
+around, or marks by the hundred on one letter. Cleaning is stable, so that the same input twice changes nothing.
 """
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import TypeVar
+from unicodedata import category
 from urllib.parse import urlsplit
 
 from millrace.community.languages import code_of
@@ -34,6 +36,21 @@ CONTROLS = {code: " " for code in (*range(1, 32), *range(127, 160)) if chr(code)
 
 TURNING = dict.fromkeys((*range(8234, 8239), *range(8294, 8298)))
 """Marks that turn the order of letters, also of those after the text: dropped from lines."""
+
+STACK_MAX = 8
+"""Marks on one letter: more than any script writes, and too few to paint over the lines around."""
+
+
+WIDTHLESS = "\u200b-\u200f\u2060-\u2064\ufeff\U000e0100-\U000e01ef"
+"""Has no width of its own, and would hide a stack between its marks."""
+
+
+@cache
+def _stacked() -> re.Pattern[str]:
+    """Return what finds more marks on one letter than are kept; made for the first that is needed."""
+    plane = map(chr, range(0x300, 0x10000))  # further ones make the search ten times as slow
+    marks = "".join(letter for letter in plane if category(letter) in {"Mn", "Me"})
+    return re.compile(f"([{marks}{WIDTHLESS}]{{{STACK_MAX}}})[{marks}{WIDTHLESS}]+")
 
 
 def _encodable(field: str, value: str) -> str:
@@ -61,6 +78,11 @@ def _encodable(field: str, value: str) -> str:
             next_step="send the text as valid UTF-8",
         )
     return value.translate(CONTROLS)
+
+
+def _unstacked(text: str) -> str:
+    """Keep a few marks of each letter, where a text stacks them over its neighbours."""
+    return text if text.isascii() else _stacked().sub(r"\1", text)
 
 
 def _bounded(field: str, value: str, length_max: int) -> str:
@@ -107,7 +129,7 @@ def line(field: str, value: str, length_max: int) -> str:
     """
     if _is_plain(value):
         return _bounded(field, value, length_max)
-    text = _encodable(field, value).translate(TURNING)
+    text = _unstacked(_encodable(field, value).translate(TURNING))
     return _bounded(field, " ".join(text.split()), length_max)
 
 
@@ -131,7 +153,7 @@ def prose(field: str, value: str, length_max: int) -> str:
     Passes on:
         InvalidError: NUL or a lone surrogate is in it, or it is too long.
     """
-    text = _encodable(field, value).replace("\r\n", "\n").replace("\r", "\n")
+    text = _unstacked(_encodable(field, value)).replace("\r\n", "\n").replace("\r", "\n")
     return _bounded(field, text.strip(), length_max)
 
 

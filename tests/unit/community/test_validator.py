@@ -1,5 +1,6 @@
 """Goal: every value is cleaned in one way, or refused with its field, value, limit and next step."""
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -34,6 +35,20 @@ def test_no_text_moves_the_cursor_or_turns_its_neighbours():
     """Terminals and pages show names of strangers beside other text."""
     assert validator.line("f", "a\x1b[2Jb\u202ec\u2066d", 20) == "a [2Jbcd"
     assert validator.prose("f", "a\x07b\n\tc\x85", 20) == "a b\n\tc"
+
+
+@given(
+    st.lists(st.sampled_from(["e", " ", "\u0301", "\u20dd", "\u202e", "\u200d", "\U000e0100"] * 4))
+)
+def test_no_letter_paints_over_the_lines_around(letters):
+    """Marks by the hundred cover the page; what scripts write stays, and cleaning is stable."""
+    text = "x" + "".join(letters) + "e" + "\u0301\u20dd" * 200 + "y"
+    for clean in (validator.line, validator.prose):
+        once = clean("f", text, 2_000)
+        assert clean("f", once, 2_000) == once
+        assert not re.search("[\u0301\u20dd\u200d\U000e0100]{9}", once)
+        assert once.endswith("e" + "\u0301\u20dd" * 4 + "y")
+    assert validator.line("f", "שָּׁלוֹם", 20) == "שָּׁלוֹם"
 
 
 def test_lines_and_prose():
