@@ -1,12 +1,14 @@
 """The log of served feeds: partitions ahead, retention, outside the publication."""
 
+import asyncio
 from datetime import timedelta
 
+import numpy as np
 import psycopg
 import pytest
 
 from millrace.community.testing import Rooms
-from millrace.feed.served import ServedFeeds
+from millrace.feed.served import NewServed, ServedFeeds
 from millrace.feed.testing import feeding
 from millrace.kernel.errors import InvalidError
 
@@ -63,6 +65,36 @@ async def test_a_feed_is_logged_before_it_is_answered_and_beside_the_stream(rout
     assert logged == [page.served_feed_id]
     assert (delivered, later, never_less) == ([2], [5], [5])
     assert not [name for name in asked(conninfo, PUBLISHED) if name.startswith("served_feed")]
+
+
+async def test_feeds_that_share_a_commit_are_each_durable_or_refused(router, conninfo):
+    """Many at once: each answer means a row; one that cannot be written fails alone."""
+    rooms = Rooms(router)
+    reader = await served_village(rooms)
+    served, now = ServedFeeds(router), rooms.clock.now()
+
+    def made(number: int) -> NewServed:
+        return NewServed(
+            served_feed_id=number,
+            served_at=now,
+            delivered=1,
+            surface="feed",
+            ids=np.array([[number, 1]]),
+            record=b"" if number != 7 else None,
+        )
+
+    async def write(number: int) -> int:
+        await served.write(reader.member, made(number))
+        assert number in asked(conninfo, "select served_feed_id from served_feed")
+        return number
+
+    found = await asyncio.gather(*(write(n) for n in range(1, 81)), return_exceptions=True)
+    again = await write(81)
+    logged = asked(conninfo, "select served_feed_id from served_feed order by 1")
+
+    assert isinstance(found[6], Exception)
+    assert [one for one in found if not isinstance(one, Exception)] == logged[:-1]
+    assert logged == [*range(1, 7), *range(8, 81), again]
 
 
 async def test_a_clock_that_jumps_ahead_finds_its_partition(router, conninfo):

@@ -4,6 +4,8 @@ A feed is written and committed before it is answered, so that what a member was
 be explained. The table is outside the change publication.
 """
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -16,9 +18,11 @@ from millrace.feed.cursor import Cursor
 from millrace.feed.deliveries import DeliveredFeed, Deliveries, delivered_in
 from millrace.feed.records.types import Record
 from millrace.feed.repository import QUERIES, ServedRow
+from millrace.kernel.errors import UnavailableError
 from millrace.store.router import Router
 
 DAYS_AHEAD = 3
+TOGETHER_MAX = 32  # rows of one commit
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -41,13 +45,22 @@ class NewServed(Struct, frozen=True, kw_only=True):
     record: bytes
 
 
+class _Waiting(Struct):
+    """A row on its way to the table, and who waits until it is durable."""
+
+    line: dict[str, object]
+    durable: "asyncio.Future[None]"
+
+
 class ServedFeeds:
-    """Writes and reads served feeds."""
+    """Writes and reads served feeds. One commit at a time: who comes meanwhile shares the next."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
         self._days: set[date] = set()
         self._deliveries = Deliveries()
+        self._waiting: list[_Waiting] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def prepare(self, now: datetime) -> None:
         """Make the partitions of today and of the next days."""
@@ -66,21 +79,58 @@ class ServedFeeds:
         """Keep a served feed; it is durable when this returns."""
         if made.served_at.astimezone(UTC).date() not in self._days:
             await self.prepare(made.served_at)
-        async with self._router.write() as session:
-            await session.run(
-                QUERIES["insert_served"],
-                community_id=member.community_id,
-                member_id=member.id,
-                served_feed_id=made.served_feed_id,
-                served_at=made.served_at,
-                surface=made.surface,
-                delivered=made.delivered,
-                record=made.record,
-                post_ids=_array(made.ids[:, 0].tolist()),
-                post_communities=_array(made.ids[:, 1].tolist()),
-            )
+        waiting = _Waiting(
+            {
+                "community_id": member.community_id,
+                "member_id": member.id,
+                "served_feed_id": made.served_feed_id,
+                "served_at": made.served_at,
+                "surface": made.surface,
+                "delivered": made.delivered,
+                "record": made.record,
+                "post_ids": _array(made.ids[:, 0].tolist()),
+                "post_communities": _array(made.ids[:, 1].tolist()),
+            },
+            asyncio.get_running_loop().create_future(),
+        )
+        self._waiting.append(waiting)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        await waiting.durable
         posts, communities = made.ids[: made.delivered].T.tolist()
         self._deliveries.add(member, DeliveredFeed(made.served_at, communities, posts))
+
+    async def _write(self) -> None:
+        """Commit until nobody waits: all who came during one commit share the next."""
+        turn: list[_Waiting] = []
+        try:
+            while self._waiting:
+                turn, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
+                if len(turn) == 1 or not await self._committed(turn):
+                    for one in turn:  # one that cannot be written must not cost the others theirs
+                        await self._committed([one], last=True)
+        finally:
+            self._writing = None
+            for one in [*turn, *self._waiting]:
+                one.durable.cancel()
+            self._waiting = []
+
+    async def _committed(self, turn: Sequence[_Waiting], *, last: bool = False) -> bool:
+        """Commit some feeds and tell those who wait; False where each is to be tried alone."""
+        try:
+            async with self._router.write() as session:
+                await session.run_many(QUERIES["insert_served"], [one.line for one in turn])
+        except Exception as exc:  # noqa: BLE001 - it belongs to those who wait for it
+            if not last and not isinstance(exc, UnavailableError):
+                return False
+            for one in turn:
+                if not one.durable.done():
+                    one.durable.set_exception(exc)
+            return True
+        for one in turn:
+            if not one.durable.done():  # whoever asked may have gone
+                one.durable.set_result(None)
+        return True
 
     async def get(self, cursor: Cursor) -> Served | None:
         """Return the served feed that a cursor names, or None where it is gone."""
