@@ -345,10 +345,13 @@ class Embedder:
             keys = tries.left([row.key for row in rows if row.key not in self._posts])
             if not keys:
                 break
+            failed: list[Key] = []
             for start in range(0, len(keys), size):
                 piece = keys[start : start + size]
-                await self._each(piece, self._in_backlog)
+                failed += await self._each(piece, self._in_backlog)
                 self._counted(max(self._missing - len(piece), 0))
+            if len(rows) < FOUND_MAX and not failed:
+                break  # that was all; what is written meanwhile is told by the log
         self._counted(0)
 
     async def _in_backlog(self, keys: Sequence[Key]) -> None:

@@ -206,20 +206,24 @@ select newest.community_id, newest.post_id
 
 -- name: numbers_in_vectors
 -- The numbers of posts that have a vector, and those that it was made with, in the order of keys, a
--- stretch at a time.
+-- stretch at a time. `offset 0` keeps the planner from joining everything before it takes a stretch.
 select embedding.community_id, embedding.post_id, embedding.percentiles, embedding.made_at,
-       post.created_at, counter.views, counter.clicks, counter.long_dwells, counter.likes,
-       counter.comments, counter.shares, numbers.followers
+       line.*
   from post_embedding embedding
-  join post using (community_id, post_id)
-  join post_counter counter using (community_id, post_id)
-  join member_counter numbers
-    on numbers.community_id = post.community_id and numbers.member_id = post.author_id
+ cross join lateral (
+       select post.created_at, counter.views, counter.clicks, counter.long_dwells, counter.likes,
+              counter.comments, counter.shares, numbers.followers
+         from post
+         join post_counter counter using (community_id, post_id)
+         join member_counter numbers
+           on numbers.community_id = post.community_id and numbers.member_id = post.author_id
+        where post.community_id = embedding.community_id and post.post_id = embedding.post_id
+          and post.removed_at is null
+       offset 0) as line
  where embedding.model_version = %(model_version)s
    and (embedding.community_id, embedding.post_id) > (%(community_id)s, %(post_id)s)
    and (%(communities)s::bigint[] is null
         or embedding.community_id = any(%(communities)s::bigint[]))
-   and post.removed_at is null
  order by embedding.community_id, embedding.post_id
  limit %(limit)s
 
