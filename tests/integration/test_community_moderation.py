@@ -240,6 +240,35 @@ async def test_two_moderators_at_once(rooms, town):
     assert len(await rooms.moderation.actions(OPERATOR, ActionQuery(thing=post_of(post)))) == 1
 
 
+async def test_a_report_that_meets_a_removal_opens_no_case(rooms, conninfo, town):
+    """It waits until the removal is done, and learns of it; nothing is left in the queue."""
+    post = await rooms.post(town["ann"])
+    waiting = (
+        "select count(*) from pg_stat_activity"
+        " where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    async with (
+        await psycopg.AsyncConnection.connect(conninfo) as remover,
+        await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as looker,
+    ):
+        await remover.execute(
+            "update post set removed_at = now(), removed_by = 'test', removed_reason = 'x'"
+            " where post_id = %s",
+            [post.key.id],
+        )
+        report = rooms.moderation.report(town["ben"], post_of(post), ReportReason.SPAM)
+        reporting = asyncio.create_task(report)
+        async with asyncio.timeout(10):
+            while (await (await looker.execute(waiting)).fetchone()) == (0,):
+                assert not reporting.done(), "the report did not wait"
+                await asyncio.sleep(0.005)
+        await remover.commit()
+        with pytest.raises(NotFoundError):
+            await reporting
+
+    assert await queue(rooms, town["mo"]) == []
+
+
 async def test_reports_and_judgements_at_once(rooms, conninfo, town):
     """Every report is in exactly one case, and the cases count what is in them."""
     crowd = await rooms.people(town["home"], *(f"p{number}" for number in range(16)))

@@ -248,7 +248,7 @@ class Moderation:
     ) -> bool:
         now = self._clock.now()
         async with self._router.write() as session:
-            found = await _found(session, viewer, thing)
+            found = await _found(session, viewer, thing, lock=True)  # else no case may be left open
             _expect_reportable(reporter, found)
             report = Report(
                 home=found.home,
