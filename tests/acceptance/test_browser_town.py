@@ -67,6 +67,26 @@ async def test_a_post_reaches_an_open_feed_without_a_reload(browser: Browser, si
         assert reader.strangers() == []
 
 
+LOOKED_AT = """hidden => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def test_a_tab_that_nobody_looks_at_holds_no_connection(browser: Browser, site: Site):
+    """A browser has six to a server; the tab hears of what it missed when it is looked at again."""
+    async with visiting(browser, site) as reader:
+        page = reader.page
+        async with page.expect_request("**/events?since=*"):
+            await reader.sign_in("nora")
+        async with page.expect_event("requestfailed", lambda one: "/events?since=" in one.url):
+            await page.evaluate(LOOKED_AT, True)
+        await written(site, "tom", "While you were away")
+        async with page.expect_request("**/events?since=*"):
+            await page.evaluate(LOOKED_AT, False)
+        await expect(page.get_by_role("button", name="1 newer post is waiting")).to_be_visible()
+
+
 async def test_a_reported_post_is_removed_for_everybody(browser: Browser, site: Site):
     """Reported by one, seen in the queue by the moderator, gone for all, written in the trail."""
     key = await written(site, "tom", "Buy my watches")

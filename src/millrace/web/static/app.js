@@ -457,13 +457,24 @@ function hear(event) {
   sayWaiting();
 }
 
-// The browser connects again by itself; without an answer the feed is what it was.
+// The browser connects again by itself; without an answer the feed is what it was. A browser has six
+// connections to a server: tabs that nobody looks at hold none, or the seventh would not load.
 function listen() {
   if (!me || !$("[data-newer]")) return;
-  const source = new EventSource(`/v1/members/${me}/events?since=${encodeURIComponent(body.dataset.now)}`);
-  source.addEventListener("newer", hear);
-  addEventListener("pagehide", () => source.close());
-  addEventListener("pageshow", (event) => event.persisted && listen());
+  let source = null;
+  const rest = () => {
+    source?.close();
+    source = null;
+  };
+  const hearken = () => {
+    if (source || document.hidden) return;
+    source = new EventSource(`/v1/members/${me}/events?since=${encodeURIComponent(body.dataset.now)}`);
+    source.addEventListener("newer", hear);
+  };
+  document.addEventListener("visibilitychange", () => (document.hidden ? rest() : hearken()));
+  addEventListener("pagehide", rest);
+  addEventListener("pageshow", hearken);
+  hearken();
 }
 
 // A thread is looked at again while its post is in front of somebody; what they type stays.
