@@ -151,6 +151,27 @@ async def test_a_new_post_goes_before_a_backlog(router, conninfo):
     assert made.encoder.asked("imported") == 300
 
 
+async def test_a_scan_that_found_everything_does_not_look_again(router, conninfo, monkeypatch):
+    """Each look reads the whole table of posts, so it is made once for what was asked."""
+    async with town(router, conninfo) as made:
+        home, *_ = await village(made.rooms)
+        await made.settled()
+        look, looks = made.embedder._found, []
+
+        async def noted(query, *more):
+            looks.append(query)
+            return await look(query, *more)
+
+        monkeypatch.setattr(made.embedder, "_found", noted)
+        asked = made.embedder._backlog.asked
+        await made.rooms.posts.upsert(OPERATOR, home, drafts(60))
+        await made.settled()
+        asked = made.embedder._backlog.asked - asked
+
+    assert made.encoder.asked("post") == 60
+    assert 0 < looks.count("posts_to_embed") <= asked
+
+
 async def test_an_edit_of_a_profile_reaches_the_prompts_that_name_it(router, conninfo):
     """The newest posts at once, the others by and by; nobody else's are encoded."""
     async with town(router, conninfo) as made:
