@@ -26,7 +26,7 @@ from millrace.world.types import Row
 
 FIRST_SHARE = 0.7  # of the engagements lie before the first moment
 POSITIVES_MIN = 50
-JUDGED_EACH = 200  # posts that each member of a town is shown by chance
+JUDGED_EACH = 2_000  # looks of each member of a town at posts that are drawn by chance
 
 Importer: TypeAlias = Callable[..., Awaitable[Any]]
 
