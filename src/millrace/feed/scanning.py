@@ -15,6 +15,7 @@ from millrace.feed.index import Hits, Mask, PostIndex, Vector
 
 TOGETHER_MAX = 16  # queries of one scan, so that the last of them does not wait too long
 SHARE_MIN = 0.5  # of the posts; where fewer pass the mask, a search reads those and not all
+AT_ONCE = 20_000  # posts; a scan of so few takes a millisecond, and handing it over more
 
 
 class _Asked(Struct):
@@ -25,10 +26,12 @@ class _Asked(Struct):
 
 
 class Scanner:
-    """Searches an index outside the event loop."""
+    """Searches an index; a large one outside the event loop."""
 
-    def __init__(self, index: PostIndex) -> None:
+    def __init__(self, index: PostIndex, at_once: int = AT_ONCE) -> None:
+        """Take the index, and how many posts are searched at once, in the event loop."""
         self._index = index
+        self._at_once = at_once
         self._waiting: list[_Asked] = []
         self._running: asyncio.Task[None] | None = None
         # Linear algebra and nothing else: the second thread is for searches behind narrow masks.
@@ -41,6 +44,8 @@ class Scanner:
     async def search(self, vector: Vector, k: int, mask: Mask) -> Hits:
         """Return the k best slots, exactly as `PostIndex.search` does."""
         loop, index = asyncio.get_running_loop(), self._index
+        if index.posts <= self._at_once:
+            return index.search(vector, k, mask)
         if np.count_nonzero(mask) < SHARE_MIN * index.posts:
             return await loop.run_in_executor(self._threads, index.search, vector, k, mask)
         asked = _Asked(np.ascontiguousarray(vector, dtype=np.float32), loop.create_future())

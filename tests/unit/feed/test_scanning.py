@@ -35,7 +35,7 @@ def index():
 
 async def test_many_at_once_find_what_each_finds_alone(index):
     """Wide and narrow masks, more queries than one scan takes, and some who leave meanwhile."""
-    scanner, rng = Scanner(index), np.random.default_rng(8)
+    scanner, rng = Scanner(index, at_once=0), np.random.default_rng(8)
     asked = []
     for number in range(3 * TOGETHER_MAX):
         mask = rng.random(4 * 1_024)[: len(index.home(1))] < (0.9 if number % 3 else 0.05)
@@ -52,14 +52,14 @@ async def test_many_at_once_find_what_each_finds_alone(index):
         if place % 5 == 0:
             assert isinstance(hits, asyncio.CancelledError)
             continue
-        alone = index.search(*one)
+        alone = await Scanner(index).search(*one)
         assert hits.slots.tolist() == alone.slots.tolist()
         assert hits.scores.tolist() == alone.scores.tolist()
 
 
 async def test_a_scan_that_fails_lets_nobody_wait(index):
     """Everybody who asked hears of it, and the next search is answered."""
-    scanner = Scanner(index)
+    scanner = Scanner(index, at_once=0)
     mask = index.home(1)
     broken = np.ones(DIMS + 1, dtype=np.float32)
     failing = [scanner.search(broken, 5, mask) for _ in range(2)]
