@@ -145,7 +145,7 @@ async def test_a_repeated_write_runs_once(place, client, ada):
     first = await client.post("/v1/posts", json={"text": "only once"}, headers=ada | key)
     again = await client.post("/v1/posts", json={"text": "only once"}, headers=ada | key)
 
-    assert again.status_code == first.status_code == 201
+    assert again.status_code == first.status_code == 201, (first.text, again.text)
     assert again.content == first.content
     assert again.headers["etag"] == first.headers["etag"]
     assert again.headers["location"] == first.headers["location"]
