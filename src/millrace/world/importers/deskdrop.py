@@ -27,6 +27,7 @@ from millrace.community.types import (
     PostKind,
 )
 from millrace.kernel.errors import InvalidError
+from millrace.world.importers.fields import FieldError
 from millrace.world.loader import Loader, silent
 from millrace.world.ports import Rooms, Watch
 from millrace.world.rejects import Rejects
@@ -64,15 +65,6 @@ NO_COUNTERPART = {
 }
 NO_TEXT = "its article is not in the folder, and a post needs a text"
 TAKEN_BACK = "an article that was taken back"
-
-
-class _FieldError(Exception):
-    """A row lacks something that it needs."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field = name
-        self.reason = reason
 
 
 class Found(Struct):
@@ -244,22 +236,22 @@ class TableRow(Struct, frozen=True):
         """Return a value that must be there.
 
         Raises:
-            _FieldError: it is empty.
+            FieldError: it is empty.
         """
         value = self.values.get(name, "").strip()
         if not value:
-            raise _FieldError(name, f"there is no {name}")
+            raise FieldError(name, f"there is no {name}")
         return value
 
     def moment(self) -> datetime:
         """Return the time, which is given in seconds since 1970.
 
         Raises:
-            _FieldError: it is no such number.
+            FieldError: it is no such number.
         """
         text = self.needed("timestamp")
         if not (text.isascii() and text.isdigit()) or int(text) > SECONDS_MAX:
-            raise _FieldError("timestamp", f"{text[:40]!r} is no count of seconds since 1970")
+            raise FieldError("timestamp", f"{text[:40]!r} is no count of seconds since 1970")
         return datetime.fromtimestamp(int(text), UTC)
 
 
@@ -294,7 +286,7 @@ def _first_reading(articles: Path, interactions: Path) -> Found:
             try:
                 at, author = row.moment(), row.needed("authorPersonId")
                 row.needed("text")
-            except _FieldError:
+            except FieldError:
                 continue
             found.articles.add(row.values["contentId"])
             found.met(author, at, _place_of(row, "author"))
@@ -302,7 +294,7 @@ def _first_reading(articles: Path, interactions: Path) -> Found:
         if isinstance(row, TableRow) and row.values.get("contentId") in found.articles:
             try:
                 found.met(row.needed("personId"), row.moment(), _place_of(row, "user"))
-            except _FieldError:
+            except FieldError:
                 continue
     return found
 
@@ -336,7 +328,7 @@ def _rows(path: Path, told: Callable[[TableRow], Row | Skip]) -> Iterator[Event]
             continue
         try:
             yield told(row)
-        except _FieldError as exc:
+        except FieldError as exc:
             place = row.place
             yield Reject(place.file, place.line, 0, exc.field, exc.reason, row.shown)
 
@@ -364,7 +356,7 @@ def _engagement(row: TableRow, community: str, found: Found) -> Row | Skip:
     if event in NO_COUNTERPART:
         return Skip(row.place, NO_COUNTERPART[event])
     if event not in ACTIONS:
-        raise _FieldError("eventType", f"event {event[:40]!r} is unknown")
+        raise FieldError("eventType", f"event {event[:40]!r} is unknown")
     draft = EngagementDraft(
         member=row.needed("personId"),
         post=row.needed("contentId"),

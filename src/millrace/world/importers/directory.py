@@ -19,6 +19,7 @@ from millrace.community.types import (
     PostDraft,
 )
 from millrace.kernel.errors import InvalidError
+from millrace.world.importers.fields import FieldError
 from millrace.world.importers.lines import SUFFIXES, Line, lines_of
 from millrace.world.loader import CommunityRow, Loader, created_at_of, silent
 from millrace.world.ports import Rooms, Watch
@@ -46,15 +47,6 @@ REQUIRED = ("members", "posts")
 TIMES = frozenset({"created_at", "joined_at", "shown_at", "happened_at"})
 BACK_MAX = timedelta(days=20_000)
 FIELD = re.compile(r"field `([^`]+)`|`\$\.(\w+)")
-
-
-class FieldError(Exception):
-    """A row has a field that cannot be."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field = field
-        self.reason = reason
 
 
 class Anchors(Struct):

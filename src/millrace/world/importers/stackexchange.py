@@ -20,6 +20,7 @@ from millrace.community.types import (
     PostKind,
 )
 from millrace.kernel.errors import InvalidError
+from millrace.world.importers.fields import FieldError
 from millrace.world.importers.plain import first_sentence, plain_text
 from millrace.world.importers.xmlrows import XmlRow, refusal, xml_rows
 from millrace.world.loader import Loader, silent
@@ -48,15 +49,6 @@ NO_VOTER = "a vote without a member has no home: it is neither a view nor somebo
 OTHER_VOTE = "a vote of this kind says nothing about a member's taste"
 
 
-class _FieldError(Exception):
-    """A row lacks something that it needs."""
-
-    def __init__(self, field_name: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field = field_name
-        self.reason = reason
-
-
 class Threads(Struct):
     """Which thread a row belongs to: about 200 bytes a post, for the length of the import."""
 
@@ -67,13 +59,13 @@ class Threads(Struct):
         """Return the question of a post and the comment that it is itself, if it is an answer.
 
         Raises:
-            _FieldError: the dump has no such post.
+            FieldError: the dump has no such post.
         """
         if post in self.asked_at:
             return post, ""
         if self.answers.get(post) in self.asked_at:
             return self.answers[post], answer_id(post)
-        raise _FieldError("PostId", f"post {post!r} is no question or answer that was read")
+        raise FieldError("PostId", f"post {post!r} is no question or answer that was read")
 
 
 def answer_id(number: str) -> str:
@@ -179,7 +171,7 @@ def _first_date(path: Path) -> datetime | None:
         if isinstance(event, XmlRow):
             try:
                 return _moment(event, "CreationDate")
-            except _FieldError:
+            except FieldError:
                 return None
     return None
 
@@ -260,7 +252,7 @@ def _question(row: XmlRow, threads: Threads) -> tuple[PostDraft]:
 def _answer(row: XmlRow, threads: Threads) -> tuple[CommentDraft]:
     number, question = _needed(row, "Id"), _needed(row, "ParentId")
     if question not in threads.asked_at:
-        raise _FieldError("ParentId", f"question {question!r} was not read")
+        raise FieldError("ParentId", f"question {question!r} was not read")
     threads.answers.setdefault(number, question)
     return (
         CommentDraft(
@@ -335,7 +327,7 @@ def _told(
 ) -> Row | Reject:
     try:
         return Row(row.place, community, drafts(row), row.shown)
-    except _FieldError as exc:
+    except FieldError as exc:
         return _refused(row, exc.field, exc.reason)
 
 
@@ -346,7 +338,7 @@ def _refused(row: XmlRow, name: str, reason: str) -> Reject:
 def _needed(row: XmlRow, name: str) -> str:
     value = row.values.get(name, "").strip()
     if not value:
-        raise _FieldError(name, f"there is no {name}")
+        raise FieldError(name, f"there is no {name}")
     return value
 
 
@@ -354,15 +346,15 @@ def _owner(row: XmlRow, name: str = "OwnerUserId", shown: str = "OwnerDisplayNam
     """Return who wrote it.
 
     Raises:
-        _FieldError: the account is gone, or it is the site itself.
+        FieldError: the account is gone, or it is the site itself.
     """
     owner = row.values.get(name, "")
     if owner == SITE_ITSELF:
-        raise _FieldError(name, NO_PERSON)
+        raise FieldError(name, NO_PERSON)
     if not owner:
         former = row.values.get(shown, "")
         who = f" of {former[:60]!r}" if former else ""
-        raise _FieldError(name, f"the account{who} that wrote this is deleted")
+        raise FieldError(name, f"the account{who} that wrote this is deleted")
     return owner
 
 
@@ -371,14 +363,14 @@ def _moment(row: XmlRow, name: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise _FieldError(name, f"{text[:40]!r} is no date") from exc
+        raise FieldError(name, f"{text[:40]!r} is no date") from exc
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _count(row: XmlRow, name: str) -> int:
     text = row.values.get(name, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise _FieldError(name, f"{text[:40]!r} is no count")
+        raise FieldError(name, f"{text[:40]!r} is no count")
     return int(text)
 
 
