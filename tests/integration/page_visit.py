@@ -2,8 +2,7 @@
 
 from html.parser import HTMLParser
 
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
+from httpx import AsyncClient
 
 from millrace.api.testing import MANY
 from millrace.settings import RATES
@@ -12,10 +11,9 @@ RATE = dict.fromkeys(RATES, MANY)
 HERE = "http://127.0.0.1"
 OWN = {"origin": HERE, "accept": "text/html"}
 VOID = {"meta", "link", "input", "br", "img", "hr", "use", "rect"}
-Client = AsyncTestClient[Litestar]
 
 
-async def enter(client: Client, form: dict[str, str], headers: dict[str, str] = OWN):
+async def enter(client: AsyncClient, form: dict[str, str], headers: dict[str, str] = OWN):
     """Send the sign-in form, and stay where the answer is."""
     return await client.post("/sign-in", data=form, headers=headers, follow_redirects=False)
 

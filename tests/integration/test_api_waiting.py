@@ -1,6 +1,7 @@
 """Goal: whoever sends slowly, or not at all, does not take the server from everybody else."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -64,6 +65,20 @@ async def test_a_burst_of_whole_requests_waits_for_nothing(conninfo, tmp_path):
         answers = await asyncio.gather(*burst)
 
     assert {one.status_code for one in answers} == {200}
+
+
+async def test_a_request_gets_the_last_connection(conninfo, tmp_path):
+    """Whatever the program holds, a request is answered while the pool may still grow."""
+    async with (
+        town(conninfo, str(tmp_path)) as place,
+        place.client() as client,
+        AsyncExitStack() as held,
+    ):
+        for _ in range(place.program.settings.store.pool_size_max - 1):
+            await held.enter_async_context(place.program.router.read())
+        answer = await client.get("/v1/communities", headers=place.bearer("ada"))
+
+    assert answer.status_code == 200, answer.text
 
 
 def test_all_together_leave_room():
