@@ -170,7 +170,7 @@ async def test_members_and_communities(rooms, town):
     await rooms.members.upsert(OPERATOR, town["home"], drafts)
 
     async def names(text, **which):
-        page = await rooms.search.members(town["far"], text, **which)
+        page = await rooms.search.members(town["ann"], text, **which)
         return [one.display_name for one in page.members]
 
     assert await names("gru") == ["Zoë"]
@@ -178,11 +178,33 @@ async def test_members_and_communities(rooms, town):
     assert await names("work") == ["Work Zoller", "Zoë"]
     assert await names("zo") == await names("Zo", community_id=town["home"])
     assert await names("nobody") == []
-    first = await rooms.search.members(town["far"], "work", limit=1)
-    second = await rooms.search.members(town["far"], "work", None, first.after, 1)
+    first = await rooms.search.members(town["ann"], "work", limit=1)
+    second = await rooms.search.members(town["ann"], "work", None, first.after, 1)
     assert [one.display_name for one in (*first.members, *second.members)] == await names("work")
     assert second.after is None
     assert [one.name for one in await rooms.search.communities(town["far"], "hom")] == ["Home"]
+
+
+async def test_nobody_spells_out_the_members_of_another_community(rooms, town):
+    """From outside a name finds its owner; a letter, a beginning, a skill or a headline nobody."""
+    draft = MemberDraft(
+        external_id="x", handle="zoe.gruber", display_name="Zoë Q. Alder",
+        headline="welds boats", skills=["rope work"],
+    )  # fmt: skip
+    await rooms.members.upsert(OPERATOR, town["home"], [draft])
+
+    async def found(viewer, text):
+        page = await rooms.search.members(viewer, text, town["home"])
+        return [one.display_name for one in page.members]
+
+    for text in ("zoë", "ZOË alder", "gruber", "Zoë Q", "alder zoe"):
+        assert await found(town["far"], text) == ["Zoë Q. Alder"], text
+    hidden = ("zo", "q", "q q", "grub", "zoë ald", "rope", "welds", "zoë boats")
+    for text in hidden:
+        assert await found(town["far"], text) == [], text
+    for text in hidden:
+        assert "Zoë Q. Alder" in await found(town["ann"], text), text
+        assert "Zoë Q. Alder" in await found(OPERATOR, text), text
 
 
 HOSTILE = st.one_of(

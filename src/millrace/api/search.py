@@ -105,7 +105,10 @@ async def search_members(
     limit: Limit = LIMIT_DEFAULT,
     cursor: FromQuery[str] = "",
 ) -> wire.Page[wire.MemberCard]:
-    """Find members by name, handle, headline and skills; beginnings of words are enough."""
+    """Find members by name, handle, headline and skills; beginnings of words are enough.
+
+    Members of other communities are found by whole words of their names only.
+    """
     program, viewer = program_of(request), viewer_of(request)
     community = None if community_id is None else number_of(community_id, "community_id")
     listed = f"search-members:{community}:{q}"

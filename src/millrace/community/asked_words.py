@@ -28,12 +28,15 @@ class Asked(Struct, frozen=True):
     words: as a search engine reads them. head: all but an unfinished last word.
     tail: that word as a beginning, in PostgreSQL's terms; empty where the last word is finished.
     begun: every word as a beginning, all of them wanted; for names.
+    named: every word as a whole word of a name; for names of people elsewhere. Empty where nothing
+        longer than a letter is asked for, which would be an initial.
     """
 
     words: str
     head: str
     tail: str
     begun: str
+    named: str
 
 
 class Marked(Struct, frozen=True):
@@ -69,6 +72,7 @@ def asked_words(text: str) -> Asked:
         head=words[: last.start(1)] if last is not None and unfinished else words,
         tail=_beginning(last[1]) if last is not None and unfinished else "",
         begun=" & ".join(_beginning(word) for word in plain),
+        named=" & ".join(f"'{word}':A" for word in plain) if max(map(len, plain)) > 1 else "",
     )
 
 

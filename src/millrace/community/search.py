@@ -123,6 +123,9 @@ class Search:
     ) -> MemberHits:
         """Return members by name, handle, headline and skills; a beginning of each word is enough.
 
+        Members of other communities are found by whole words of their names alone: who may not list
+        a community's members cannot spell them out either.
+
         Passes on:
             InvalidError: the text is empty or too long, or the limit is outside its bounds.
             UnavailableError: it took too long.
@@ -135,6 +138,7 @@ class Search:
                 FoundMember,
                 **asker(viewer),
                 wanted=asked.begun,
+                named=asked.named,
                 community_id=community_id,
                 ranked_max=RANKED_MAX,
             )

@@ -50,7 +50,8 @@ select post.community_id, post.post_id,
  cross join lateral words_wanted(config, %(words)s, %(head)s, %(tail)s) as wanted
 
 -- name: found_members
--- The best of the members who match and whom the viewer may meet.
+-- The best of the members who match and whom the viewer may meet. Those of other communities match
+-- by whole words of their names; the index answers for beginnings, of which these are a part.
 with found as materialized (
     select member.*,
            member_words(member.display_name, member.handle, member.headline, member.skills)
@@ -60,6 +61,10 @@ with found as materialized (
      where member_words(member.display_name, member.handle, member.headline, member.skills)
            @@ to_tsquery('pg_catalog.simple', %(wanted)s)
        and member.removed_at is null and member.banned_at is null
+       and (%(viewer_role)s = 'operator' or member.community_id = %(viewer_community)s::bigint
+            or (%(named)s <> ''
+                and member_words(member.display_name, member.handle, member.headline, member.skills)
+                    @@ to_tsquery('pg_catalog.simple', %(named)s)))
        and (%(community_id)s::bigint is null or member.community_id = %(community_id)s::bigint)
      limit %(ranked_max)s
 )
