@@ -45,7 +45,8 @@ READS = {
     | {"words": "boats", "head": "boats", "tail": "", "ranked_max": 10, "fresh_seconds": 1.0}
     | {"community_id": None, "author_community": None, "author_id": None, "kind": None}
     | {"topic": None, "since": None, "asked_at": NOON},
-    "found_members": VIEWER | {"wanted": "'boa':*", "community_id": None, "ranked_max": 10},
+    "found_members": VIEWER
+    | {"wanted": "'boa':*", "named": "'boa':A", "community_id": None, "ranked_max": 10},
 }
 
 
