@@ -7,12 +7,14 @@ does not pay for it.
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from millrace.community.activity import Activity
 from millrace.community.communities import Communities
@@ -27,11 +29,14 @@ from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
 from millrace.community.search import Search
 from millrace.community.threads import Threads
+from millrace.feed.desk import Desk
 from millrace.feed.freshness import ended
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder
+from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.room import Feed
-from millrace.feed.types import FeedConfig
+from millrace.feed.types import Embedding, FeedConfig
+from millrace.feed.wire import Line
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
@@ -241,16 +246,25 @@ async def build(
         settings: as loaded.
         clock: a fake in tests; the machine's own by default.
         encoder: a fake in tests; the model of the settings by default.
-        keep: as in `reached`.
+        keep: as in `reached`; only a program that stays has a process of its own that embeds.
         say: told, in a few words, what is being waited for.
 
     What does not allow it is a SetupError, as in `reached`.
     """
-    async with opened(settings, clock=clock, keep=keep, say=say) as domain:
+    config = settings.feed
+    beside = keep and encoder is None and config.serve and config.embedding is Embedding.BESIDE
+    async with (
+        opened(settings, clock=clock, keep=keep, say=say) as domain,
+        AsyncExitStack() as stack,
+    ):
+        process = None
         if encoder is None:
             say("loading the encoder")
-            encoder = await loaded_encoder(settings.feed)
-        feed = Feed(parts_of(domain, encoder))
+        if beside:
+            process = _process(domain)
+            stack.push_async_callback(process.stop)
+            encoder = FarEncoder(await process.start())
+        feed = Feed(parts_of(domain, encoder or await loaded_encoder(config), process))
         tasks: list[asyncio.Task[None]] = []
         try:
             if settings.feed.serve:
@@ -281,7 +295,43 @@ def _encoder(config: FeedConfig) -> Encoder:
     return TextEncoder.load(Path(config.model_dir) if config.model_dir else None, config.threads)
 
 
-def parts_of(domain: Domain, encoder: Encoder) -> FeedParts:
+def _process(domain: Domain) -> EmbeddingProcess:
+    """Return the process that embeds beside this one; it is told the settings, and its database."""
+    settings = domain.settings
+    there = replace(
+        settings,
+        store=replace(settings.store, primary=domain.conninfo, data_dir=str(domain.data_dir)),
+    )
+    command = [sys.executable, "-m", "millrace", "embed", "--beside"]
+    return EmbeddingProcess(command, msgspec.json.encode(there), domain.clock)
+
+
+@asynccontextmanager
+async def embedding(
+    settings: Settings, tell: Callable[[Line], None], say: Say = silent
+) -> AsyncGenerator[Desk]:
+    """Lend what embeds, and does nothing else, until the block ends.
+
+    Args:
+        settings: as loaded.
+        tell: hears how it does, line by line.
+        say: told, in a few words, what is being waited for.
+
+    What does not allow it is a SetupError, as in `reached`.
+    """
+    async with opened(settings, say=say) as domain:
+        say("loading the encoder")
+        desk = Desk(parts_of(domain, await loaded_encoder(settings.feed)), tell)
+        try:
+            await desk.start()
+            yield desk
+        finally:
+            await desk.stop()
+
+
+def parts_of(
+    domain: Domain, encoder: Encoder, process: EmbeddingProcess | None = None
+) -> FeedParts:
     """Fit the feed's surroundings to it."""
     return FeedParts(
         router=domain.router,
@@ -295,4 +345,5 @@ def parts_of(domain: Domain, encoder: Encoder) -> FeedParts:
         activity=domain.activity,
         percentiles=domain.percentiles,
         config=domain.settings.feed,
+        process=process,
     )

@@ -9,6 +9,7 @@ import click
 from millrace.cli import failures
 from millrace.cli.bench import bench
 from millrace.cli.doctor import doctor
+from millrace.cli.embed import embed
 from millrace.cli.evaluate import evaluate
 from millrace.cli.feed import feed, why
 from millrace.cli.frame import Frame
@@ -44,6 +45,7 @@ def millrace(context: click.Context, settings_file: Path | None, debug: bool) ->
 for command in (
     up,
     serve,
+    embed,
     imports,
     town,
     feed,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -66,19 +66,27 @@ class MemberCaches:
         return {**self.profiles.statistics(), "histories": self.histories.statistics()}
 
 
+class MemberMaker(Protocol):
+    """Makes a member's vector for a request that waits, wherever the model is."""
+
+    async def embed_member(self, member: Key, /) -> Made | None:
+        """Make and store it; None where there is no such member."""
+        ...
+
+
 class Hydration:
     """Puts together what a feed needs to know of its member."""
 
     def __init__(
         self,
         parts: FeedParts,
-        embeddings: Embeddings,
+        maker: MemberMaker,
         served: ServedFeeds,
         members: MemberCaches,
         catalogue: Catalogue,
     ) -> None:
         self._parts = parts
-        self._embeddings = embeddings
+        self._maker = maker
         self._served = served
         self._members = members
         self._catalogue = catalogue
@@ -139,7 +147,7 @@ class Hydration:
                 return stored
         try:
             async with asyncio.timeout(self._parts.config.embed_seconds_max):
-                return await self._embeddings.embed_member(run.request.member)
+                return await self._maker.embed_member(run.request.member)
         except (TimeoutError, MillraceError, RuntimeError, OSError, ValueError) as exc:
             what = str(exc) or "it did not answer in time"
             run.degraded.append(

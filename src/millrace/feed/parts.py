@@ -7,6 +7,7 @@ from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
 from millrace.community.relations import RelationBook
 from millrace.feed.ports import Encoder
+from millrace.feed.process import EmbeddingProcess
 from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import Clock
 from millrace.kernel.ids import IdMaker
@@ -18,6 +19,7 @@ class FeedParts(Struct, frozen=True, kw_only=True):
 
     secret: signs cursors.
     conninfo: where the change stream is read.
+    process: embeds beside this process; None where it is done here, or elsewhere.
     """
 
     router: Router
@@ -31,3 +33,4 @@ class FeedParts(Struct, frozen=True, kw_only=True):
     activity: Activity
     percentiles: Percentiles
     config: FeedConfig = FeedConfig()
+    process: EmbeddingProcess | None = None

@@ -21,7 +21,7 @@ import numpy as np
 from millrace.feed import filters, ranking, select
 from millrace.feed.catalogue import Catalogue
 from millrace.feed.embeddings import Embeddings
-from millrace.feed.hydration import Hydration, MemberCaches
+from millrace.feed.hydration import Hydration, MemberCaches, MemberMaker
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v1
 from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote
@@ -43,7 +43,12 @@ class Pipeline:
     """Makes one feed for one member."""
 
     def __init__(
-        self, parts: FeedParts, catalogue: Catalogue, embeddings: Embeddings, values: Values
+        self,
+        parts: FeedParts,
+        catalogue: Catalogue,
+        embeddings: Embeddings,
+        maker: MemberMaker,
+        values: Values,
     ) -> None:
         self.served = ServedFeeds(parts.router)
         self.sources = Sources(parts.config, catalogue)
@@ -52,7 +57,7 @@ class Pipeline:
         self._catalogue = catalogue
         self._embeddings = embeddings
         self.members = MemberCaches(parts, embeddings, catalogue)
-        self._hydration = Hydration(parts, embeddings, self.served, self.members, catalogue)
+        self._hydration = Hydration(parts, maker, self.served, self.members, catalogue)
         self._values = values
         self._totals: dict[str, StageTotal] = {}
         self._stages: tuple[tuple[str, Stage], ...] = (

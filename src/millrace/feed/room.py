@@ -16,8 +16,9 @@ from millrace.feed import record as records
 from millrace.feed.arrivals import Arrival
 from millrace.feed.catalogue import Catalogue
 from millrace.feed.cursor import Cursor
+from millrace.feed.embedder import ended
 from millrace.feed.embeddings import Embeddings
-from millrace.feed.freshness import Freshness, ended
+from millrace.feed.freshness import freshness_of
 from millrace.feed.index import PostIndex
 from millrace.feed.indexing import Indexing
 from millrace.feed.models import Models, values_of
@@ -54,8 +55,10 @@ class Feed:
         self._embeddings = Embeddings(parts)
         self.catalogue = Catalogue(parts.encoder.dims)
         self.indexing = Indexing(self.catalogue, parts.encoder.version)
-        self.freshness = Freshness(parts, self._embeddings, held=lambda: len(self.index))
-        self._pipeline = Pipeline(parts, self.catalogue, self._embeddings, self._values)
+        self.freshness = freshness_of(parts, self._embeddings, lambda: len(self.index))
+        self._pipeline = Pipeline(
+            parts, self.catalogue, self._embeddings, self.freshness, self._values
+        )
         consumers = [self.indexing, *self._pipeline.members.consumers]
         self.stream = TemporaryStream(parts.conninfo, consumers, clock=parts.clock)
         self._pages = Pages(parts)
@@ -196,7 +199,8 @@ class Feed:
                 await self.settled()
             except TimeoutError:
                 logger.warning("the scorer is fitted though not every post is embedded")
-        report = await self._models.fit()
+        process = self._parts.process
+        report = await (self._models.fit() if process is None else process.fit())
         self._pipeline.scorer = await self._models.newest()
         return report
 

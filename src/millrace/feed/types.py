@@ -1,5 +1,7 @@
 """Nouns of the feed."""
 
+from enum import StrEnum
+
 from msgspec import Struct
 
 from millrace.community.types import Key, PostView
@@ -101,10 +103,25 @@ class StageTotal(Struct, frozen=True, kw_only=True):
     removed: dict[str, int] = {}
 
 
+class Embedding(StrEnum):
+    """Where vectors are made, of a program that stays.
+
+    BESIDE: in a process of its own, which the server starts, watches and ends.
+    HERE: in the server's process.
+    ELSEWHERE: by a `millrace embed` that somebody else runs; the server only makes what a request
+        waits for.
+    """
+
+    BESIDE = "beside"
+    HERE = "here"
+    ELSEWHERE = "elsewhere"
+
+
 class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the feed behaves. Everything has a default that runs on a laptop.
 
     serve: whether this process embeds, keeps the index and serves feeds.
+    embedding: where vectors are made: beside, here or elsewhere.
     model_dir: a Hugging Face text model; empty means the packaged MiniLM.
     threads: how many threads the encoder may use.
     value_file: action weights as TOML; empty means feed/value.toml of the package.
@@ -130,6 +147,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     serve: bool = True
+    embedding: Embedding = Embedding.BESIDE
     model_dir: str = ""
     threads: int = 1
     value_file: str = ""

@@ -19,7 +19,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Usage(Struct, frozen=True):
-    """Seconds of processor time so far: of the server, of PostgreSQL, and of this process."""
+    """Seconds of processor time so far: of the server with the process that embeds beside it, of
+    PostgreSQL, and of this process."""
 
     server: float
     database: float
@@ -35,16 +36,18 @@ class Server(Struct, frozen=True, kw_only=True):
     postmaster: int
 
     def rss_mib_peak(self) -> float:
-        """Return the most memory that the server ever had."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-        return 0.0
+        """Return the most memory that the server ever had, and its embedding process.
+
+        The sum of what each had at its own worst moment: never less than both had at once.
+        """
+        return round(sum(_peak_mib(pid) for pid in (self.pid, *_children(self.pid))), 1)
 
     def usage(self) -> Usage:
         """Return the processor time that was spent until now."""
         times = os.times()
-        return Usage(_seconds(self.pid), _with_children(self.postmaster), times.user + times.system)
+        return Usage(
+            _with_children(self.pid), _with_children(self.postmaster), times.user + times.system
+        )
 
 
 @asynccontextmanager
@@ -92,8 +95,19 @@ def _seconds(pid: int) -> float:
 
 def _with_children(pid: int) -> float:
     """Return the processor time of a process and its living and ended children."""
+    return _seconds(pid) + sum(_seconds(child) for child in _children(pid))
+
+
+def _children(pid: int) -> list[int]:
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
-        children = []
-    return _seconds(pid) + sum(_seconds(int(child)) for child in children)
+        return []
+
+
+def _peak_mib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0.0
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
