@@ -8,7 +8,7 @@ from page_visit import OWN, RATE, Balance, enter
 
 from millrace.api.testing import Town, town
 from millrace.community.moves import Move, ReportReason, Thing, ThingKind
-from millrace.community.types import Role, Viewer
+from millrace.community.types import NewPost, Role, Viewer
 from millrace.settings import DoorConfig
 from millrace.store.testing import TestServer
 
@@ -20,7 +20,7 @@ MEMBERS_PAGES = (
     "/report/post/{ben}", "/report/post/{ben}?done=1", "/notices",
 )  # fmt: skip
 KEEPERS_PAGES = (
-    "/moderation", "/moderation?show=settled", "/moderation?order=reports", "/moderation/trail",
+    "/moderation", "/moderation?show=gone", "/moderation?show=settled", "/moderation?order=reports", "/moderation/trail",
     "/moderation/post/{ben}", "/moderation/member/{member}", "/moderation/comment/{comment}",
 )  # fmt: skip
 
@@ -91,6 +91,56 @@ async def test_fragments_are_parts_of_their_pages(place: Town):
             assert answer.status_code == 200, path
             assert "<html" not in answer.text, path
             expect_sound(path, answer.text)
+
+
+async def test_what_its_author_took_back_waits_apart(place: Town):
+    """A reported post that is gone does not stand among those that wait, and can still be judged."""
+    program, ada = place.program, viewer(place, "ada")
+    post = await program.posts.write(ada, NewPost(text="I take it back"))
+    await program.moderation.report(
+        viewer(place, "ben"), Thing(ThingKind.POST, post.key), ReportReason.HATE
+    )
+    async with place.client() as client:
+        await enter(client, {"token": place.tokens["mona"]})
+        paths = ("/moderation", "/moderation?show=gone")
+        before = [(await client.get(path, headers=OWN)).text for path in paths]
+        await program.posts.remove(ada, post.key, "")
+        after = [(await client.get(path, headers=OWN)).text for path in paths]
+        warn = {"move": "warn", "reason": "Never again", "back": "/moderation?show=gone"}
+        done = await client.post(f"/moderation/post/{post.key}", data=warn, headers=OWN)
+
+    assert ["I take it back" in page for page in before] == [True, False]
+    assert ["I take it back" in page for page in after] == [False, True]
+    assert "Warned" in done.text
+    assert "I take it back" not in done.text
+
+
+async def test_only_what_is_seen_can_be_reported(place: Town):
+    """The form of a report is not found where its thing is not, nor where it is not for the reader."""
+    paths = ("/report/post/1-1", "/report/comment/1-1", "/report/member/1-1",
+             f"/report/post/{place.posts['cleo']}")  # fmt: skip
+    async with place.client() as client:
+        await enter(client, {"token": place.tokens["ada"]})
+        found = {path: (await client.get(path, headers=OWN)).status_code for path in paths}
+        there = await client.get(filled(place, "/report/comment/{comment}"), headers=OWN)
+
+    assert found == dict.fromkeys(paths, 404)
+    assert there.status_code == 200
+
+
+async def test_an_operator_is_told_who_you_is(place: Town):
+    """An explanation speaks to its member; to an operator it says to whom it speaks."""
+    path = filled(place, "/why/{ben}")
+    async with place.client() as client:
+        await enter(client, {"token": place.tokens["operator"]})
+        told = await client.get(f"{path}?member={place.members['ben']}", headers=OWN)
+        await enter(client, {"token": place.tokens["ben"]})
+        own = await client.get(path, headers=OWN)
+
+    assert "“You wrote this post yourself.”" in told.text
+    assert "“you” is Ben" in told.text
+    assert "“you” is" not in own.text
+    assert "You wrote this post yourself." in own.text
 
 
 async def test_newer_posts_leave_out_whom_the_member_muted(place: Town):

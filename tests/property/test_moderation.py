@@ -56,6 +56,12 @@ class Model:
             self.state.get(one, State.STANDING) is State.STANDING for one in writers
         )
 
+    def gone(self, thing):
+        """Whether nobody will ever see it again: it, its author, or the post that it is under."""
+        below = "ann's post" if thing == "ben's comment" else thing
+        ended = {thing, self.author(thing), below}
+        return any(self.state[one] is State.REMOVED for one in ended if one in self.state)
+
     def may_act(self, actor):
         return self.state.get(actor, State.STANDING) is State.STANDING
 
@@ -173,6 +179,14 @@ class Town:
 )
 @example(
     tried=[
+        ("report", "cat", "ann's post", Move.WARN),
+        ("report", "cat", "ben's comment", Move.WARN),
+        ("report", "ben", "mo's post", Move.WARN),
+        ("retract", "ann", "ann's post", Move.WARN),
+    ]
+)
+@example(
+    tried=[
         ("decide", "mo", "ben's comment", Move.HIDE),
         ("retract", "ben", "ben's comment", Move.WARN),
     ]
@@ -208,6 +222,9 @@ async def test_the_trail_explains_the_state(router, conninfo, tried):
         states = {case.state for case in await _cases(town) if case.thing == town.things[thing]}
         assert states <= {model.state[thing]}
     waiting = {one.thing: one.reports for one in await _cases(town)}
+    assert {
+        thing: thing in [one.thing for one in await _cases(town, True)] for thing in waiting
+    } == {town.things[thing]: model.gone(thing) for thing in model.waiting}
     assert waiting == {town.things[thing]: len(who) for thing, who in model.waiting.items()}
     await _trail_is(town, model)
     assert _counted(conninfo, town.home) == _recounted(conninfo, town.home)
@@ -221,8 +238,17 @@ def _finds_own(model, thing):
     return post and model.state["ann"] is State.STANDING
 
 
-async def _cases(town):
-    return await town.rooms.moderation.cases(OPERATOR, CaseQuery(community_id=town.home))
+async def _cases(town, *stretches):
+    """What waits, and what is gone meanwhile: together every open case once."""
+    found = [
+        one
+        for gone in stretches or (False, True)
+        for one in await town.rooms.moderation.cases(
+            OPERATOR, CaseQuery(community_id=town.home, gone=gone)
+        )
+    ]
+    assert len(found) == len({one.key for one in found})
+    return found
 
 
 async def _trail_is(town, model):

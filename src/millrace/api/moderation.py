@@ -30,28 +30,38 @@ async def write_report(request: Asked) -> wire_moderation.ReportTaken:
     return wire_moderation.ReportTaken(new=new)
 
 
-@get("/v1/moderation/cases", summary="What waits to be judged", tags=TAGS)
+@get(
+    "/v1/moderation/cases",
+    summary="What waits to be judged",
+    tags=TAGS,
+    dependencies={"page": Provide(page_asked, sync_to_thread=False)},
+)
 async def list_cases(
     request: Asked,
+    page: NamedDependency[PageAsked],
     community_id: FromQuery[str | None] = None,
     most_reported: FromQuery[bool] = False,
     settled: FromQuery[bool] = False,
-    limit: Limit = LIMIT_DEFAULT,
-    cursor: FromQuery[str] = "",
+    gone: FromQuery[bool] = False,
 ) -> wire.Page[wire_moderation.Case]:
-    """List the cases that the caller judges, newest or most reported first."""
+    """List the cases that the caller judges, newest or most reported first.
+
+    `gone` asks for those whose thing or author was removed before anybody judged it.
+    """
     program, viewer = program_of(request), viewer_of(request)
     community = None if community_id is None else number_of(community_id, "community_id")
-    query = CaseQuery(community_id=community, most_reported=most_reported, settled=settled)
-    listed = f"cases:{community}:{most_reported}:{settled}"
-    place = place_in(program.secret, listed, cursor)
+    query = CaseQuery(
+        community_id=community, most_reported=most_reported, settled=settled, gone=gone
+    )
+    listed = f"cases:{community}:{most_reported}:{settled}:{gone}"
+    place = place_in(program.secret, listed, page.cursor)
     after = None
     if place:
         weight, _, key = place.partition(":")
         after = CasePlace(int(weight), parse_key(key))
-    found = await program.moderation.cases(viewer, query, after, limit)
+    found = await program.moderation.cases(viewer, query, after, page.limit)
     following = ""
-    if len(found) >= limit:
+    if len(found) >= page.limit:
         weight = str(found[-1].reports if most_reported else 0)
         following = cursor_at(program.secret, listed, f"{weight}:{found[-1].key}")
     return wire.Page([wire_moderation.case(one) for one in found], following)

@@ -133,7 +133,7 @@ def _print_page(page: FeedPage) -> None:
 
 def _print_explanation(found: Explanation) -> None:
     out = console()
-    out.print(found.sentence, style="bold")
+    out.print(f"the member reads: {found.sentence}", style="bold")
     if found.removed is not None:
         out.print(f"removed by {found.removed.stage}: {found.removed.reason}")
     if found.position is not None:

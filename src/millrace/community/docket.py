@@ -22,11 +22,13 @@ class CaseQuery(Struct, frozen=True, kw_only=True):
     community_id: None for all that the viewer judges.
     most_reported: most reported first; newest first otherwise.
     settled: those that were judged, instead of those that wait.
+    gone: of those that wait, the ones whose thing or author is gone, instead of the others.
     """
 
     community_id: int | None = None
     most_reported: bool = False
     settled: bool = False
+    gone: bool = False
 
 
 class Case(Struct, frozen=True, kw_only=True):

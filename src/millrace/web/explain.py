@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from millrace.community.types import Action, PostView
+from millrace.community.types import Action, Member, PostView
 from millrace.feed.types import ActionNote, Adjustment, Explanation
 from millrace.web.cards import HEADING_CHARACTERS
 from millrace.web.text import excerpt
@@ -56,8 +56,12 @@ class Bar(Struct, frozen=True):
 
 
 class WhyView(Struct, frozen=True, kw_only=True):
-    """What a member reads. `shown` is false where a stage took the post out."""
+    """What a member reads. `shown` is false where a stage took the post out.
 
+    reader: who "you" is, where somebody else reads it; empty for the member.
+    """
+
+    reader: str
     post: str
     heading: str
     author: str
@@ -90,9 +94,10 @@ class TraceView(Struct, frozen=True, kw_only=True):
     tables: list[Table]
 
 
-def why_view(found: Explanation, view: PostView) -> WhyView:
-    """Return what a member reads about a post."""
+def why_view(found: Explanation, view: PostView, reader: Member | None = None) -> WhyView:
+    """Return what a member reads about a post; `reader` is that member where another one looks."""
     return WhyView(
+        reader=(reader.display_name or reader.handle) if reader else "",
         post=str(found.post),
         heading=view.post.title or excerpt(view.post.text, HEADING_CHARACTERS),
         author=view.author.display_name or view.author.handle,

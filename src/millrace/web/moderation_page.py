@@ -41,11 +41,12 @@ Text = Annotated[str, QueryParameter(max_length=120)]
 class Queue(Struct, frozen=True, kw_only=True):
     """A stretch of the queue, and which one it is.
 
+    show: what waits (empty), what is "gone" meanwhile, or what is "settled".
     more: the address of the next stretch; empty at the end.
     """
 
     cases: list[CaseCard]
-    settled: bool
+    show: str
     by_reports: bool
     community: str
     more: str
@@ -60,12 +61,13 @@ async def show_queue(
     after: Text = "",
     done: Text = "",
 ) -> Response[str]:
-    """Show the cases that wait, or those that were settled."""
+    """Show the cases that wait, those whose things are gone meanwhile, or those that were settled."""
     viewer = viewer_of(request)
     query = CaseQuery(
         community_id=number_of(community) if community else None,
         most_reported=order == "reports",
         settled=show == "settled",
+        gone=show == "gone",
     )
     shell, found, communities = await gather(
         shell_for(request, "moderation"),
@@ -75,7 +77,7 @@ async def show_queue(
     now = program_of(request).clock.now()
     queue = Queue(
         cases=[case_card(case, now) for case in found],
-        settled=query.settled,
+        show=_shown(query),
         by_reports=query.most_reported,
         community=community,
         more=_more(found, query, order, community),
@@ -95,9 +97,15 @@ def _more(found: list[Case], query: CaseQuery, order: str, community: str) -> st
     if len(found) < QUEUE_SIZE:
         return ""
     last = found[-1]
-    show = "settled" if query.settled else ""
     after = f"{last.reports if query.most_reported else 0}.{last.key}"
-    return "/moderation" + query_of(show=show, order=order, community=community, after=after)
+    return "/moderation" + query_of(
+        show=_shown(query), order=order, community=community, after=after
+    )
+
+
+def _shown(query: CaseQuery) -> str:
+    """Return the name of what a query asks for, as the address has it."""
+    return "settled" if query.settled else "gone" if query.gone else ""
 
 
 def _place(text: str) -> CasePlace | None:

@@ -35,8 +35,9 @@ class ReportForm(Struct, frozen=True, kw_only=True):
 async def report_form(
     request: Asked, thing_kind: FromPath[str], thing_id: FromPath[str], done: Text = ""
 ) -> Response[str]:
-    """Show the form of a report; the module puts it into a dialog."""
+    """Show the form of a report about what the reader sees; the module puts it into a dialog."""
     thing = thing_of(thing_kind, thing_id)
+    await program_of(request).moderation.moves(viewer_of(request), thing)  # or it is not found
     return await _show(request, _form_of(thing), done=bool(done))
 
 

@@ -26,7 +26,8 @@ async def show_why(request: Asked, post_id: FromPath[str], member: Text = "") ->
         if asked
         else None
     )
-    why = why_view(found, view) if found else None
+    reader = await program.members.get(viewer, asked) if asked and viewer.oversees else None
+    why = why_view(found, view, reader) if found else None
     if wants_fragment(request) and why:
         return page(renderer().text("_why.html", why=why, whole=False))
     return drawn(

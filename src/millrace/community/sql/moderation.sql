@@ -173,12 +173,29 @@ update member
 -- name: cases
 -- A stretch of the queue, or of what was settled, with the things, what was said against them and
 -- their authors' earlier cases. The order is a number, `weight`: the reports, or 0 for newest first.
+-- `gone` asks for things that nobody sees any more, or for the others; null for both.
 with page as (
     select held.*, case when %(most_reported)s then held.reports else 0 end as weight
       from moderation_case held
      where (%(community_id)s::bigint is null or held.community_id = %(community_id)s::bigint)
        and (held.settled_at is not null) = %(settled)s
        and (%(case_id)s::bigint is null or held.case_id = %(case_id)s::bigint)
+       and (%(gone)s::boolean is null or %(gone)s::boolean = (
+            exists (
+                select from member author
+                 where author.community_id = held.author_community_id
+                   and author.member_id = held.author_id and author.removed_at is not null)
+            or (held.thing_kind = 'post' and exists (
+                select from post
+                 where post.community_id = held.thing_community_id
+                   and post.post_id = held.thing_id and post.removed_at is not null))
+            or (held.thing_kind = 'comment' and exists (
+                select from comment
+                  join post on post.community_id = comment.post_community_id
+                           and post.post_id = comment.post_id
+                 where comment.community_id = held.thing_community_id
+                   and comment.comment_id = held.thing_id
+                   and (comment.removed_at is not null or post.removed_at is not null)))))
        and (%(after_case)s::bigint is null
             or (case when %(most_reported)s then held.reports else 0 end, held.case_id,
                 held.community_id)
