@@ -22,8 +22,10 @@ from millrace.community.types import (
 from millrace.community.visibility import sees_post
 from millrace.feed import filters, ranking
 from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
-from millrace.feed.features import Example, Subject, matrix, words
-from millrace.feed.run import Known, MemberState, Request, Run, candidates
+from millrace.feed.features import COLUMN, FEATURES, Example, Subject, matrix, words
+from millrace.feed.reasons import AFFINITY, NEAR, POPULAR, RECENT, Tastes, Told, sentence
+from millrace.feed.run import EXPLORATION, SOURCES, Known, MemberState, Request, Run, candidates
+from millrace.feed.standing import Standings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -180,10 +182,13 @@ def test_features_of_columns_are_those_of_examples(
     scales = {1: Scales({"views": cuts, "likes": cuts, "author_followers": cuts}),
               2: Scales({"engagement_rate": rates, "comments": cuts}), 3: Scales({})}  # fmt: skip
 
+    standings = Standings()
+    standings.put({community: Scales({"views": [1, 2]}) for community in scales})  # older ones
+    standings.put(scales)
+
     found = ranking.features_of(
-        catalogue, me.subject, proposed(catalogue, lines), near,
-        {community: one.cuts for community, one in scales.items()}, NOON,
-    )  # fmt: skip
+        catalogue, me.subject, proposed(catalogue, lines), near, standings, NOON
+    )
 
     examples = [
         Example(
@@ -197,3 +202,50 @@ def test_features_of_columns_are_those_of_examples(
     ]  # fmt: skip
     plain = matrix(me.subject, examples, {c: one.of for c, one in scales.items()}, NOON)
     np.testing.assert_allclose(found, plain, rtol=1e-12, atol=1e-12)
+
+
+LEVELS = {
+    "follows_author": 0.5, "affinity": AFFINITY, "similarity": NEAR,
+    "engagement_rate_percentile": POPULAR, "recency": RECENT,
+}  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    drawn_posts,
+    st.dictionaries(st.sampled_from(TOPICS), st.floats(0, 1), max_size=5),
+    st.lists(st.tuples(*[st.booleans()] * 6), min_size=12, max_size=12),
+)
+def test_sentences_of_many_posts_are_those_of_each(lines, topics, flags):
+    """Posts that share their reasons share a sentence, and nobody gets another's."""
+    catalogue = world(lines, frozenset(), {})
+    for author in AUTHORS:
+        catalogue.put_author(AuthorFacts(key=author, name=f"Gus {author.id}.", stands=True))
+    catalogue.communities |= {1: "Village", 2: "Quay", 3: ""}
+    nobody = frozenset[Key]()
+    bonds = Relations(follows=nobody, blocks=nobody, mutes=nobody, nearby=frozenset())
+    subject = member(bonds, topics=topics).subject
+    posts = proposed(catalogue, lines)
+    posts.row = np.arange(len(lines), dtype=np.int32)[::-1]
+    posts.ranks = np.full((len(lines), len(SOURCES)), -1, dtype=np.int32)
+    rows = np.zeros((len(lines), len(FEATURES)))
+    for place, (*strong, new) in enumerate(flags[: len(lines)]):
+        posts.ranks[place, SOURCES.index(EXPLORATION)] = 0 if new else -1
+        for (name, level), holds in zip(LEVELS.items(), strong, strict=True):
+            rows[posts.row[place], COLUMN[name]] = level if holds else level - 0.01
+
+    found = ranking.sentences(catalogue, subject, posts, rows)
+
+    for line, text, (follows, enjoys, near, popular, recent, new) in zip(
+        lines, found, flags, strict=False
+    ):
+        tastes = Tastes(subject)
+        assert text == sentence(
+            Told(
+                author=f"Gus {line.author.id}.", kind=line.kind,
+                community=catalogue.communities[line.key.community_id],
+                liked=tastes.liked(line.topics), named=tastes.named(line.topics),
+                follows=follows, enjoys=enjoys, new_voice=new, near=near, popular=popular,
+                recent=recent,
+            )
+        )  # fmt: skip

@@ -23,7 +23,7 @@ from millrace.community.types import (
     PostCounts,
     PostKind,
 )
-from millrace.feed.features import KIND_NUMBER, long_words
+from millrace.feed.features import KIND_NUMBER, long_words, words
 from millrace.feed.index import CAPACITY_MIN, IndexEntry, PostIndex, Slots, Vector, doubled
 
 KINDS = tuple(PostKind)
@@ -64,6 +64,7 @@ class Topics:
         self.names: list[str] = [""]
         self.words: list[frozenset[str]] = [frozenset()]
         self._numbers: dict[str, int] = {}
+        self._of_word: dict[str, list[int]] = {}
 
     def number(self, name: str) -> int:
         """Return the number of a topic; a new one gets the next."""
@@ -71,8 +72,18 @@ class Topics:
         if number is None:
             number = self._numbers[name] = len(self.names)
             self.names.append(name)
-            self.words.append(long_words(name))
+            self.words.append(words(name))
+            for word in long_words(name):
+                self._of_word.setdefault(word, []).append(number)
         return number
+
+    def known(self, name: str) -> int:
+        """Return the number of a topic, NO_TOPIC where no post ever had it."""
+        return self._numbers.get(name, NO_TOPIC)
+
+    def touched(self, spoken: Iterable[str]) -> list[int]:
+        """Return the topics with a word that says something among those; one may come twice."""
+        return [number for word in spoken for number in self._of_word.get(word, ())]
 
 
 class Catalogue:

@@ -223,6 +223,10 @@ class PostIndex:
             self._by_author.append(set())
         return number
 
+    def number_of(self, author: Key) -> int | None:
+        """Return the number of an author, None where nothing of theirs is known."""
+        return self._numbers.get(author)
+
     def author_numbers(self, authors: Iterable[Key]) -> Slots:
         """Return the numbers of those authors that are known."""
         found = [number for number in map(self._numbers.get, authors) if number is not None]
@@ -351,11 +355,11 @@ class PostIndex:
 
     def latest(self, k: int, slots: Slots) -> Slots:
         """Return the k slots with the highest post ids, the highest first; they rise with time."""
-        ids = self._ids[slots]
+        first = self._ids[:, 0].take(slots)
         if len(slots) > k > 0:
-            kept = np.argpartition(ids[:, 0], len(slots) - k)[len(slots) - k :]
-            slots, ids = slots[kept], ids[kept]
-        return slots[np.lexsort((ids[:, 1], ids[:, 0]))[::-1]][: max(k, 0)]
+            kept = first >= np.partition(first, len(first) - k)[len(first) - k]
+            slots, first = slots[kept], first[kept]
+        return slots[np.lexsort((self._ids[:, 1].take(slots), first))[::-1]][: max(k, 0)]
 
     def _scan(self, query: Vector, start: int, allowed: Mask, k: int) -> tuple[Slots, Vector]:
         """Return slots and scores of a stretch that hold its k best, mostly not many more.

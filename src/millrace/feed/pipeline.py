@@ -15,6 +15,7 @@ records what comes out, and reads the posts of the page through the one rule of 
 """
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote
 from millrace.feed.scorer import Scorer
 from millrace.feed.served import ServedFeeds
 from millrace.feed.sources import EPOCH, Sources
+from millrace.feed.standing import Standings
 from millrace.feed.types import StageTotal
 from millrace.feed.value import Values
 
@@ -59,6 +61,7 @@ class Pipeline:
         self.members = MemberCaches(parts, embeddings, catalogue)
         self._hydration = Hydration(parts, maker, self.served, self.members, catalogue)
         self._values = values
+        self._standings = Standings()
         self._totals: dict[str, StageTotal] = {}
         self._stages: tuple[tuple[str, Stage], ...] = (
             ("hydrate_member", self._hydrate_member),
@@ -142,7 +145,7 @@ class Pipeline:
         From here on nothing is waited for: slots and columns belong together until the next await.
         """
         communities = np.unique(run.candidates.ids[:, 1]).tolist()
-        run.scales = {c: (await self._parts.percentiles.scales(c)).cuts for c in communities}
+        self._standings.put({c: await self._parts.percentiles.scales(c) for c in communities})
         run.candidates.tier = filters.tiers_of(
             run.known, run.candidates, self._catalogue.index.capacity
         )
@@ -169,7 +172,8 @@ class Pipeline:
         run.removed.extend(
             Removed(name, found.take(mask), reasons) for name, mask, reasons in gone if reasons
         )
-        run.candidates = found.take(left & ~unsaid)
+        left &= ~unsaid
+        run.candidates = found if left.all() else found.take(left)
 
     def _not_proposed(self, run: Run) -> str:
         """Return why no source proposed the post that is followed."""
@@ -191,7 +195,7 @@ class Pipeline:
         run.vectors = self._catalogue.index.vectors(posts.slots)
         near = np.zeros(len(posts)) if member.vector is None else run.vectors @ member.vector
         run.features = ranking.features_of(
-            self._catalogue, member.subject, posts, near, run.scales, run.request.now
+            self._catalogue, member.subject, posts, near, self._standings, run.request.now
         )
         run.probabilities = scorer.probabilities(run.features)
 
@@ -205,17 +209,21 @@ class Pipeline:
         else:
             found = select.ordered(run.candidates, run.vectors, config)
         limit, count = config.ranked_max, len(found)
-        places = np.arange(count)
-        run.candidates = found.take(places < limit)
+        run.candidates = found.take(slice(limit))
         if count > limit:
-            reasons = [
-                f"place {place + 1} of {count}; a feed holds {limit}"
-                for place in range(limit, count)
-            ]
-            run.removed.append(Removed("select", found.take(places >= limit), reasons))
+            reasons = _beyond(limit, count)
+            run.removed.append(Removed("select", found.take(slice(limit, None)), reasons))
         run.exhausted = run.exhausted and count <= limit
 
     async def _explain(self, run: Run) -> None:
         run.reasons = ranking.sentences(
             self._catalogue, run.member.subject, run.candidates, run.features
         )
+
+
+@lru_cache(maxsize=64)  # a few hundred sentences, and the same ones in most feeds
+def _beyond(limit: int, count: int) -> list[str]:
+    """Return why each post behind the end of a feed is not in it. Nobody may change the list."""
+    return [
+        f"place {place} of {count}; a feed holds {limit}" for place in range(limit + 1, count + 1)
+    ]

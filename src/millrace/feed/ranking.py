@@ -1,28 +1,44 @@
 """From candidates to features and sentences, all posts at a time. Reads columns, nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from millrace.community.percentiles import MIDDLE, RATE_PRIOR_VIEWS
+from millrace.community.percentiles import RATE_PRIOR_VIEWS
 from millrace.community.types import Key
-from millrace.feed.catalogue import AUTHOR_COUNTS, KINDS, NO_TOPIC, POST_COUNTS, Catalogue
+from millrace.feed.catalogue import (
+    AUTHOR_COUNTS,
+    KINDS,
+    NO_TOPIC,
+    POST_COUNTS,
+    Catalogue,
+    Topics,
+)
 from millrace.feed.features import (
     COLUMN,
     POSITION_SERVED,
-    SCALED,
+    PROFILE_MATCH,
     Batch,
     Matrix,
     Subject,
     assembled,
-    topic_share,
 )
-from millrace.feed.index import Slots, microseconds
-from millrace.feed.reasons import AFFINITY, NEAR, POPULAR, RECENT, Tastes, Told, sentence
-from millrace.feed.run import EXPLORATION, SOURCES, Candidates, CutsOf
+from millrace.feed.index import Mask, Slots, microseconds
+from millrace.feed.reasons import (
+    AFFINITY,
+    LIKED_SHARE,
+    NEAR,
+    POPULAR,
+    RECENT,
+    Tastes,
+    Told,
+    sentence,
+)
+from millrace.feed.run import EXPLORATION, SOURCES, Candidates
+from millrace.feed.standing import Standings
 
 HOUR = 3_600_000_000  # microseconds
 ENGAGED = [
@@ -40,6 +56,7 @@ LEAST = {
     "engagement_rate_percentile": POPULAR,
     "recency": RECENT,
 }
+FLAG_BITS = 1 << np.arange(4)  # of what a sentence may say where nothing begins with "because"
 
 
 def features_of(
@@ -47,7 +64,7 @@ def features_of(
     subject: Subject,
     posts: Candidates,
     near: NDArray[np.floating[Any]],
-    scales: Mapping[int, CutsOf],
+    standings: Standings,
     now: datetime,
 ) -> Matrix:
     """Return one row of features per post, as they are now. Shape: (len(posts), features).
@@ -57,7 +74,7 @@ def features_of(
         subject: the member.
         posts: where they are.
         near: how near each post's vector is to the member's.
-        scales: for each community of a post, its percentiles.
+        standings: the percentiles of every community that a post is from.
         now: the moment of serving.
     """
     index, slots = catalogue.index, posts.slots
@@ -67,7 +84,7 @@ def features_of(
         Batch(
             similarity=near,
             hours=(microseconds(now) - created) / HOUR,
-            percentiles=_percentiles(catalogue, slots, communities, scales),
+            percentiles=standings.percentiles(communities, _scaled(catalogue, slots)),
             affinity=_of_authors(catalogue, posts, subject.affinity),
             follows=np.isin(posts.authors, index.author_numbers(subject.follows)),
             same_community=communities == subject.community_id,
@@ -79,47 +96,56 @@ def features_of(
     )
 
 
-def _percentiles(
-    catalogue: Catalogue, slots: Slots, communities: Slots, scales: Mapping[int, CutsOf]
-) -> NDArray[np.int64]:
-    """Return how many cuts lie below each number, in the order of SCALED."""
+def _scaled(catalogue: Catalogue, slots: Slots) -> Matrix:
+    """Return the numbers of posts that percentiles are of, in the order of SCALED."""
     counts = catalogue.counts(slots)
     engaged = counts[:, ENGAGED].sum(axis=1) / (counts[:, VIEWS] + RATE_PRIOR_VIEWS)
     followers = catalogue.author_counts(slots)[:, FOLLOWERS]
-    values = np.column_stack([counts[:, COUNTED], engaged, followers]).astype(np.float64)
-    found = np.full(values.shape, MIDDLE, dtype=np.int64)
-    for community, of in scales.items():
-        rows = np.flatnonzero(communities == community)
-        for column, metric in enumerate(SCALED):
-            cuts = of(metric)
-            if cuts is not None:
-                found[rows, column] = np.searchsorted(cuts, values[rows, column], side="left")
-    return found
+    return np.column_stack([counts[:, COUNTED], engaged, followers]).astype(np.float64)
 
 
 def _of_authors(
     catalogue: Catalogue, posts: Candidates, affinity: Mapping[Key, float]
 ) -> NDArray[np.float64]:
     """Return how often the member engaged with the author of each post."""
-    author = catalogue.index.author
-    numbers: list[int] = posts.authors.tolist()
-    return np.array([affinity.get(author(number), 0.0) for number in numbers])
+    of = np.zeros(catalogue.index.authors)
+    for author, count in affinity.items():
+        number = catalogue.index.number_of(author)
+        if number is not None:
+            of[number] = count
+    return of[posts.authors]
+
+
+class Fits:
+    """How the topics of the catalogue fit one member, by their numbers.
+
+    shares: how well each fits, as `topic_share` has it. telling: which are worth naming.
+    """
+
+    def __init__(self, topics: Topics, subject: Subject) -> None:
+        count = len(topics.names)
+        self.shares = np.zeros(count)
+        self.telling = np.zeros(count, dtype=np.bool_)
+        touched = topics.touched(subject.words)
+        self.shares[touched] = PROFILE_MATCH
+        self.telling[[one for one in touched if topics.words[one] <= subject.words]] = True
+        met = {topics.known(name): share for name, share in subject.topics.items()}
+        met.pop(NO_TOPIC, None)
+        numbers, shares = np.array([*met], dtype=np.int64), np.array([*met.values()])
+        self.shares[numbers] = np.maximum(self.shares[numbers], shares)
+        self.telling[numbers[shares >= LIKED_SHARE]] = True
 
 
 def _topic_match(catalogue: Catalogue, subject: Subject, slots: Slots) -> NDArray[np.float64]:
-    """Return how well the best topic of each post fits; each topic is judged once."""
-    numbers = _told_topics(catalogue, slots)
-    different, places = np.unique(numbers, return_inverse=True)
-    topics = catalogue.topics
-    asked: list[int] = different.tolist()
-    shares = np.array([topic_share(subject, topics.names[n], topics.words[n]) for n in asked])
-    return shares[places].reshape(numbers.shape).max(axis=1, initial=0.0)
+    """Return how well the best topic of each post fits."""
+    fits = Fits(catalogue.topics, subject)
+    return fits.shares[_told_topics(catalogue, slots)].max(axis=1, initial=0.0)
 
 
 def _told_topics(catalogue: Catalogue, slots: Slots) -> NDArray[np.int32]:
     """Return the topics of posts, as many columns as the post with the most topics needs."""
     numbers = catalogue.topic_numbers(slots)
-    return numbers[:, : int((numbers != NO_TOPIC).sum(axis=1).max(initial=0))]
+    return numbers[:, : int(np.count_nonzero(numbers.any(axis=0)))]
 
 
 def _language_match(catalogue: Catalogue, subject: Subject, slots: Slots) -> NDArray[np.bool_]:
@@ -141,55 +167,79 @@ def sentences(
         posts: each with its `row` in the features.
         features: as they were scored.
     """
-    topics, tastes = catalogue.topics.names, Tastes(subject)
     strong = features[posts.row][:, [COLUMN[name] for name in LEAST]] >= list(LEAST.values())
     new = posts.ranks[:, SOURCES.index(EXPLORATION)] >= 0
-    holds: list[list[bool]] = np.column_stack([strong, new]).tolist()
-    kinds: list[int] = catalogue.kinds(posts.slots).tolist()
-    numbers: list[list[int]] = _told_topics(catalogue, posts.slots).tolist()
-    communities: list[int] = posts.ids[:, 1].tolist()
-    authors: list[int] = posts.authors.tolist()
-    tastes_of: dict[tuple[int, ...], tuple[str, str]] = {}
-    said: dict[tuple[object, ...], str] = {}  # most posts share their reasons with others
+    flags = np.column_stack([strong, new])
+    numbers = _told_topics(catalogue, posts.slots)
+    telling = numbers * Fits(catalogue.topics, subject).telling[numbers]
+    rows: list[list[int]] = _reasons(catalogue, posts, flags, telling).tolist()
+    told = _Teller(catalogue, subject, posts, telling, flags)
+    said: dict[tuple[int, ...], str] = {}  # most posts share their reasons with others
     found: list[str] = []
-    for place, flags in enumerate(holds):
-        its = tuple(numbers[place])
-        taste = tastes_of.get(its)
-        if taste is None:
-            names = [topics[number] for number in its if number != NO_TOPIC]
-            liked = tastes.liked(names)
-            taste = tastes_of[its] = (liked, "" if liked else tastes.named(names))
-        author = authors[place] if flags[0] or flags[1] else NOBODY
-        reasons = (*taste, author, communities[place], kinds[place], *flags)
-        told = said.get(reasons)
-        if told is None:
-            told = said[reasons] = sentence(
-                _told(catalogue, authors[place], communities[place], kinds[place], taste, flags)
-            )
-        found.append(told)
+    for place, row in enumerate(rows):
+        reasons = tuple(row)
+        text = said.get(reasons)
+        if text is None:
+            text = said[reasons] = sentence(told.of(place))
+        found.append(text)
     return found
 
 
-def _told(
-    catalogue: Catalogue,
-    author: int,
-    community: int,
-    kind: int,
-    taste: tuple[str, str],
-    flags: Sequence[bool],
-) -> Told:
-    """Return what holds of one post; the flags are in the order of LEAST, then the new voice."""
-    follows, enjoys, near, popular, recent, is_new = flags
-    return Told(
-        author=catalogue.author_name(author),
-        community=catalogue.communities.get(community, ""),
-        kind=KINDS[kind],
-        liked=taste[0],
-        named=taste[1],
-        follows=follows,
-        enjoys=enjoys,
-        new_voice=is_new,
-        near=near,
-        popular=popular,
-        recent=recent,
-    )
+class _Teller:
+    """Says what holds of single posts, from columns as lists: numbers alone are slow there."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        subject: Subject,
+        posts: Candidates,
+        telling: NDArray[np.int32],
+        flags: Mask,
+    ) -> None:
+        """Take the posts, the topics of each that are worth naming, and flags as in LEAST."""
+        self._catalogue = catalogue
+        self._tastes = Tastes(subject)
+        self._topics: list[list[int]] = telling.tolist()
+        self._flags: list[list[bool]] = flags.tolist()
+        self._authors: list[int] = posts.authors.tolist()
+        self._communities: list[int] = posts.ids[:, 1].tolist()
+        self._kinds: list[int] = catalogue.kinds(posts.slots).tolist()
+
+    def of(self, place: int) -> Told:
+        """Return what holds of the post in a place."""
+        catalogue = self._catalogue
+        follows, enjoys, near, popular, recent, is_new = self._flags[place]
+        topics = catalogue.topics.names
+        names = [topics[number] for number in self._topics[place] if number != NO_TOPIC]
+        return Told(
+            author=catalogue.author_name(self._authors[place]),
+            community=catalogue.communities.get(self._communities[place], ""),
+            kind=KINDS[self._kinds[place]],
+            liked=self._tastes.liked(names),
+            named=self._tastes.named(names),
+            follows=follows,
+            enjoys=enjoys,
+            new_voice=is_new,
+            near=near,
+            popular=popular,
+            recent=recent,
+        )
+
+
+def _reasons(
+    catalogue: Catalogue, posts: Candidates, flags: Mask, telling: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Return all that the sentence of each post is made of; equal rows have equal sentences.
+
+    What a stronger reason leaves unsaid is left out, so that few rows differ.
+    """
+    follows, enjoys = flags[:, 0], flags[:, 1]
+    named = follows | enjoys
+    because = named | telling.any(axis=1)
+    rows = np.empty((len(posts), 4 + telling.shape[1]), dtype=np.int64)
+    rows[:, 0] = np.where(because, -1 - follows, flags[:, 2:] @ FLAG_BITS)
+    rows[:, 1] = np.where(named, posts.authors, NOBODY)
+    rows[:, 2] = np.where(because, 0, posts.ids[:, 1])
+    rows[:, 3] = np.where(because, 0, catalogue.kinds(posts.slots))
+    rows[:, 4:] = telling
+    return rows

@@ -1,6 +1,5 @@
 """One run of the pipeline: the member, the candidates, and what each stage did to them."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
@@ -23,8 +22,6 @@ BY_RECENCY = -2
 """In place of a place: the whole feed is in the order of time."""
 
 Column: TypeAlias = NDArray[np.float64]
-CutsOf: TypeAlias = Callable[[str], Sequence[float] | None]
-"""The percentiles of one community: from a metric to its rising cuts, None without samples."""
 
 
 class StageNote(Struct, frozen=True):
@@ -94,7 +91,7 @@ class Candidates(Struct, kw_only=True):
     def __len__(self) -> int:
         return len(self.slots)
 
-    def take(self, rows: Slots | Mask) -> "Candidates":
+    def take(self, rows: Slots | Mask | slice) -> "Candidates":
         """Return some of the posts, in the order of `rows`."""
         return Candidates(**{name: getattr(self, name)[rows] for name in self.__struct_fields__})
 
@@ -201,7 +198,6 @@ class Run(Struct, kw_only=True):
     removed: those that are not, with the stage and the reasons.
     reasons: one sentence for each candidate at the end.
     exhausted: whether the sources had nothing more to give than what they gave.
-    scales: the percentiles of every community that a candidate is from.
     unknown: why the post that is followed is not among the candidates at all; empty where it is.
     """
 
@@ -214,7 +210,6 @@ class Run(Struct, kw_only=True):
     features: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
     probabilities: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    scales: dict[int, CutsOf] = field(default_factory=dict[int, CutsOf])
     versions: dict[str, str] = field(default_factory=dict[str, str])
     exhausted: bool = False
     known: Known = Known()

@@ -4,6 +4,8 @@ Every change of a score stays in the columns of the posts: what it was before, w
 why. In words they are the adjustments of a record (records/v2.py).
 """
 
+from collections import deque
+
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
@@ -73,15 +75,19 @@ def diverse(
     price = config.diversity * float(left.max() - left.min())
     mine = vectors[posts.row[top]]
     alike = (mine @ mine.T).astype(np.float64) * price
-    near = np.zeros(len(top))  # the price of the nearest post above
+    left_beside = left - alike  # what is left of each post below each other one
+    best = left.copy()  # what is left below all that were chosen
+    order = np.empty(len(top), dtype=np.int64)
+    for step in range(len(top)):
+        place = int(best.argmax())
+        order[step] = place
+        np.minimum(best, left_beside[place], out=best)
+        best[place] = -np.inf  # and stays so: it is chosen once
     paid = np.zeros(len(top))
-    order: list[int] = []
-    for _ in range(len(top)):
-        place = int((left - near).argmax())
-        paid[place] = near[place]
-        order.append(place)
-        left[place] = -np.inf
-        np.maximum(near, alike[place], out=near)
+    above = np.tri(
+        len(top), k=-1, dtype=np.bool_
+    ).T  # of each column the rows that were chosen before
+    paid[order] = np.where(above, alike[order][:, order], 0.0).max(axis=0)
     noted = paid > NOTED
     posts.near[top[noted]] = paid[noted] / price
     posts.score[top[noted]] -= paid[noted]
@@ -98,15 +104,17 @@ def diverse(
 def explored(posts: Candidates, rows: Slots, config: FeedConfig) -> Slots:
     """Lift one new author into each stretch of the feed that has none up to its slot."""
     column = SOURCES.index(EXPLORATION)
-    is_new: list[bool] = (posts.ranks[:, column] >= 0).tolist()
+    places: deque[int] = deque(np.flatnonzero(posts.ranks[rows, column] >= 0).tolist())
     found: list[int] = rows.tolist()
     start = 0
     while (slot := start + config.exploration_slot) < len(found):
-        if not any(is_new[row] for row in found[start : slot + 1]):
-            place = next((p for p in range(slot + 1, len(found)) if is_new[found[p]]), None)
-            if place is None:
-                break
-            row = found.pop(place)
+        while places and places[0] < start:
+            places.popleft()
+        if not places:
+            break
+        if places[0] > slot:  # those between move down, and none of them is new
+            row = found.pop(places[0])
+            places[0] = slot
             posts.score[row] = posts.score[found[slot]]
             posts.lifted[row] = slot
             found.insert(slot, row)

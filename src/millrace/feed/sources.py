@@ -72,17 +72,17 @@ class Sources:
         mask[without] = False
         home = index.home(run.member.key.community_id)
         home &= mask
-        proposals = [self._network(run, mask, home), self._exploration(home)]
+        newest = index.latest(max(RECENT, self._config.network_max), np.flatnonzero(home))
+        proposals = [self._network(run, mask, newest), self._exploration(newest[:RECENT])]
         vector = run.member.vector
         if vector is None:
-            newest = index.newest(self._config.network_max, mask)
-            proposals.append(_ranked(NETWORK, newest))
+            proposals.append(_ranked(NETWORK, index.newest(self._config.network_max, mask)))
         else:
             hits = await self._scanner.search(vector, self._config.retrieval_max, mask)
             proposals.append(Proposal(SOURCES[2], hits.slots, hits.scores))
         return self._merged(proposals, births)
 
-    def _network(self, run: Run, mask: Mask, home: Mask) -> Proposal:
+    def _network(self, run: Run, mask: Mask, newest: Slots) -> Proposal:
         """Return the newest posts of followed authors, then those of the own community."""
         index, config = self._catalogue.index, self._config
         follows = sorted(run.member.relations.follows - run.member.relations.hidden)
@@ -92,7 +92,7 @@ class Sources:
         followed = np.array(slots, dtype=np.int64)
         followed = followed[mask[followed]]
         followed = self._newest_each(index.latest(len(followed), followed))
-        newest = index.latest(config.network_max, np.flatnonzero(home))
+        newest = newest[: config.network_max]
         rest = newest[~np.isin(newest, followed)]
         return _ranked(NETWORK, np.concatenate([followed, rest])[: config.network_max])
 
@@ -101,10 +101,9 @@ class Sources:
         authors = self._catalogue.index.authors_of(slots)
         return slots[earlier_alike(authors) < FOLLOWED_EACH]
 
-    def _exploration(self, home: Mask) -> Proposal:
+    def _exploration(self, recent: Slots) -> Proposal:
         """Return recent posts with few views by authors whom few know."""
         config, catalogue = self._config, self._catalogue
-        recent = catalogue.index.latest(RECENT, np.flatnonzero(home))
         author = catalogue.author_counts(recent)
         new = catalogue.counts(recent)[:, VIEWS] <= config.new_views_max
         new &= author[:, FOLLOWERS] <= config.new_followers_max
