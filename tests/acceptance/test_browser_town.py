@@ -1,5 +1,7 @@
 """Several people at once: a post arrives, a report is judged, a member is shut out."""
 
+from datetime import timedelta
+
 import pytest
 from browser_site import NO_CHROMIUM, Site, Visit, visiting
 from playwright.async_api import Browser, Page, expect
@@ -169,19 +171,36 @@ async def test_a_banned_member_is_shut_out_and_told_why(browser: Browser, site: 
 
 
 async def test_a_comment_appears_in_a_thread_that_is_open(browser: Browser, site: Site):
-    """The other member's comment comes by itself, and what one types stays."""
+    """The other member's comment comes by itself, as its stream tells; what one types stays.
+
+    The page's clock stands still, so that no timer of the page has a part in it.
+    """
     async with visiting(browser, site) as visit:
         page, key = visit.page, await written(site, "tom", "Who has a ladder?")
         await page.clock.install()
+        await page.clock.pause_at(site.program.clock.now() + timedelta(seconds=1))
         await visit.sign_in("nora", f"/posts/{key}")
         await page.get_by_label("Your comment").fill("I think")
         answer = "Ask <b>Priya</b>"
         await site.program.threads.comment(site.viewer("zoe"), parse_key(key), answer, None)
-        await page.clock.fast_forward(9000)
 
         await expect(page.locator(".remark .prose")).to_have_text("Ask <b>Priya</b>")
         await expect(page.get_by_role("heading", name="1 comment")).to_be_visible()
         await expect(page.get_by_label("Your comment")).to_have_value("I think")
+
+
+async def test_a_thread_is_looked_at_without_a_stream_too(browser: Browser, site: Site):
+    """Where no stream comes through, the page asks now and then."""
+    async with visiting(browser, site) as visit:
+        page, key = visit.page, await written(site, "tom", "Who has a saw?")
+        await page.route("**/events?*", lambda route: route.abort())
+        await page.clock.install()
+        await visit.sign_in("nora", f"/posts/{key}")
+        await site.program.threads.comment(site.viewer("zoe"), parse_key(key), "Me", None)
+        await page.clock.fast_forward(9000)
+
+        await expect(page.locator(".remark .prose")).to_have_text("Me")
+        visit.complaints.clear()  # the browser notes on its console that the stream was refused
 
 
 async def test_members_see_nothing_of_moderation(visit: Visit):

@@ -12,7 +12,7 @@ from millrace.api.serve import SHUTDOWN_SECONDS_MAX, serving
 from millrace.api.testing import town
 from millrace.community.moves import Move, Thing, ThingKind
 from millrace.community.testing import as_member
-from millrace.community.types import Audience, NewPost, program
+from millrace.community.types import Audience, Key, NewPost, program
 
 pytestmark = pytest.mark.services
 SECONDS_MAX = 20.0
@@ -119,22 +119,68 @@ async def test_a_reader_who_comes_again_goes_on_counting(conninfo, tmp_path):
 
 
 async def test_a_stream_ends_with_its_token(conninfo, tmp_path):
-    """A heartbeat asks who listens: who was banned hears nothing more."""
+    """A heartbeat asks who listens: whose token was taken back hears nothing more."""
     async with site(conninfo, tmp_path) as (place, client):
-        listeners = place.app.state.listeners
+        listeners, identity = place.app.state.listeners, place.program.identity
         listeners.heartbeat_seconds = 0.05
         async with ear(place, client, "ben") as ben:
             await until(lambda: len(listeners) == 1)
+            token_id = await identity.token_id(place.tokens["ben"])
+            await identity.revoke(token_id, "test", "signed out")
+
+            assert set(await ben.rest()) <= {"retry: 2000", ": still here"}
+        await until(lambda: not len(listeners))
+
+
+async def test_who_is_shut_out_hears_nothing_more(conninfo, tmp_path):
+    """A ban ends the stream as it arrives, long before the next heartbeat; others hear on."""
+    async with site(conninfo, tmp_path) as (place, client):
+        listeners = place.app.state.listeners
+        listeners.heartbeat_seconds = 10 * SECONDS_MAX
+        async with ear(place, client, "mona") as mona, ear(place, client, "ben") as ben:
+            await until(lambda: len(listeners) == 2)
             shut_out = Thing(ThingKind.MEMBER, place.members["ben"])
             await place.program.moderation.decide(program(), shut_out, Move.BAN, "for the test")
 
-            assert set(await ben.rest()) <= {"retry: 2000", ": still here"}
+            assert await ben.rest() == ["retry: 2000"]
             again = await client.get(
                 f"/v1/members/{place.members['ben']}/events", headers=place.bearer("ben")
             )
+            post = await written(place, "ada")
+            assert (await mona.event())[1]["posts"] == [post]
         assert again.status_code == 401
         assert again.json()["code"] == "banned"
         await until(lambda: not len(listeners))
+
+
+async def test_a_thread_tells_that_somebody_spoke(conninfo, tmp_path):
+    """Of the post that is looked at, and only to who may look at it, for as long as they may."""
+    async with site(conninfo, tmp_path) as (place, client):
+        threads, moderation = place.program.threads, place.program.moderation
+        listeners, ben = place.app.state.listeners, as_member(place.members["ben"])
+        listeners.heartbeat_seconds = 10 * SECONDS_MAX
+        post, other = place.posts["ada"], place.posts["ben"]
+        async with ear(place, client, "mona", post_id=str(post)) as mona:
+            assert (await mona.event())[1] == {"post_id": str(post)}, "what came before it listened"
+            for about in (other, post):
+                comment = await threads.comment(ben, about, "I was there")
+            await written(place, "ben")
+            assert (await mona.event())[1] == {"post_id": str(post)}
+            key = Key(comment.community_id, comment.comment_id)
+            await moderation.decide(program(), Thing(ThingKind.COMMENT, key), Move.HIDE, "no")
+            assert (await mona.event())[1] == {"post_id": str(post)}
+        async with ear(place, client, "ben", post_id=str(post)) as gone:
+            await gone.event()
+            await moderation.decide(program(), Thing(ThingKind.POST, post), Move.HIDE, "no")
+            await moderation.decide(program(), Thing(ThingKind.COMMENT, key), Move.RESTORE, "yes")
+            assert await gone.rest() == []
+        unseen = await client.get(
+            f"/v1/members/{place.members['ada']}/events",
+            params={"post_id": str(place.posts["cleo"])},
+            headers=place.bearer("ada"),
+        )
+
+    assert unseen.status_code == 404
 
 
 async def test_streams_are_few_and_end_with_the_server(conninfo, tmp_path):

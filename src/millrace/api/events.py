@@ -6,7 +6,7 @@ from litestar import get
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
-from millrace.api.asked import Asked, program_of
+from millrace.api.asked import Asked, program_of, viewer_of
 from millrace.api.auth import token_of
 from millrace.api.errors import MalformedError
 from millrace.api.listeners import Listeners
@@ -25,20 +25,29 @@ HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
     media_type=MEDIA_TYPE,
 )
 async def listen(
-    request: Asked, member_id: FromPath[str], since: FromQuery[datetime | None] = None
+    request: Asked,
+    member_id: FromPath[str],
+    since: FromQuery[datetime | None] = None,
+    post_id: FromQuery[str | None] = None,
 ) -> Stream:
     """Stream `newer` events: how many posts by others became visible since a page was loaded.
 
     `since` is when that was, now by default and at most a day back; Last-Event-ID wins over it.
+    With `post_id` stream `thread` events instead: something came under that post.
     """
     program, key = program_of(request), parse_key(member_id, "member_id")
     listeners: Listeners = request.app.state.listeners
     listeners.expect_room(key)
     identity, token = program.identity, token_of(request.headers) or ""
+    post = None if post_id is None else parse_key(post_id, "post_id")
+    if post is not None:
+        await program.posts.get(viewer_of(request), post)
 
     async def still_good() -> bool:
         try:
             viewer = await identity.authenticate(token)
+            if post is not None:
+                await program.posts.get(viewer, post)
         except UnavailableError:
             return True  # nobody knows; the next heartbeat asks again
         except MillraceError:
@@ -47,7 +56,8 @@ async def listen(
 
     now = program.clock.now()
     moment = _since(request.headers.get("last-event-id", ""), since, now)
-    return Stream(listeners.stream(key, moment, still_good), media_type=MEDIA_TYPE, headers=HEADERS)
+    told = listeners.stream(key, moment, still_good, post)
+    return Stream(told, media_type=MEDIA_TYPE, headers=HEADERS)
 
 
 def _since(last_event_id: str, since: datetime | None, now: datetime) -> datetime:

@@ -2,7 +2,8 @@
 
 A stream holds no queue. What arrives only wakes those whom it may reach, and each of them then asks
 the database, through the one rule of visibility, what is newer than their page; so a stream that
-nobody reads costs a few bytes per second for a few minutes, and then it ends.
+nobody reads costs a few bytes per second for a few minutes, and then it ends. A stream of the page of
+a post says only that there is something to look at.
 """
 
 import asyncio
@@ -10,12 +11,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import Struct
 
 from millrace.community.types import Audience, Key
+from millrace.feed.arrivals import Arrival, Departure, News, Talk
 from millrace.kernel.errors import MillraceError, TooManyError, UnavailableError
 
 EACH_MAX = 8
@@ -29,30 +31,11 @@ RETRY_SECONDS = 5.0
 POSTS_MAX = 50  # named in an event; more are only counted as "more"
 
 
-class Arrival(Protocol):
-    """A post that may be shown from now on."""
-
-    @property
-    def author(self) -> Key:
-        """Return who wrote it."""
-        ...
-
-    @property
-    def audience(self) -> Audience:
-        """Return whom it is for."""
-        ...
-
-    @property
-    def community_id(self) -> int:
-        """Return the community that it belongs to."""
-        ...
-
-
-Arrivals = Callable[[], AsyncGenerator[Arrival]]
+Arrivals = Callable[[], AsyncGenerator[News]]
 Newer = Callable[[Key, datetime, int], Awaitable[Sequence[Key]]]
 """Return the posts that are newer for a member than a moment, at most so many, newest first."""
 StillGood = Callable[[], Awaitable[bool]]
-"""Return whether the token that opened a stream still holds."""
+"""Return whether who opened a stream may still listen, to the post too where it is about one."""
 
 
 class NewerPosts(Struct, frozen=True):
@@ -66,13 +49,46 @@ class NewerPosts(Struct, frozen=True):
     more: bool
 
 
-class Listener:
-    """One open stream."""
+class TalkedOf(Struct, frozen=True):
+    """What a `thread` event says: there is something new under a post, or there may be."""
 
-    def __init__(self, member: Key, since: datetime) -> None:
+    post_id: str
+
+
+NOTHING = NewerPosts(0, [], more=False)
+
+
+class Listener:
+    """One open stream.
+
+    post: whose page it belongs to; None for that of a feed.
+    said: the last `newer` event. wake: there may be something to say. doubted: the member was shut
+        out, as it seems, so that who listens is asked for anew.
+    """
+
+    def __init__(self, member: Key, since: datetime, post: Key | None) -> None:
         self.member = member
         self.since = since
+        self.post = post
+        self.said = NOTHING
         self.wake = asyncio.Event()
+        self.doubted = asyncio.Event()
+
+    def hear(self, news: News) -> None:
+        """Wake up, if it concerns this stream."""
+        match news:
+            case Arrival():
+                concerned = self.post is None and self.may_get(news)
+            case Talk(post):
+                concerned = post == self.post
+            case Departure(member):
+                concerned = member == self.member
+                if concerned:
+                    self.doubted.set()
+            case _:
+                assert_never(news)
+        if concerned:
+            self.wake.set()
 
     def may_get(self, arrival: Arrival) -> bool:
         """Return whether an arrival may reach this member; the database says whether it does."""
@@ -112,6 +128,7 @@ class Listeners:
         """End every stream and take no more: the server is about to stop."""
         self._closed = True
         for listener in self._open:
+            listener.doubted.set()  # it may be pausing
             listener.wake.set()
 
     def expect_room(self, member: Key) -> None:
@@ -138,7 +155,7 @@ class Listeners:
         return not (self._closed or full)
 
     async def stream(
-        self, member: Key, since: datetime, still_good: StillGood
+        self, member: Key, since: datetime, still_good: StillGood, post: Key | None = None
     ) -> AsyncGenerator[bytes]:
         """Yield events until the token ends, the server stops, or the stream has lived long enough."""
         if not self._has_room(member):
@@ -146,26 +163,38 @@ class Listeners:
         loop = asyncio.get_running_loop()
         ends = loop.time() + self.life_seconds
         checks = loop.time() + self.heartbeat_seconds
-        said: NewerPosts | None = None
-        with self._place(member, since) as listener:
+        with self._place(Listener(member, since, post)) as listener:
             yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
             listener.wake.set()  # what came while the page was on its way
             while not self._closed and loop.time() < ends:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(listener.wake.wait(), max(checks - loop.time(), 0.0))
-                if listener.wake.is_set() and not self._closed:
-                    listener.wake.clear()
-                    found = await self._found(listener)
-                    if found is not None and found != (said or NewerPosts(0, [], more=False)):
-                        said = found
-                        yield _event("newer", since, found)
-                    await asyncio.sleep(_pause(said))
-                if loop.time() >= checks and not self._closed:
-                    if not await still_good():
-                        return
+                await _within(checks - loop.time(), listener.wake)
+                if self._closed:
+                    return
+                due = listener.doubted.is_set() or loop.time() >= checks
+                woken = listener.wake.is_set()
+                listener.wake.clear()
+                listener.doubted.clear()
+                if (due or post is not None) and not await still_good():
+                    return
+                if due:
                     self._begin_following()
                     yield b": still here\n\n"
                     checks = loop.time() + self.heartbeat_seconds
+                if woken:
+                    event = await self._event(listener)
+                    if event:
+                        yield event
+                    await _within(_pause(listener.said), listener.doubted)
+
+    async def _event(self, listener: Listener) -> bytes:
+        """Return what there is to say; nothing where that was said already, or is not known."""
+        if listener.post is not None:
+            return _event("thread", listener.since, TalkedOf(str(listener.post)))
+        found = await self._found(listener)
+        if found is None or found == listener.said:
+            return b""
+        listener.said = found
+        return _event("newer", listener.since, found)
 
     async def _found(self, listener: Listener) -> NewerPosts | None:
         """Return what is newer now, None where the database does not say."""
@@ -178,9 +207,9 @@ class Listeners:
         return NewerPosts(len(named), named, more=len(keys) > POSTS_MAX)
 
     @contextmanager
-    def _place(self, member: Key, since: datetime) -> Generator[Listener]:
-        """Hold a place while the stream is open. The first one begins to follow what arrives."""
-        listener = Listener(member, since)
+    def _place(self, listener: Listener) -> Generator[Listener]:
+        """Hold a place while the stream is open. The first one begins to follow what happens."""
+        member = listener.member
         self._open.add(listener)
         self._held[member] += 1
         self._begin_following()
@@ -194,32 +223,36 @@ class Listeners:
             self._rest()
 
     def _begin_following(self) -> None:
-        """Follow what arrives, unless somebody does; a source that ended is taken up again."""
+        """Follow what happens, unless somebody does; a source that ended is taken up again."""
         if self._following is None or self._following.done():
             self._following = asyncio.create_task(self._follow())
 
     def _rest(self) -> None:
-        """Stop following what arrives where nobody listens any more."""
+        """Stop following what happens where nobody listens any more."""
         if not self._open and self._following is not None:
             self._following.cancel()
             self._following = None
 
     async def _follow(self) -> None:
-        """Wake those whom an arrival may reach."""
-        async with aclosing(self._arrivals()) as arriving:
-            async for arrival in arriving:
+        """Wake those whom something may concern."""
+        async with aclosing(self._arrivals()) as happening:
+            async for news in happening:
                 for listener in self._open:
-                    if listener.may_get(arrival):
-                        listener.wake.set()
+                    listener.hear(news)
 
 
-def _pause(said: NewerPosts | None) -> float:
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, and no longer than that."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), max(seconds, 0.0))
+
+
+def _pause(said: NewerPosts) -> float:
     """Return how long to gather what comes close together: longer, the more wait already."""
-    waiting = 0 if said is None else said.count
-    return PACE_SECONDS * min(1 + waiting, SLOWER_MAX)
+    return PACE_SECONDS * min(1 + said.count, SLOWER_MAX)
 
 
-def _event(name: str, since: datetime, said: NewerPosts) -> bytes:
+def _event(name: str, since: datetime, said: NewerPosts | TalkedOf) -> bytes:
     """Return an event. Its id is the moment that it counts from, so that a reader who comes again
     goes on counting from there.
     """

@@ -1,9 +1,10 @@
-"""Tells whoever listens of posts that may be shown from now on. Bounded: who is slow misses some."""
+"""Tells whoever listens what has just been committed. Bounded: who is slow misses the oldest."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from datetime import datetime
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -26,11 +27,26 @@ class Arrival(Struct, frozen=True, kw_only=True):
         return self.post.community_id
 
 
+class Departure(Struct, frozen=True):
+    """A member who is shut out from now on: banned, or removed."""
+
+    member: Key
+
+
+class Talk(Struct, frozen=True):
+    """A post under which a comment came, or changed."""
+
+    post: Key
+
+
+News: TypeAlias = Arrival | Departure | Talk
+
+
 class _Listener:
     """What one listener has not taken yet; the oldest goes when there is too much."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Arrival] = deque(maxlen=WAITING_MAX)
+        self.waiting: deque[News] = deque(maxlen=WAITING_MAX)
         self.wake = asyncio.Event()
 
 
@@ -44,14 +60,14 @@ class Arrivals:
         """Return how many listen."""
         return len(self._listeners)
 
-    def tell(self, arrival: Arrival) -> None:
+    def tell(self, news: News) -> None:
         """Tell every listener; nobody is waited for."""
         for listener in self._listeners:
-            listener.waiting.append(arrival)
+            listener.waiting.append(news)
             listener.wake.set()
 
-    async def listen(self) -> AsyncGenerator[Arrival]:
-        """Yield what arrives from now on, for ever; close it to stop listening."""
+    async def listen(self) -> AsyncGenerator[News]:
+        """Yield what happens from now on, for ever; close it to stop listening."""
         listener = _Listener()
         self._listeners.add(listener)
         try:

@@ -4,7 +4,8 @@ It begins from a snapshot, a stretch at a time, and then follows the change stre
 was applied before is known by its place and left alone, so that it may come twice. Everything that
 a change needs is in the change, the vector too, so nothing is read while changes are applied.
 
-Beside the columns it announces posts that may be shown from now on, to whoever listens.
+Beside the columns it announces what an open page wants to hear of, to whoever listens: posts that may
+be shown from now on, members who are shut out, posts that are talked about.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from millrace.community.languages import primary
 from millrace.community.types import Audience, Key, PostKind
-from millrace.feed.arrivals import Arrival, Arrivals
+from millrace.feed.arrivals import Arrival, Arrivals, Departure, News, Talk
 from millrace.feed.catalogue import (
     AUTHOR_COUNTS,
     POST_COUNTS,
@@ -33,7 +34,7 @@ from millrace.store.types import Position
 
 STRETCH = 2_000  # rows of one read; with vectors of 384 numbers under 4 MB
 TABLES = frozenset(
-    {"community", "member", "member_counter", "post", "post_counter", "post_embedding"}
+    {"comment", "community", "member", "member_counter", "post", "post_counter", "post_embedding"}
 )
 T = TypeVar("T")
 
@@ -114,6 +115,7 @@ class Indexing:
         self._place: tuple[Position, int] | None = None  # of the last change that was applied
         self._arrivals = Arrivals()
         self._appliers: dict[str, Callable[[Change], None]] = {
+            "comment": self._comment,
             "community": self._community,
             "member": self._member,
             "member_counter": self._member_counter,
@@ -133,8 +135,8 @@ class Indexing:
         """Return the tables whose changes it wants."""
         return TABLES
 
-    def arrivals(self) -> AsyncGenerator[Arrival]:
-        """Yield posts that may be shown from now on, to whom their audience reaches."""
+    def arrivals(self) -> AsyncGenerator[News]:
+        """Yield what happens from now on: see `News`."""
         return self._arrivals.listen()
 
     def lost(self) -> None:
@@ -216,6 +218,11 @@ class Indexing:
 
     # ------------------------------------------------- one change
 
+    def _comment(self, change: Change) -> None:
+        if change.after is not None:
+            post = (change.after["post_community_id"], change.after["post_id"])
+            self._arrivals.tell(Talk(Key(*cast("tuple[int, int]", post))))
+
     def _community(self, change: Change) -> None:
         if change.after is None:
             self._catalogue.communities.pop(_number(change, 0), None)
@@ -232,6 +239,8 @@ class Indexing:
         )
         for key in self._catalogue.put_author(facts):
             self._tell(key)
+        if not facts.stands:
+            self._arrivals.tell(Departure(facts.key))
 
     def _member_counter(self, change: Change) -> None:
         counts = _counts(change.after, AUTHOR_COUNTS)

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 from millrace.community.types import Key
 from millrace.feed import cursor as cursors
 from millrace.feed import record as records
-from millrace.feed.arrivals import Arrival
+from millrace.feed.arrivals import News
 from millrace.feed.catalogue import Catalogue
 from millrace.feed.cursor import Cursor
 from millrace.feed.embedder import ended
@@ -118,8 +118,8 @@ class Feed:
                 "the stream of changes is behind the database", next_step="try again"
             )
 
-    def arrivals(self) -> AsyncGenerator[Arrival]:
-        """Yield posts that may be shown from now on, to those whom their audience reaches.
+    def arrivals(self) -> AsyncGenerator[News]:
+        """Yield posts that may be shown from now on, members who are shut out, posts that are talked of.
 
         Bounded: who takes them too slowly misses the oldest. Close it to stop listening.
         """

@@ -459,8 +459,8 @@ function hear(event) {
 
 // The browser connects again by itself; without an answer the feed is what it was. A browser has six
 // connections to a server: tabs that nobody looks at hold none, or the seventh would not load.
-function listen() {
-  if (!me || !$("[data-newer]")) return;
+function listen(about, name, told) {
+  if (!me) return () => false;
   let source = null;
   const rest = () => {
     source?.close();
@@ -468,20 +468,30 @@ function listen() {
   };
   const hearken = () => {
     if (source || document.hidden) return;
-    source = new EventSource(`/v1/members/${me}/events?since=${encodeURIComponent(body.dataset.now)}`);
-    source.addEventListener("newer", hear);
+    source = new EventSource(`/v1/members/${me}/events?${about}`);
+    source.addEventListener(name, told);
   };
   document.addEventListener("visibilitychange", () => (document.hidden ? rest() : hearken()));
   addEventListener("pagehide", rest);
   addEventListener("pageshow", hearken);
   hearken();
+  return () => source?.readyState === EventSource.OPEN;
 }
 
-// A thread is looked at again while its post is in front of somebody; what they type stays.
+// A thread is looked at again when its stream says so, and without a stream now and then, while its
+// post is in front of somebody; what they type stays, and where they are nothing moves until they left.
 const THREAD_MS = 8000;
 
+function followThread(place) {
+  let stale = false;
+  const look = async () => (stale = (await refreshThread(place)) === false);
+  const connected = listen(`post_id=${place.dataset.of}`, "thread", look);
+  setInterval(() => (stale || !connected()) && look(), THREAD_MS);
+}
+
+// Returns false where it is to be tried again.
 async function refreshThread(place) {
-  if (document.hidden || place.contains(document.activeElement) || $("details[open]", place)) return;
+  if (document.hidden || place.contains(document.activeElement) || $("details[open]", place)) return false;
   try {
     const holder = document.createElement("template");
     holder.innerHTML = await fragment(place.dataset.thread);
@@ -496,7 +506,7 @@ async function refreshThread(place) {
     $("[data-comments]").textContent = words;
     if (count > before) toastQuietly(`${count - before} new ${count - before === 1 ? "comment" : "comments"}`);
   } catch {
-    // The next look may find the server again; nobody asked for this one.
+    return false; // The next look may find the server again; nobody asked for this one.
   }
 }
 
@@ -809,8 +819,8 @@ offline();
 all("[data-post]").forEach(watch);
 all("[data-more]").forEach((place) => nearEnd.observe(place));
 all("[data-refresh]").forEach((place) => setInterval(() => refreshFigures(place), FIGURES_MS));
-listen();
-all("[data-thread]").forEach((place) => setInterval(() => refreshThread(place), THREAD_MS));
+if ($("[data-newer]")) listen(`since=${encodeURIComponent(body.dataset.now)}`, "newer", hear);
+all("[data-thread]").forEach(followThread);
 
 const wrong = $("form[data-open]");
 if (wrong) ($("[aria-invalid]", wrong) ?? $("textarea", wrong)).focus();
