@@ -25,7 +25,9 @@ from millrace.store.types import Position
 
 RETRY_SECONDS = 2.0
 POSTS_PER_LOOK = 8
-MEMBERS_PER_LOOK = 2
+MEMBERS_PER_LOOK = 4
+MEMBER_LATE_SECONDS = 0.75
+"""After their moment has come; then a member need not let every new post go first any more."""
 LOOKS = 3  # at once of each kind: one is encoded while others are read and stored
 FOUND_MAX = 1_000  # posts of one scan
 FOUND_MEMBERS_MAX = 200  # a few seconds' work: one who visits meanwhile is not made twice
@@ -81,7 +83,7 @@ class Embedder:
         self._posts = Queue(self._safe, POSTS_MAX)
         self._members = Queue(self._safe, MEMBERS_MAX)
         self._shut: set[Key] = set()
-        self.sweep = Sweep(parts, embeddings)
+        self.sweep = Sweep(parts, embeddings, self._is_busy)
         self._wake_posts = asyncio.Event()
         self._wake_members = asyncio.Event()
         self._backlog = Round()
@@ -244,12 +246,16 @@ class Embedder:
     async def _do_members(self) -> None:
         """Embed members whose visit is over; one who never opened a feed waits until they do."""
         while True:
-            now = float("inf") if self._hurry else self._parts.clock.monotonic()
-            keys = self._members.take(now, MEMBERS_PER_LOOK)
+            now = self._parts.clock.monotonic()
+            until = float("inf") if self._hurry else now
+            due = self._members.first_due()
+            keys = self._members.take(until, MEMBERS_PER_LOOK)
             if keys:
-                await self._worked(self._members, keys, self._embed_members)
+                late = due is not None and now - due >= MEMBER_LATE_SECONDS
+                work = self._embed_late if late else self._embed_members
+                await self._worked(self._members, keys, work)
             else:
-                await self._nap(now)
+                await self._nap(until)
 
     async def _nap(self, now: float) -> None:
         """Wait until the next member is due, or somebody is named."""
@@ -263,12 +269,11 @@ class Embedder:
             return
 
     async def _embed_members(self, keys: Sequence[Key]) -> None:
-        async with self._parts.router.read() as session:
-            rows = await session.rows(
-                QUERIES["members_with_vectors"], MemberKeyRow, **columns(keys, "communities", "ids")
-            )
-        for row in rows:
-            await self._embeddings.embed_member(row.key, Urgency.MEMBER)
+        await self._embeddings.embed_members(keys, Urgency.MEMBER)
+
+    async def _embed_late(self, keys: Sequence[Key]) -> None:
+        """Embed members who have waited for long, in one line with posts: neither starves."""
+        await self._embeddings.embed_members(keys, Urgency.POST)
 
     async def _worked(self, queue: Queue, keys: list[Key], work: Work) -> None:
         """Work on keys, and strike out those that are done."""
@@ -357,6 +362,11 @@ class Embedder:
     async def _in_backlog(self, keys: Sequence[Key]) -> None:
         await self._embeddings.embed_posts(keys, Urgency.BACKLOG)
 
+    def _is_busy(self) -> bool:
+        """Return whether a post waits, or a member whose moment has come."""
+        due = self._members.first_due()
+        return len(self._posts) > 0 or (due is not None and due <= self._parts.clock.monotonic())
+
     def _counted(self, missing: int) -> None:
         self._missing = missing
         if not missing:
@@ -367,13 +377,14 @@ class Embedder:
     async def _scan_members(self) -> None:
         tries = Tries("members")
         while rows := await self._found("members_to_embed", MemberKeyRow, FOUND_MEMBERS_MAX):
-            for key in (keys := tries.left([row.key for row in rows])):
-                await self._each([key], self._marked_member)
+            keys = tries.left([row.key for row in rows])
+            for start in range(0, len(keys), MEMBERS_PER_LOOK):
+                await self._each(keys[start : start + MEMBERS_PER_LOOK], self._marked_members)
             if not keys:
                 break
 
-    async def _marked_member(self, keys: Sequence[Key]) -> None:
-        await self._embeddings.embed_member(keys[0], Urgency.BACKLOG)
+    async def _marked_members(self, keys: Sequence[Key]) -> None:
+        await self._embeddings.embed_members(keys, Urgency.BACKLOG)
 
     async def _found(self, query: Any, into: type[Row], limit: int) -> list[Row]:
         async with self._parts.router.read() as session:

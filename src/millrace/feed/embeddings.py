@@ -13,7 +13,14 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.community.percentiles import engagement_rate
-from millrace.community.types import KEYS_MAX, Key, MemberCounts, PostView, program
+from millrace.community.types import (
+    KEYS_MAX,
+    POSITIVE_ACTIONS,
+    Key,
+    MemberCounts,
+    PostView,
+    program,
+)
 from millrace.feed.facts import Profile, member_facts, post_facts
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.parts import FeedParts
@@ -22,6 +29,8 @@ from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.repository import (
     QUERIES,
     AuthorRow,
+    LikedRow,
+    MemberPromptRow,
     MemberRow,
     columns,
     reader,
@@ -31,6 +40,7 @@ from millrace.feed.turns import Turns, Urgency
 HISTORY_MAX = 60  # engagements; more do not fit into the prompt
 HISTORY_FEW = 10  # of them: three posts fill the default budget, as a rule
 PROGRAM = program("feed")
+POSITIVE = sorted(kind.value for kind in POSITIVE_ACTIONS)
 Vector = NDArray[np.float32]
 
 
@@ -131,30 +141,72 @@ class Embeddings:
             urgency: whose turn it is at the encoder.
             anew: whether it is encoded though the prompt is as it was.
         """
-        position = await self._position()
-        row = await self.row(member)
-        if row is None:
-            return None
-        prompt = await self.prompt_of_member(member, row)
-        name = prompt_hash(prompt)
-        if not anew and row.vector is not None and row.prompt_hash == name:
-            vector = unpacked(row.vector)  # as it was: only the position moves
-        else:
-            vector = (await self.turns.embed([prompt], urgency))[0]
+        found = await self.embed_members([member], urgency, anew=anew, known=False)
+        return found.get(member)
+
+    async def embed_members(
+        self, members: Sequence[Key], urgency: Urgency, *, anew: bool = False, known: bool = True
+    ) -> dict[Key, Made]:
+        """Make and store the vectors of those of some members who stand.
+
+        Args:
+            members: a few; what can be is read and written for all of them at once.
+            urgency: whose turn it is at the encoder.
+            anew: whether prompts are encoded though they are as they were.
+            known: whether only those who have a vector get one: the others never opened a feed.
+        """
+        position, rows, liked = await self._read_members(members, known)
+        prompts = {key: await self._prompt_of(key, rows[key], liked[key]) for key in rows}
+        names = {key: prompt_hash(prompt) for key, prompt in prompts.items()}
+        vectors = {
+            key: unpacked(row.vector)  # as it was: only the position moves
+            for key, row in rows.items()
+            if not anew and row.vector is not None and row.prompt_hash == names[key]
+        }
+        new = [key for key in rows if key not in vectors]
+        made = await self.turns.embed([prompts[key] for key in new], urgency)
+        vectors |= dict(zip(new, made, strict=True))
+        if not rows:
+            return {}
+        stored = {key: packed(vectors[key]) for key in rows}
         async with self._parts.router.write() as session:
             await session.run(
-                QUERIES["store_member_embedding"],
-                community_id=member.community_id,
-                member_id=member.id,
+                QUERIES["store_member_embeddings"],
                 model_version=self._encoder.version,
                 prompt_version=v1.VERSION,
-                prompt_hash=name,
-                source_version=row.system_version,
                 position=position,
-                vector=packed(vector),
                 made_at=self._parts.clock.now(),
+                prompt_hashes=[names[key] for key in rows],
+                source_versions=[row.system_version for row in rows.values()],
+                vectors=list(stored.values()),
+                **columns(rows, "communities", "ids"),
             )
-        return Made(vector=unpacked(packed(vector)), position=position)
+        return {
+            key: Made(vector=unpacked(vector), position=position) for key, vector in stored.items()
+        }
+
+    async def _read_members(
+        self, members: Sequence[Key], known: bool
+    ) -> tuple[str, dict[Key, MemberRow], dict[Key, list[Key]]]:
+        """Return the place of the log, then those who stand, and what they liked to do."""
+        async with self._parts.router.read() as session:
+            position = str(await session.value(QUERIES["log_position"]))
+            found = await session.rows(
+                QUERIES["members_for_prompts"],
+                MemberPromptRow,
+                model_version=self._encoder.version,
+                known=known,
+                **columns(members, "communities", "ids"),
+            )
+            rows: dict[Key, MemberRow] = {row.key: row for row in found}
+            liked = await session.rows(
+                QUERIES["liked_by_members"],
+                LikedRow,
+                kinds=POSITIVE,
+                limit=HISTORY_MAX,
+                **columns(rows, "communities", "ids"),
+            )
+        return position, rows, {row.member: row.keys for row in liked}
 
     async def prompt_rows(self, keys: Sequence[Key]) -> list[PromptRow]:
         """Return what the prompts of those posts say that stand."""
@@ -173,13 +225,17 @@ class Embeddings:
         return PostPrompt(row=row, percentiles=found, prompt=prompt, hash=prompt_hash(prompt))
 
     async def prompt_of_member(self, member: Key, row: MemberRow) -> Prompt:
-        """Return the prompt of a member; only posts that they may still see are in it.
+        """Return the prompt of a member; only posts that they may still see are in it."""
+        liked = await self._parts.activity.positives(member, HISTORY_MAX)
+        return await self._prompt_of(member, row, [one.post for one in liked])
+
+    async def _prompt_of(self, member: Key, row: MemberRow, liked: Sequence[Key]) -> Prompt:
+        """Return the prompt of a member who liked some posts, the newest first.
 
         A prompt shows the newest few posts of a history, so only those are read first, and the
         others where there is room left: the prompt is the same as if all had been read.
         """
-        liked = await self._parts.activity.positives(member, HISTORY_MAX)
-        keys = list(dict.fromkeys(one.post for one in liked))
+        keys = list(dict.fromkeys(liked))
         views: dict[Key, PostView] = {}
         for some in (keys[:HISTORY_FEW], keys[HISTORY_FEW:]):
             found = await self._parts.posts.views(reader(member), some) if some else []

@@ -5,11 +5,14 @@ written into a new vector at set ages of the post, or when one of the percentile
 shows has moved far from what the vector was made with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
+from millrace.community.percentiles import RATE_PRIOR_VIEWS
 from millrace.community.types import Key, PostCounts
 from millrace.feed.prompts.types import PERCENTILE_MAX
 
@@ -27,7 +30,11 @@ AGES = (
 """Ages of a post at which its numbers are written anew, whatever they are: denser while it is new,
 because then they mean most."""
 
+METRICS = ("age_hours", "views", "likes", "comments", "engagement_rate", "author_followers")
+"""What the markers of the prompt show, in their order; of the age the share that is older."""
+
 Percentile = Callable[[str, float], int]
+Percentiles = Callable[[str, NDArray[np.float64]], NDArray[np.int64]]
 
 
 class Numbers(Struct, frozen=True, kw_only=True):
@@ -55,18 +62,23 @@ class Numbers(Struct, frozen=True, kw_only=True):
         )
 
 
-class NumbersRow(Numbers, frozen=True, kw_only=True):
-    """The numbers of a post that has a vector, and those that the vector was made with."""
+class NumbersRow(Struct, frozen=True, kw_only=True):
+    """The numbers of a stretch of posts that have vectors, and those that these were made with.
 
-    community_id: int
-    post_id: int
-    percentiles: list[int]
-    made_at: datetime
+    One row per stretch: to make an object of each post takes longer than to judge it. The lists run
+    in parallel; moments are seconds since 1970.
 
-    @property
-    def key(self) -> Key:
-        """Return the key of the post."""
-        return Key(self.community_id, self.post_id)
+    counts: per post views, clicks, long dwells, likes, comments, shares, and the author's followers.
+    percentiles: per post those in its vector, in the order of the prompt's markers; below zero where
+        one is not known.
+    """
+
+    communities: list[int]
+    posts: list[int]
+    created: list[float]
+    made: list[float]
+    counts: list[list[int]]
+    percentiles: list[list[int]]
 
 
 class PromptRow(Numbers, frozen=True, kw_only=True):
@@ -112,13 +124,32 @@ def percentiles(one: Numbers, rate: float, of: Percentile, now: datetime) -> lis
     ]
 
 
-def moved(made_with: Sequence[int], now: Sequence[int]) -> int:
-    """Return how far the marker that moved most is from where it was; unknown is as far as can be."""
-    if len(made_with) != len(now):
-        return PERCENTILE_MAX
-    return max(abs(new - old) for old, new in zip(made_with, now, strict=True))
+def due(row: NumbersRow, of: Mapping[int, Percentiles], now: float) -> NDArray[np.bool_]:
+    """Return which posts of a stretch are to be embedded again because of their numbers.
 
+    One is, where it has passed a set age since its vector was made, or where the percentile that
+    moved most has moved far.
 
-def passed_an_age(created_at: datetime, made_at: datetime, now: datetime) -> bool:
-    """Return whether the post has passed a set age since its vector was made."""
-    return any(made_at < created_at + age <= now for age in AGES)
+    Args:
+        row: the stretch.
+        of: the percentiles of each community in it, of a metric and many values.
+        now: age is counted to here; seconds since 1970.
+    """
+    created, made = np.array(row.created), np.array(row.made)
+    counts = np.array(row.counts, dtype=np.float64)
+    hours = np.maximum((now - created) / 3600, 0.0)
+    views, likes, comments, followers = counts[:, 0], counts[:, 3], counts[:, 4], counts[:, 6]
+    rate = counts[:, 1:6].sum(axis=1) / (views + RATE_PRIOR_VIEWS)
+    fresh = np.empty((len(created), len(METRICS)), dtype=np.int64)
+    communities = np.array(row.communities)
+    for community in np.unique(communities).tolist():
+        rows = communities == community
+        columns = (hours, views, likes, comments, rate, followers)
+        for place, (metric, column) in enumerate(zip(METRICS, columns, strict=True)):
+            fresh[rows, place] = of[community](metric, column[rows])
+    fresh[:, 0] = PERCENTILE_MAX - fresh[:, 0]
+    found = np.abs(fresh - np.array(row.percentiles)).max(axis=1) >= MOVED_MIN
+    for age in AGES:
+        turned = created + age.total_seconds()
+        found |= (made < turned) & (turned <= now)
+    return found

@@ -29,6 +29,37 @@ class MemberRow(Struct, frozen=True, kw_only=True):
     prompt_hash: str | None = None
 
 
+class MemberPromptRow(MemberRow, frozen=True, kw_only=True):
+    """The same, of one of several members."""
+
+    community_id: int
+    member_id: int
+
+    @property
+    def key(self) -> Key:
+        """Return the key of the member."""
+        return Key(self.community_id, self.member_id)
+
+
+class LikedRow(Struct, frozen=True):
+    """What a member liked to do, the newest first."""
+
+    community_id: int
+    member_id: int
+    post_communities: list[int]
+    post_ids: list[int]
+
+    @property
+    def member(self) -> Key:
+        """Return the key of the member."""
+        return Key(self.community_id, self.member_id)
+
+    @property
+    def keys(self) -> list[Key]:
+        """Return the keys of the posts; one may repeat."""
+        return [Key(*key) for key in zip(self.post_communities, self.post_ids, strict=True)]
+
+
 class PostKeyRow(Struct, frozen=True):
     """The key of a post."""
 

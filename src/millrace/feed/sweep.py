@@ -7,18 +7,22 @@ all of them, because posts grow older by themselves. It rests much longer than i
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from millrace.community.percentiles import engagement_rate
+import numpy as np
+from numpy.typing import NDArray
+
+from millrace.community.percentiles import MIDDLE, Scales
 from millrace.community.types import Key
 from millrace.feed.embeddings import Embeddings
-from millrace.feed.numbers import MOVED_MIN, NumbersRow, moved, passed_an_age, percentiles
+from millrace.feed.numbers import NumbersRow, Percentiles, due
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES
 from millrace.feed.turns import Urgency
 
-STRETCH = 200  # rows that are judged at once, some 4 ms of the event loop
-BREATH_SECONDS = 0.02  # between two stretches: requests go first
+STRETCH = 1_000  # posts that are judged at once, some 5 ms of the event loop
+BREATH_SECONDS = 0.05  # between two stretches, and two looks at whether others wait
+LOOKS_MAX = 200  # some ten seconds of patience; then the next few posts are made all the same
 PIECE = 4
 PAUSE_SECONDS = 60.0
 EVERYTHING_SECONDS = 600.0
@@ -31,11 +35,19 @@ logger = logging.getLogger(__name__)
 class Sweep:
     """Walks over vectors; `note` says where scales moved."""
 
-    def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
+    def __init__(self, parts: FeedParts, embeddings: Embeddings, busy: Callable[[], bool]) -> None:
+        """Take the surroundings of a feed.
+
+        Args:
+            parts: the feed's surroundings.
+            embeddings: makes vectors.
+            busy: whether anybody waits for a vector that is more than a number out of date.
+        """
         self._parts = parts
         self._embeddings = embeddings
+        self._busy = busy
         self._noted: set[int] = set()
-        self._everything_at = 0.0
+        self._everything_at = float("-inf")
         self.found = 0
 
     def note(self, communities: Collection[int]) -> None:
@@ -45,6 +57,7 @@ class Sweep:
     async def run(self) -> None:
         """Sweep for ever, and rest between."""
         while True:
+            await asyncio.sleep(PAUSE_SECONDS)  # a start has more to do than to write numbers
             began = self._parts.clock.monotonic()
             everything = began - self._everything_at >= EVERYTHING_SECONDS
             noted, self._noted = self._noted, set()
@@ -53,12 +66,13 @@ class Sweep:
             if everything or noted:
                 await self._swept(None if everything else sorted(noted))
             looked = self._parts.clock.monotonic() - began
-            await asyncio.sleep(max(PAUSE_SECONDS, REST_PER_WORK * looked))
+            await asyncio.sleep(max(REST_PER_WORK * looked - PAUSE_SECONDS, 0.0))
 
     async def _swept(self, communities: list[int] | None) -> None:
         """Look, and write what is due, leaving the encoder to others most of the time."""
         keys = await self.due(communities)
         for start in range(0, len(keys), PIECE):
+            await self._idle()
             began = self._parts.clock.monotonic()
             await self.write(keys[start : start + PIECE])
             await asyncio.sleep(REST_PER_WORK * (self._parts.clock.monotonic() - began))
@@ -69,7 +83,7 @@ class Sweep:
         after = Key(0, 0)
         while True:
             async with self._parts.router.read() as session:
-                rows = await session.rows(
+                row = await session.row(
                     QUERIES["numbers_in_vectors"],
                     NumbersRow,
                     model_version=self._parts.encoder.version,
@@ -78,10 +92,18 @@ class Sweep:
                     post_id=after.id,
                     limit=STRETCH,
                 )
-            found += [row.key for row in rows if await self._is_due(row)]
-            if len(rows) < STRETCH:
+            assert row is not None, "an aggregate has one row"
+            if row.posts:
+                scales = {
+                    community: _of(await self._parts.percentiles.scales(community))
+                    for community in set(row.communities)
+                }
+                chosen = np.flatnonzero(due(row, scales, self._parts.clock.now().timestamp()))
+                places: list[int] = chosen.tolist()
+                found += [Key(row.communities[place], row.posts[place]) for place in places]
+            if len(row.posts) < STRETCH:
                 return found
-            after = rows[-1].key
+            after = Key(row.communities[-1], row.posts[-1])
             await asyncio.sleep(BREATH_SECONDS)
 
     async def write(self, keys: list[Key]) -> None:
@@ -89,10 +111,21 @@ class Sweep:
         await self._embeddings.embed_posts(keys, Urgency.BACKLOG)
         self.found += len(keys)
 
-    async def _is_due(self, row: NumbersRow) -> bool:
-        now = self._parts.clock.now()
-        if passed_an_age(row.created_at, row.made_at, now):
-            return True
-        scales = await self._parts.percentiles.scales(row.community_id)
-        fresh = percentiles(row, engagement_rate(row.counts), scales.of, now)
-        return moved(row.percentiles, fresh) >= MOVED_MIN
+    async def _idle(self) -> None:
+        """Wait until nobody else waits for the encoder, or waits no longer for that."""
+        for _ in range(LOOKS_MAX):
+            if not self._busy():
+                return
+            await asyncio.sleep(BREATH_SECONDS)
+
+
+def _of(scales: Scales) -> Percentiles:
+    """Return the percentiles of many values at once."""
+
+    def of(metric: str, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        cuts = scales.cuts(metric)
+        if cuts is None:
+            return np.full(len(values), MIDDLE)
+        return np.searchsorted(np.asarray(cuts), values)
+
+    return of
