@@ -205,13 +205,13 @@ async def test_windows_move_with_the_clock(conninfo):
     async with living(conninfo) as village:
         await village.rooms.reactions.like(village.reader, village.posts[0].key)
         await village.followed()
-        assert (await village.hydrated()).seen == {village.posts[0].key}
+        assert set((await village.hydrated()).seen) == {village.posts[0].key}
         village.rooms.clock.move(timedelta(days=31).total_seconds())
 
         state = await village.hydrated()
 
-        assert not state.seen
-        assert state.liked == {village.posts[0].key}
+        assert not len(state.seen)
+        assert list(state.liked) == [village.posts[0].key]
 
 
 async def test_deliveries_of_this_process_are_known_without_the_table(router, conninfo):
@@ -253,4 +253,4 @@ async def test_a_transaction_larger_than_a_batch_is_worked_in_whole(conninfo):
         await village.followed()
         after = await village.hydrated()
 
-    assert len(during.seen) == len(after.seen) == 4500
+    assert len(set(during.seen)) == len(set(after.seen)) == 4500

@@ -23,6 +23,7 @@ from millrace.community.visibility import sees_post
 from millrace.feed import filters, ranking
 from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
 from millrace.feed.features import COLUMN, FEATURES, Example, Subject, matrix, words
+from millrace.feed.history import PostList
 from millrace.feed.reasons import AFFINITY, NEAR, POPULAR, RECENT, Tastes, Told, sentence
 from millrace.feed.run import EXPLORATION, SOURCES, Known, MemberState, Request, Run, candidates
 from millrace.feed.standing import Standings
@@ -102,8 +103,8 @@ def member(relations: Relations, languages=frozenset(), **changes) -> MemberStat
     )  # fmt: skip
     fields = {
         "key": ME, "display_name": "", "community_name": "", "languages": languages,
-        "vector": None, "embedding_position": "", "relations": relations, "seen": frozenset(),
-        "served": frozenset(), "hidden": frozenset(), "liked": frozenset(), "subject": subject,
+        "vector": None, "embedding_position": "", "relations": relations, "seen": PostList(),
+        "served": frozenset(), "hidden": frozenset(), "liked": PostList(), "subject": subject,
     }  # fmt: skip
     return MemberState(**(fields | changes))
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
+import numpy as np
 from msgspec import Struct
 
-from millrace.community.types import Key
+from millrace.community.types import Action, Key
 from millrace.feed.catalogue import Catalogue
-from millrace.feed.history import DEEDS_MAX, SHOWN_MAX, Deed, History
+from millrace.feed.history import DEEDS_MAX, SHOWN_MAX, Deed, History, PostList
 from millrace.feed.index import microseconds
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES, columns
@@ -23,26 +24,26 @@ from millrace.store.changes.types import Batch, Change, Operation, Snapshot
 from millrace.store.types import Position
 
 TABLES = frozenset({"impression", "engagement", "reaction"})
+KINDS = {action.value: action.value for action in Action}
+NONE = -(1 << 63)
+SINCE_2000 = 946_684_800_000_000  # microseconds from 1970 to where PostgreSQL's moments begin
 BOUNDS = Bounds(entries_max=20_000, weight_max=4_000_000)
 
 
-class ShownRow(Struct, frozen=True):
-    """Posts and when the member was last shown each."""
+class HistoryRow(Struct, frozen=True):
+    """A member's history as columns; see the query."""
 
-    communities: list[int]
-    posts: list[int]
-    moments: list[int]
-
-
-class DeedRow(Struct, frozen=True):
-    """An engagement, or without a moment a post that was hidden or reported once."""
-
-    at: datetime | None
-    post_community_id: int
-    post_id: int
-    kind: str
-    author_id: int | None
-    liked_at: datetime | None
+    shown_communities: bytes
+    shown_posts: bytes
+    shown_at: bytes
+    done_at: bytes
+    done_communities: bytes
+    done_posts: bytes
+    done_kinds: str
+    done_authors: bytes
+    liked_at: bytes
+    opposed_communities: bytes
+    opposed_posts: bytes
 
 
 class AuthorRow(Struct, frozen=True):
@@ -96,27 +97,36 @@ class Histories:
         return {member: Loaded(history) for member, history in zip(members, found, strict=True)}
 
     async def _loaded(self, member: Key) -> History:
-        since = self._parts.clock.now() - timedelta(days=self._parts.config.seen_days)
-        asked = {"community_id": member.community_id, "member_id": member.id}
         async with self._parts.router.read() as session:
-            deeds = await session.rows(QUERIES["history_deeds"], DeedRow, **asked, limit=DEEDS_MAX)
-            shown = await session.row(
-                QUERIES["history_shown"], ShownRow, **asked, since=since, limit=SHOWN_MAX
+            row = await session.row(
+                QUERIES["history"],
+                HistoryRow,
+                community_id=member.community_id,
+                member_id=member.id,
+                since=self._parts.clock.now() - timedelta(days=self._parts.config.seen_days),
+                shown_max=SHOWN_MAX,
+                deeds_max=DEEDS_MAX,
             )
-        assert shown is not None, "an aggregate has one row"
+        assert row is not None, "an aggregate has one row"
+        shown = PostList()
+        shown.take(_numbers(row.shown_communities), _numbers(row.shown_posts))
+        communities = _numbers(row.done_communities)
+        posts = list(map(self._post, communities, _numbers(row.done_posts)))
+        kinds = [KINDS[kind] for kind in row.done_kinds.split()]  # one object for each word
+        authors = [
+            None if author == NONE else self._author(Key(community, author))
+            for community, author in zip(communities, _numbers(row.done_authors), strict=True)
+        ]
+        deeds = list(zip(_moments(row.done_at), posts, kinds, strict=True))
         history = History()
-        for community, post, at in zip(shown.communities, shown.posts, shown.moments, strict=True):
-            history.shown(self._post(community, post), at)
-        for row in deeds:
-            post = self._post(row.post_community_id, row.post_id)
-            if row.at is None:
-                history.opposed(post)
-                continue
-            author = None if row.author_id is None else Key(post.community_id, row.author_id)
-            history.did((microseconds(row.at), post, row.kind), self._author(author))
-            if row.liked_at is not None:
-                history.liked(post, microseconds(row.liked_at))
-        history.unknown.clear()  # what has no author in the tables has none
+        history.begin(shown, _moments(row.shown_at), dict(zip(deeds, authors, strict=True)))
+        for post, liked_at in zip(posts, _moments(row.liked_at), strict=True):
+            if liked_at > 0:
+                history.liked(post, liked_at)
+        for opposed in zip(
+            _numbers(row.opposed_communities), _numbers(row.opposed_posts), strict=True
+        ):
+            history.opposed(self._post(*opposed))
         return history
 
     async def _tell_authors(self, history: History) -> None:
@@ -137,12 +147,10 @@ class Histories:
         slot = self._catalogue.slot(key)
         return key if slot is None else self._catalogue.index.entry(slot).key
 
-    def _author(self, author: Key | None) -> Key | None:
+    def _author(self, author: Key) -> Key:
         """Return the key of an author, the catalogue's own where it has the author."""
-        if author is None:
-            return None
-        known = self._catalogue.index.author_numbers([author])
-        return self._catalogue.index.author(int(known[0])) if len(known) else author
+        known = self._catalogue.index.number_of(author)
+        return author if known is None else self._catalogue.index.author(known)
 
     # ------------------------------------------------- from the stream
 
@@ -204,3 +212,15 @@ class Histories:
             return lambda history: history.unliked(self._post(community, post))
         at = microseconds(cast("datetime", change.after["created_at"]))
         return lambda history: history.liked(self._post(community, post), at)
+
+
+def _numbers(column: bytes) -> list[int]:
+    """Return whole numbers as PostgreSQL sends them."""
+    found: list[int] = np.frombuffer(column, ">i8").tolist()
+    return found
+
+
+def _moments(column: bytes) -> list[int]:
+    """Return moments as PostgreSQL sends them in microseconds since 1970; NONE is below zero."""
+    found: list[int] = (np.maximum(np.frombuffer(column, ">i8"), -SINCE_2000) + SINCE_2000).tolist()
+    return found

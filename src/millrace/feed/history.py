@@ -6,7 +6,8 @@ moment. Posts share their keys with the catalogue, so that a thousand impression
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import nlargest
 from typing import Generic, TypeVar
 
 from millrace.community.types import POSITIVE_ACTIONS, Key
@@ -25,6 +26,40 @@ Deed = tuple[int, Key, str]
 """When, with which post, and what was done."""
 
 
+class PostList:
+    """Posts in the order in which they came; it only grows, and one may stand in it twice.
+
+    Sixteen bytes a post, and nothing for the garbage collector to walk through.
+    """
+
+    __slots__ = ("__weakref__", "_communities", "_ids")
+
+    def __init__(self, posts: Iterable[Key] = ()) -> None:
+        self._communities, self._ids = array("q"), array("q")
+        for post in posts:
+            self.add(post)
+
+    def add(self, post: Key) -> None:
+        """Put a post at the end."""
+        self._communities.append(post.community_id)
+        self._ids.append(post.id)
+
+    def take(self, communities: Iterable[int], ids: Iterable[int]) -> None:
+        """Put posts at the end, as two columns."""
+        self._communities.extend(communities)
+        self._ids.extend(ids)
+
+    def keys(self, start: int = 0) -> list[Key]:
+        """Return the posts from a place on."""
+        return list(map(Key, self._communities[start:], self._ids[start:]))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys())
+
+
 class _Window(Generic[T]):
     """What was found since a moment; it holds until the oldest part of it grows too old."""
 
@@ -37,6 +72,13 @@ class _Window(Generic[T]):
         if self._found is None or not self._since <= since <= self._until:
             self._found, self._until = made(since)
             self._since = since
+        return self._found
+
+    def heard(self, at: int) -> T | None:
+        """Return what is found, to add what happened at a moment; None where it does not belong."""
+        if self._found is None or at < self._since:
+            return None
+        self._until = min(self._until, at)
         return self._found
 
     def forget(self) -> None:
@@ -60,33 +102,39 @@ class History:
     )
 
     def __init__(self) -> None:
-        self._shown: list[Key] = []  # a post may stand here several times
+        self._shown = PostList()
         self._shown_at = array("q")
         self._deeds: dict[Deed, Key | None] = {}
         self._likes: dict[Key, int] = {}
         self.against: frozenset[Key] = frozenset()
         self.unknown: set[Key] = set()
-        self._seen: _Window[frozenset[Key]] = _Window()
+        self._seen: _Window[PostList] = _Window()
         self._affinity: _Window[dict[Key, float]] = _Window()
-        self._positives: tuple[Key, ...] | None = None
+        self._positives: PostList | None = None
+
+    def begin(
+        self, shown: PostList, shown_at: Iterable[int], deeds: Mapping[Deed, Key | None]
+    ) -> None:
+        """Take what the tables say, before anything else is heard. Nobody shares what is given."""
+        self._shown, self._shown_at, self._deeds = shown, array("q", shown_at), dict(deeds)
 
     # ------------------------------------------------- what happened
 
     def shown(self, post: Key, at: int) -> None:
         """Take an impression."""
-        self._shown.append(post)
+        self._shown.add(post)
         self._shown_at.append(at)
-        self._seen.forget()
+        self._saw(post, at)
         if len(self._shown) > SHOWN_MAX + SHOWN_MAX // 4:
             self._thin()
 
     def did(self, deed: Deed, author: Key | None) -> None:
         """Take an engagement; an author that is not known yet can be told by `tell`."""
-        _, post, kind = deed
+        at, post, kind = deed
         if deed in self._deeds:
             return
         self._deeds[deed] = author
-        self._seen.forget()
+        self._saw(post, at)
         if kind in AGAINST:
             self.against |= {post}
         if kind in POSITIVE:
@@ -97,6 +145,7 @@ class History:
         if len(self._deeds) > DEEDS_MAX + DEEDS_MAX // 4:
             self._deeds = {one: self._deeds[one] for one in sorted(self._deeds)[-DEEDS_MAX:]}
             self._affinity.forget()
+            self._seen.forget()
 
     def opposed(self, post: Key) -> None:
         """Take a post that was hidden or reported, however long ago."""
@@ -122,16 +171,19 @@ class History:
 
     # ------------------------------------------------- what it means
 
-    def seen(self, since: int) -> frozenset[Key]:
-        """Return the posts that the member was shown or engaged with since a moment."""
+    def seen(self, since: int) -> PostList:
+        """Return the posts that the member was shown or engaged with since a moment.
+
+        The same list for as long as it only grows.
+        """
         return self._seen.get(since, self._made_seen)
 
-    def positives(self) -> tuple[Key, ...]:
+    def positives(self) -> PostList:
         """Return the posts of the newest positive engagements; a like counts while it stands."""
         if self._positives is None:
             counted = [deed for deed in self._deeds if deed[2] in POSITIVE and self._stands(deed)]
-            newest = sorted(counted, reverse=True)[:LIKED_MAX]
-            self._positives = tuple(dict.fromkeys(post for _, post, _ in newest))
+            newest = nlargest(LIKED_MAX, counted)
+            self._positives = PostList(dict.fromkeys(post for _, post, _ in newest))
         return self._positives
 
     def affinity(self, since: int) -> dict[Key, float]:
@@ -145,11 +197,16 @@ class History:
         at, post, kind = deed
         return kind != LIKE or self._likes.get(post, ALWAYS) <= at
 
-    def _made_seen(self, since: int) -> tuple[frozenset[Key], int]:
+    def _saw(self, post: Key, at: int) -> None:
+        seen = self._seen.heard(at)
+        if seen is not None:
+            seen.add(post)
+
+    def _made_seen(self, since: int) -> tuple[PostList, int]:
         pairs = zip(self._shown, self._shown_at, strict=True)
         posts = {post: at for post, at in pairs if at >= since}
         posts.update((post, at) for at, post, _ in self._deeds if at >= since)
-        return frozenset(posts), min(posts.values(), default=ALWAYS)
+        return PostList(posts), min(posts.values(), default=ALWAYS)
 
     def _made_affinity(self, since: int) -> tuple[dict[Key, float], int]:
         found: dict[Key, float] = {}
@@ -166,5 +223,6 @@ class History:
         for post, at in zip(self._shown, self._shown_at, strict=True):
             newest[post] = max(at, newest.get(post, at))
         kept = sorted(newest.items(), key=lambda one: one[1])[-SHOWN_MAX:]
-        self._shown = [post for post, _ in kept]
+        self._shown = PostList(post for post, _ in kept)
         self._shown_at = array("q", [at for _, at in kept])
+        self._seen.forget()

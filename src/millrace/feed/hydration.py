@@ -1,7 +1,7 @@
 """Hydrates the member: the first stage, and what every request reads. From memory, once known."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import NoReturn, Protocol, TypeAlias
 
@@ -13,7 +13,8 @@ from millrace.feed.embeddings import Embeddings, Made
 from millrace.feed.features import Subject
 from millrace.feed.histories import Histories
 from millrace.feed.history import History
-from millrace.feed.index import AUDIENCES, microseconds
+from millrace.feed.index import AUDIENCES, Slots, microseconds
+from millrace.feed.known import KnownSlots
 from millrace.feed.parts import FeedParts
 from millrace.feed.profiles import Profile, Profiles
 from millrace.feed.run import MemberState, Run
@@ -38,6 +39,7 @@ class MemberCaches:
         self._router = parts.router
         self.profiles = Profiles(parts, embeddings)
         self.histories = Histories(parts, catalogue)
+        self.slots = KnownSlots(catalogue.index)
 
     @property
     def consumers(self) -> Sequence[Consumer]:
@@ -112,6 +114,7 @@ class Hydration:
         made = await self._vector(run, profile)
         seen = history.seen(microseconds(now - timedelta(days=config.seen_days)))
         liked = history.positives()
+        liked_slots = self._members.slots.of(liked)
         return MemberState(
             key=key,
             display_name=profile.row.display_name,
@@ -121,13 +124,13 @@ class Hydration:
             embedding_position="" if made is None else made.position,
             relations=relations,
             seen=seen,
-            served=served - seen,
+            served=served,
             hidden=history.against,
-            liked=frozenset(liked),
+            liked=liked,
             subject=Subject(
                 community_id=key.community_id,
                 languages=profile.languages,
-                topics=topics_of(self._catalogue, key, relations, liked),
+                topics=topics_of(self._catalogue, key, relations, liked_slots),
                 words=profile.words,
                 follows=relations.follows,
                 affinity=history.affinity(microseconds(now - timedelta(days=config.affinity_days))),
@@ -160,27 +163,28 @@ class Hydration:
 
 
 def topics_of(
-    catalogue: Catalogue, member: Key, relations: Relations, liked: Sequence[Key]
+    catalogue: Catalogue, member: Key, relations: Relations, liked: Slots
 ) -> dict[str, float]:
     """Return the topics of liked posts that the member still may see; the most frequent has 1.0.
 
     Visibility is the one rule's, as the catalogue has it.
     """
     index = catalogue.index
-    slots = index.slots(liked)
-    communities, audiences, _ = index.classes(slots)
+    communities, audiences, _ = index.classes(liked)
     reached = communities == member.community_id
     reached |= audiences == AUDIENCES.index(Audience.PUBLIC)
-    near = np.isin(communities, list(relations.nearby))
-    reached |= near & (audiences == AUDIENCES.index(Audience.NEARBY))
-    reached &= index.alive(slots)
+    if relations.nearby:
+        near = np.isin(communities, list(relations.nearby))
+        reached |= near & (audiences == AUDIENCES.index(Audience.NEARBY))
+    reached &= index.alive(liked)
     if relations.blocks:
-        reached &= ~np.isin(index.authors_of(slots), index.author_numbers(relations.blocks))
-    numbers, counts = np.unique(catalogue.topic_numbers(slots[reached]), return_counts=True)
+        reached &= ~np.isin(index.authors_of(liked), index.author_numbers(relations.blocks))
+    tally = np.bincount(catalogue.topic_numbers(liked[reached]).ravel(), minlength=NO_TOPIC + 1)
+    tally[NO_TOPIC] = 0
+    numbers = np.flatnonzero(tally)
+    counted: Iterable[tuple[int, int]] = zip(numbers.tolist(), tally[numbers].tolist(), strict=True)
     names = catalogue.topics.names
-    tally: dict[int, int] = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    tally.pop(NO_TOPIC, None)
-    found = sorted((-count, names[number]) for number, count in tally.items())
+    found = sorted((-count, names[number]) for number, count in counted)
     return {name: count / found[0][0] for count, name in found[:TOPICS_LIKED_MAX]}
 
 

@@ -53,12 +53,12 @@ class Pipeline:
         values: Values,
     ) -> None:
         self.served = ServedFeeds(parts.router)
-        self.sources = Sources(parts.config, catalogue)
         self.scorer: Scorer | None = None
         self._parts = parts
         self._catalogue = catalogue
         self._embeddings = embeddings
         self.members = MemberCaches(parts, embeddings, catalogue)
+        self.sources = Sources(parts.config, catalogue, self.members.slots)
         self._hydration = Hydration(parts, maker, self.served, self.members, catalogue)
         self._values = values
         self._standings = Standings()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from millrace.community.types import Key, Relations
 from millrace.feed.features import Matrix, Subject
+from millrace.feed.history import PostList
 from millrace.feed.index import Mask, PostIndex, Slots
 
 FRESH, SERVED, SEEN = 0, 1, 2
@@ -48,10 +49,10 @@ class MemberState(Struct, frozen=True, kw_only=True):
     vector: NDArray[np.float32] | None
     embedding_position: str
     relations: Relations
-    seen: frozenset[Key]
+    seen: PostList
     served: frozenset[Key]
     hidden: frozenset[Key]
-    liked: frozenset[Key]
+    liked: PostList
     subject: Subject
 
 

@@ -38,11 +38,11 @@ class Proposal(Struct):
 class Sources:
     """Proposes posts."""
 
-    def __init__(self, config: FeedConfig, catalogue: Catalogue) -> None:
+    def __init__(self, config: FeedConfig, catalogue: Catalogue, slots: KnownSlots) -> None:
         self._config = config
         self._catalogue = catalogue
         self._scanner = Scanner(catalogue.index)
-        self._slots = KnownSlots(catalogue.index)
+        self._slots = slots
 
     def close(self) -> None:
         """End the threads that search."""
@@ -53,7 +53,7 @@ class Sources:
         member, config = run.member, self._config
         index = self._catalogue.index
         run.known = known = Known(
-            seen=np.concatenate([self._slots.of(member.seen), index.slots(member.liked)]),
+            seen=np.concatenate([self._slots.of(member.seen), self._slots.of(member.liked)]),
             served=index.slots(member.served),
             hidden=index.slots(member.hidden),
         )

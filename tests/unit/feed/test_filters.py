@@ -10,6 +10,7 @@ from millrace.feed import filters
 from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
 from millrace.feed.features import Subject
 from millrace.feed.filters import FILTERS, oldest_at
+from millrace.feed.history import PostList
 from millrace.feed.profiles import languages_of
 from millrace.feed.repository import MemberRow
 from millrace.feed.run import FRESH, SEEN, SERVED, Known, MemberState, Request, Run, candidates
@@ -27,7 +28,7 @@ def state(**changes) -> MemberState:
         "relations": Relations(**(
             {"follows": frozenset(), "blocks": frozenset(), "mutes": frozenset(),
              "nearby": frozenset()} | relations)),
-        "seen": frozenset(), "served": frozenset(), "hidden": frozenset(), "liked": frozenset(),
+        "seen": PostList(), "served": frozenset(), "hidden": frozenset(), "liked": PostList(),
         "subject": Subject(community_id=1, languages=frozenset(), topics={}, words=frozenset(),
                            follows=frozenset(), affinity={}),
     }  # fmt: skip

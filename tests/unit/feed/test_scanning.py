@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from millrace.community.types import Audience, Key
+from millrace.feed.history import PostList
 from millrace.feed.index import IndexEntry, PostIndex
 from millrace.feed.known import KnownSlots
 from millrace.feed.scanning import TOGETHER_MAX, Scanner
@@ -74,7 +75,7 @@ async def test_a_scan_that_fails_lets_nobody_wait(index):
 def test_known_slots_follow_removals_and_newcomers(index):
     """What was looked up holds until a post is removed; what had no slot is looked for again."""
     known = KnownSlots(index)
-    posts = frozenset(Key(1, number) for number in (1, 2, POSTS + 5))
+    posts = PostList(Key(1, number) for number in (1, 2, POSTS + 5))
 
     def found():
         assert sorted(known.of(posts).tolist()) == sorted(index.slots(posts).tolist())
@@ -89,3 +90,8 @@ def test_known_slots_follow_removals_and_newcomers(index):
     assert found() == 2
     index.put(entry(2), None)
     assert found() == 3
+    posts.add(Key(1, 3))
+    posts.add(Key(1, POSTS + 9))
+    assert found() == 4
+    index.put(entry(POSTS + 9), None)
+    assert found() == 5
