@@ -12,7 +12,6 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from millrace.community.percentiles import RATE_PRIOR_VIEWS
 from millrace.community.types import Key, PostCounts
 from millrace.feed.prompts.types import PERCENTILE_MAX
 
@@ -124,7 +123,9 @@ def percentiles(one: Numbers, rate: float, of: Percentile, now: datetime) -> lis
     ]
 
 
-def due(row: NumbersRow, of: Mapping[int, Percentiles], now: float) -> NDArray[np.bool_]:
+def due(
+    row: NumbersRow, of: Mapping[int, Percentiles], now: float, prior_views: int
+) -> NDArray[np.bool_]:
     """Return which posts of a stretch are to be embedded again because of their numbers.
 
     One is, where it has passed a set age since its vector was made, or where the percentile that
@@ -134,12 +135,13 @@ def due(row: NumbersRow, of: Mapping[int, Percentiles], now: float) -> NDArray[n
         row: the stretch.
         of: the percentiles of each community in it, of a metric and many values.
         now: age is counted to here; seconds since 1970.
+        prior_views: what the community's rate of engagement gives every post.
     """
     created, made = np.array(row.created), np.array(row.made)
     counts = np.array(row.counts, dtype=np.float64)
     hours = np.maximum((now - created) / 3600, 0.0)
     views, likes, comments, followers = counts[:, 0], counts[:, 3], counts[:, 4], counts[:, 6]
-    rate = counts[:, 1:6].sum(axis=1) / (views + RATE_PRIOR_VIEWS)
+    rate = counts[:, 1:6].sum(axis=1) / (views + prior_views)
     fresh = np.empty((len(created), len(METRICS)), dtype=np.int64)
     communities = np.array(row.communities)
     for community in np.unique(communities).tolist():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from millrace.community.percentiles import MIDDLE, Scales
+from millrace.community.percentiles import MIDDLE, RATE_PRIOR_VIEWS, Scales
 from millrace.community.types import Key
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.numbers import NumbersRow, Percentiles, due
@@ -98,7 +98,8 @@ class Sweep:
                     community: _of(await self._parts.percentiles.scales(community))
                     for community in set(row.communities)
                 }
-                chosen = np.flatnonzero(due(row, scales, self._parts.clock.now().timestamp()))
+                now = self._parts.clock.now().timestamp()
+                chosen = np.flatnonzero(due(row, scales, now, RATE_PRIOR_VIEWS))
                 places: list[int] = chosen.tolist()
                 found += [Key(row.communities[place], row.posts[place]) for place in places]
             if len(row.posts) < STRETCH:

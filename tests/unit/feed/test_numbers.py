@@ -60,6 +60,6 @@ def test_many_at_once_are_judged_as_one_by_one(posts: list[dict], scales: list[d
             else np.searchsorted(cuts[metric], values)
         )
 
-    found = due(row, {1: of(scales[0]), 2: of(scales[1])}, NOW)
+    found = due(row, {1: of(scales[0]), 2: of(scales[1])}, NOW, RATE_PRIOR_VIEWS)
 
     assert found.tolist() == [alone(post, scales[post["community"] - 1]) for post in posts]
