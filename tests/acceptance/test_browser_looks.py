@@ -1,5 +1,7 @@
 """The pages for everybody: dark, on a phone, by keyboard, without scripts, by ear."""
 
+import itertools
+
 import pytest
 from browser_site import NO_CHROMIUM, Site, Visit, until, visiting
 from playwright.async_api import Browser, Page, expect
@@ -74,10 +76,12 @@ async def test_the_chosen_theme_is_remembered(visit: Visit):
 
 
 async def test_every_control_has_a_name(visit: Visit):
-    """Whatever a screen reader stops at says what it is."""
+    """Whatever a screen reader stops at says what it is, also where a phone has no room for it."""
     await visit.sign_in("mod")
     session = await visit.page.context.new_cdp_session(visit.page)
-    for path in [one for one in paths(visit.site) if one != "/posts/1-9"]:
+    there = [one for one in paths(visit.site) if one != "/posts/1-9"]
+    for path, width in itertools.product(there, (1280, 360)):
+        await visit.page.set_viewport_size({"width": width, "height": 800})
         await visit.open(path)
         tree = await session.send("Accessibility.getFullAXTree")
         nameless = [
@@ -85,7 +89,7 @@ async def test_every_control_has_a_name(visit: Visit):
             if not node.get("ignored") and node["role"]["value"] in NAMED
             and not node.get("name", {}).get("value", "").strip()
         ]  # fmt: skip
-        assert nameless == [], f"{path}: {nameless}"
+        assert nameless == [], f"{path} at {width}: {nameless}"
         headings = await visit.page.locator("h1:visible, h1.unseen").count()
         assert headings == 1, f"{path} has {headings} first headings"
 

@@ -51,7 +51,7 @@ def create_app(
     Args:
         program: the built rooms.
         inventory: the rows of the routes; the whole table by default.
-        log_stream: where the JSON log lines go; standard error by default.
+        log_stream: where the log lines go; standard error by default.
 
     A route without a row in the inventory, a row without a route, or a rate class without a rate
     is a SetupError.

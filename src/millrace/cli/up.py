@@ -199,11 +199,15 @@ async def _ended(*tasks: asyncio.Task[None]) -> None:
 async def _warm(program: Program) -> None:
     """Say how far the vectors are until every post has one."""
     settled = asyncio.create_task(program.feed.settled(EMBED_SECONDS_MAX))
+    told = False
     try:
         while not (await asyncio.wait({settled}, timeout=PROGRESS_SECONDS))[0]:
             done, total = program.feed.freshness.progress()
             say(f"embedding posts: {done:,} of {total:,}")
+            told = True
         await settled
+        if told:
+            say(f"every post is embedded: {program.feed.freshness.progress()[1]:,}")
     except MillraceError as failure:  # the page stays up, and the work is tried again
         say(failure.message)
     finally:

@@ -96,7 +96,7 @@ def _tiles(program: Program) -> list[Tile]:
     degraded = program.feed.degraded_pages
     return [
         Tile(label="Waiting posts", value=amount(fresh.waiting()), unit="posts",
-             note="new or changed, without a vector of that"),
+             note="no vector yet of what they say now"),
         Tile(label="Freshness lag", value=seconds_text(lag).split()[0],
              unit=seconds_text(lag).split()[1], note="the oldest change that waits",
              health=health.value, health_word=HEALTH_WORDS[health]),
