@@ -7,6 +7,7 @@ words to it. A prompt's parts meet only as numbers.
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from millrace.feed.prompts.types import Marker, Prompt
@@ -15,6 +16,7 @@ from millrace.kernel.errors import SetupError
 # A text is cut to so many characters per token before it is tokenised: enough for every language,
 # and a book does not cost the time of a book.
 CHARACTERS_PER_TOKEN_MAX = 32
+REMEMBERED_MAX = 1_000  # texts whose numbers are kept
 
 
 class Vocabulary:
@@ -38,6 +40,7 @@ class Vocabulary:
                 next_step="save the model with a fast tokenizer (AutoTokenizer, use_fast)",
             )
         self._text = _plain(tokenizer.backend_tokenizer)
+        self._remembered = lru_cache(REMEMBERED_MAX)(self._split)
         self._start, self._end = _frame(tokenizer.backend_tokenizer, self._text)
         self.text_size = int(self._text.get_vocab_size())
         known = tokenizer.get_vocab()
@@ -65,11 +68,18 @@ class Vocabulary:
         return len(self._start) + len(self._end)
 
     def numbers_of(self, text: str) -> list[int]:
-        """Return the token numbers of plain text; never a marker's or a special token's."""
+        """Return the token numbers of plain text; never a marker's or a special token's.
+
+        The newest texts are remembered: to fit a prompt into its budget each is counted some times,
+        and then written.
+        """
+        return list(self._remembered(text))
+
+    def _split(self, text: str) -> tuple[int, ...]:
         found: list[int] = self._text.encode(_encodable(text), add_special_tokens=False).ids
         # Some vocabularies hold a special token as an ordinary word; then the model that splits
         # the words could still find it, so it is taken out here.
-        return [number for number in found if number not in self._reserved]
+        return tuple(number for number in found if number not in self._reserved)
 
     def encode(self, prompt: Prompt, tokens_max: int) -> list[int]:
         """Return a prompt's token numbers, at most `tokens_max` beside the model's frame."""
