@@ -141,10 +141,14 @@ class Gate:
         key = key_of(incoming.headers) if rule.unsafe and caller.viewer else None
         if rule.stream and incoming.head:
             await visit.answer(rule.status, {}, b"", self._sender(visit))  # it would never end
-        elif key is None:
+        elif not rule.unsafe:
             await self._run(visit, body, receive, self._sender(visit))
         else:
-            await self._run_once(visit, key, body, receive)
+            with self._parts.program.router.noting() as visit.noted:
+                if key is None:
+                    await self._run(visit, body, receive, self._sender(visit))
+                else:
+                    await self._run_once(visit, key, body, receive)
 
     def _route(self, visit: Visit) -> tuple[str, dict[str, Any]]:
         """Return the template of the route that will run, and its path parameters.
@@ -316,7 +320,7 @@ class Gate:
     async def _token(self, visit: Visit) -> dict[str, str]:
         """Return the headers that let the caller read what they just wrote."""
         try:
-            token = await self._parts.program.router.token()
+            token = await self._parts.program.router.token(visit.noted)
         except UnavailableError:
             # The write is done; without a token the caller only loses read-your-writes.
             self._parts.log.warning("no_token", request_id=visit.incoming.request_id)

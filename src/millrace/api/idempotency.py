@@ -123,7 +123,7 @@ class Keys:
     async def keep(self, claim: Claim, answer: KeptAnswer) -> None:
         """Remember an answer for the repetitions."""
         async with self._router.write() as session:
-            await session.run(
+            session.later(
                 QUERIES["keep_answer"],
                 subject=claim.subject,
                 key=claim.key,
@@ -140,7 +140,7 @@ class Keys:
         """
         try:
             async with self._router.write() as session:
-                await session.run(QUERIES["free_key"], subject=claim.subject, key=claim.key)
+                session.later(QUERIES["free_key"], subject=claim.subject, key=claim.key)
         except UnavailableError:
             if len(self._abandoned) < ABANDONED_MAX:
                 self._abandoned.add((claim.subject, claim.key))

@@ -8,6 +8,7 @@ from msgspec import Struct
 from millrace.api.auth import Caller
 from millrace.api.incoming import Incoming
 from millrace.api.inventory import RouteRule
+from millrace.store.router import Noted
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -16,6 +17,7 @@ class Visit(Struct, kw_only=True):
     """What is known of a request so far.
 
     extra: headers that its answer will carry, whatever the answer is.
+    noted: how far the log was behind the last commit; None where nothing is to be written.
     status: 0 until the answer has begun; `answered` is when that was, by the monotonic clock.
     """
 
@@ -24,6 +26,7 @@ class Visit(Struct, kw_only=True):
     rule: RouteRule | None = None
     caller: Caller | None = None
     extra: dict[str, str]
+    noted: Noted | None = None
     status: int = 0
     answered: float | None = None
 

@@ -27,7 +27,7 @@ from millrace.community.types import (
 )
 from millrace.community.visibility import asker
 from millrace.kernel.errors import InvalidError
-from millrace.store.session import Session, document
+from millrace.store.session import Ask, Session, document
 
 D = TypeVar("D", ImpressionDraft, EngagementDraft)
 T = TypeVar("T", Impression, Engagement)
@@ -93,8 +93,9 @@ class ActivityBatch:
     async def write(self, session: Session, viewer: Viewer) -> None:
         """Log what is new, with its effects and counters."""
         everything = [line.clean for line in (*self._impressions, *self._engagements)]
-        authors = await _authors(session, viewer, {entry.post for entry in everything})
-        members = await _members(session, {entry.member for entry in everything})
+        authors, members = await _there(
+            session, viewer, {one.post for one in everything}, {one.member for one in everything}
+        )
         impressions = self._to_log(
             self._impressions, authors, members, await self._repeated(session, authors, "shown")
         )
@@ -107,7 +108,7 @@ class ActivityBatch:
             moves.shown(row.post, authors[row.post])
         new = await logged(session, [line.clean for line in engagements])
         await self._effects(session, new, authors, moves)
-        await moves.apply(session)
+        moves.apply(session)
         self.intake.created += len(new_views) + len(new)
         self.intake.unchanged += len(impressions) + len(engagements) - len(new_views) - len(new)
 
@@ -219,26 +220,30 @@ def _with_clean_names(draft: D) -> D:
     )
 
 
-async def _authors(session: Session, viewer: Viewer, posts: Collection[Key]) -> dict[Key, Key]:
-    """Return the authors of those posts that the viewer may see."""
-    rows = await session.rows(
-        QUERIES["authors_of_seen"],
-        AuthorRow,
-        **asker(viewer),
-        communities=[key.community_id for key in posts],
-        posts=[key.id for key in posts],
+async def _there(
+    session: Session, viewer: Viewer, posts: Collection[Key], members: Collection[Key]
+) -> tuple[dict[Key, Key], set[Key]]:
+    """Return the authors of those posts that the viewer may see, and the members who exist."""
+    seen, found = await session.two(
+        Ask(
+            QUERIES["authors_of_seen"],
+            AuthorRow,
+            {
+                **asker(viewer),
+                "communities": [key.community_id for key in posts],
+                "posts": [key.id for key in posts],
+            },
+        ),
+        Ask(
+            QUERIES["members_there"],
+            MemberRow,
+            {
+                "communities": [key.community_id for key in members],
+                "members": [key.id for key in members],
+            },
+        ),
     )
-    return {
-        Key(row.community_id, row.post_id): Key(row.community_id, row.author_id) for row in rows
+    authors = {
+        Key(row.community_id, row.post_id): Key(row.community_id, row.author_id) for row in seen
     }
-
-
-async def _members(session: Session, members: Collection[Key]) -> set[Key]:
-    """Return those of the members that exist."""
-    rows = await session.rows(
-        QUERIES["members_there"],
-        MemberRow,
-        communities=[key.community_id for key in members],
-        members=[key.id for key in members],
-    )
-    return {Key(row.community_id, row.member_id) for row in rows}
+    return authors, {Key(row.community_id, row.member_id) for row in found}

@@ -207,7 +207,7 @@ class CommentBatch:
             QUERIES["insert_comments"], community_id=self._community_id, rows=document(rows)
         )
         await logged(session, engagements)
-        await moves.apply(session)
+        moves.apply(session)
 
     async def _update(
         self, session: Session, lines: list[Line[CleanComment]], known: dict[str, KnownComment]

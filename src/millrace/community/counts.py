@@ -2,7 +2,8 @@
 
 Locks are always taken in the same order, so that two transactions wait and never deadlock: first
 the logs and relations in the order of their keys, then post counters by key, then member counters
-by key. So a transaction gathers its moves here and applies them once, at its end.
+by key. So a transaction gathers its moves here and applies them once, at its end: nobody waits for
+their answer, so they are sent together with the commit.
 """
 
 from collections import defaultdict
@@ -57,8 +58,8 @@ class CounterMoves:
         self.post(post, "likes", by)
         self.member(author, "likes", by)
 
-    async def apply(self, session: Session) -> None:
-        """Move the rows: posts by key, then members by key."""
+    def apply(self, session: Session) -> None:
+        """Move the rows: posts by key, then members by key. It goes with the commit."""
         posts = [
             {"community_id": key.community_id, "post_id": key.id}
             | {counter: moves[counter] for counter in POST_COUNTERS}
@@ -72,6 +73,6 @@ class CounterMoves:
             if any(moves.values())
         ]
         if posts:
-            await session.run(QUERIES["move_post_counters"], rows=document(posts))
+            session.later(QUERIES["move_post_counters"], rows=document(posts))
         if members:
-            await session.run(QUERIES["move_member_counters"], rows=document(members))
+            session.later(QUERIES["move_member_counters"], rows=document(members))

@@ -232,7 +232,7 @@ class Members:
             if removed and viewer.member != key:
                 deed = removal(Thing(ThingKind.MEMBER, key), key.community_id, key, why)
                 await recorded(session, viewer, deed, self._ids.next(), now)
-            await counters.apply(session)
+            counters.apply(session)
 
     async def upsert(
         self, viewer: Viewer, community_id: int, drafts: Sequence[MemberDraft]

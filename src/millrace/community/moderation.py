@@ -268,7 +268,7 @@ class Moderation:
                 )
                 moves = CounterMoves()
                 moves.post(thing.key, "reports", len(await logged(session, [done])))
-                await moves.apply(session)
+                moves.apply(session)
         return new > 0
 
     async def _decide(self, viewer: Viewer, thing: Thing, move: Move, why: str) -> Recorded:
@@ -281,7 +281,7 @@ class Moderation:
                 await self._change(session, viewer, found, (move, why, now), counters)
             deed = Deed(move=move, home=found.home, thing=thing, subject=found.subject, reason=why)
             done = await recorded(session, viewer, deed, self._ids.next(), now)
-            await counters.apply(session)
+            counters.apply(session)
         return done
 
     async def _change(

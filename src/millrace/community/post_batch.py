@@ -129,7 +129,7 @@ class PostBatch:
         await self._update(
             session, [n for n in lines if n.clean.external_id in known], known, moves
         )
-        await moves.apply(session)
+        moves.apply(session)
 
     def _agrees(
         self, line: Line[CleanPost], authors: dict[str, Key], known: dict[str, KnownPost]

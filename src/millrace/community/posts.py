@@ -58,14 +58,14 @@ class Posts:
         cleaned = content(new)
         async with self._router.write() as session:
             post = await self._written(session, author, cleaned)
-            await session.run(
+            session.later(
                 QUERIES["insert_post_counter"],
                 community_id=author.community_id,
                 post_id=post.post_id,
             )
             moves = CounterMoves()
             moves.member(author, "posts", 1)
-            await moves.apply(session)
+            moves.apply(session)
         return post
 
     async def _written(self, session: Session, author: Key, cleaned: dict[str, object]) -> Post:
@@ -215,7 +215,7 @@ class Posts:
                 await recorded(session, viewer, deed, self._ids.next(), now)
             moves = CounterMoves()
             moves.member(post.author, "posts", -removed if post.hidden_at is None else 0)
-            await moves.apply(session)
+            moves.apply(session)
 
     async def upsert(
         self, viewer: Viewer, community_id: int, drafts: Sequence[PostDraft]

@@ -51,7 +51,7 @@ class Reactions:
                 )
                 moves = CounterMoves()
                 moves.liked(post, found.author, 1)
-                await moves.apply(session)
+                moves.apply(session)
         return new > 0
 
     async def _unlike(self, viewer: Viewer, member: Key, post: Key) -> bool:
@@ -60,7 +60,7 @@ class Reactions:
             gone = await session.run(QUERIES["delete_like"], **_pair(member, post))
             moves = CounterMoves()
             moves.liked(post, found.author, -gone)
-            await moves.apply(session)
+            moves.apply(session)
         return gone > 0
 
 

@@ -166,7 +166,7 @@ class RelationBook:
             new = await session.run(QUERIES["insert_follow"], **pair, now=self._clock.now())
             moves = CounterMoves()
             moves.member(target, "followers", new)
-            await moves.apply(session)
+            moves.apply(session)
         return new > 0
 
     async def _unfollow(self, member: Key, target: Key) -> bool:
@@ -174,7 +174,7 @@ class RelationBook:
             gone = await session.run(QUERIES["delete_follow"], **_pair(member, target))
             moves = CounterMoves()
             moves.member(target, "followers", -gone)
-            await moves.apply(session)
+            moves.apply(session)
         return gone > 0
 
     async def _block(self, member: Key, target: Key) -> bool:
@@ -186,7 +186,7 @@ class RelationBook:
                 unseen("member", target)
             moves = CounterMoves()
             new = await blocked(session, [(member, target)], self._clock.now(), moves)
-            await moves.apply(session)
+            moves.apply(session)
         return new > 0
 
     async def _mute(self, viewer: Viewer, member: Key, target: Key) -> bool:
@@ -373,7 +373,7 @@ async def _add_follows(
     moves = CounterMoves()
     for one in new:
         moves.member(Key(one.target_community_id, one.target_id), "followers", 1)
-    await moves.apply(session)
+    moves.apply(session)
     intake.created += len(new)
     intake.unchanged += len(rows) - len(apart) - len(new)
 

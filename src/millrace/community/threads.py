@@ -66,7 +66,7 @@ class Threads:
             )
             moves = CounterMoves()
             moves.post(post, "comments", 1)
-            await moves.apply(session)
+            moves.apply(session)
         return comment
 
     async def _written(
@@ -162,7 +162,7 @@ class Threads:
             post = Key(comment.post_community_id, comment.post_id)
             moves = CounterMoves()
             moves.post(post, "comments", -removed if comment.hidden_at is None else 0)
-            await moves.apply(session)
+            moves.apply(session)
 
     async def upsert(
         self, viewer: Viewer, community_id: int, drafts: Sequence[CommentDraft]

@@ -76,7 +76,7 @@ async def _apply(session: Session, step: Migration) -> None:
     """
     try:
         # The text is our own package data.
-        await session.run(Query(step.name, "", cast(LiteralString, step.text)))
+        await session.script(Query(step.name, "", cast(LiteralString, step.text)))
     except UnavailableError:
         raise
     except MillraceError as exc:

@@ -2,26 +2,44 @@
 
 import asyncio
 import select
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
+from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.faults import spoken
+from millrace.store.lane import Lane
 from millrace.store.primary import inspect
+from millrace.store.queries import Query
 from millrace.store.types import StoreConfig
 
-PREPARED_FROM = 5  # times that one connection has seen a statement
+WARM_MAX = 4  # connections that are lent again first
+WARM_TIMES_MAX = 10_000  # before the pool may look whether one has become too old
 # A program that hangs inside a transaction must not hold its locks for ever.
 IDLE_IN_TRANSACTION_SECONDS_MAX = 300
 # A server that vanished without a word (its machine lost power) is noticed after this long.
 SILENCE_SECONDS_MAX = 30
+
+
+class Afterwards(Struct):
+    """What is asked right behind a commit, and its row once it is there."""
+
+    query: Query
+    line: dict[str, Any] | None = None
+
+    def take(self, lane: Lane, answers: Sequence[PGresult]) -> None:
+        """Take the answer; there is none where the transaction had no statement."""
+        for answer in answers:
+            self.line = lane.lines(answer)[0]
 
 
 class Pool:
@@ -32,6 +50,10 @@ class Pool:
         self._config = config
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] | None = None
         self._lent = 0
+        self._asking = 0
+        self._closed = False
+        self._warm: list[Lane] = []
+        self._lanes: WeakKeyDictionary[AsyncConnection[DictRow], Lane] = WeakKeyDictionary()
 
     async def open(self) -> None:
         """Connect. Nothing at the address, or a server that will not do, is a SetupError."""
@@ -43,61 +65,105 @@ class Pool:
     async def close(self) -> None:
         """Return all connections; safe to call twice."""
         if self._pool is not None:
+            self._closed = True
+            while self._warm:
+                await self._pool.putconn(self._warm.pop().connection)
             await self._pool.close()
 
     @asynccontextmanager
-    async def transaction(self, *, read_only: bool) -> AsyncGenerator[AsyncConnection[DictRow]]:
+    async def transaction(
+        self, *, read_only: bool, afterwards: Afterwards | None = None
+    ) -> AsyncGenerator[Lane]:
         """Lend a connection: for one READ COMMITTED transaction, or for reading.
 
         Reading needs no transaction: at READ COMMITTED each statement has its own snapshot
-        anyway, and BEGIN and COMMIT would cost two round trips.
+        anyway, and BEGIN and COMMIT would cost two round trips. A transaction begins with its first
+        statement and not before; one without any statement never was.
 
         A transaction that lost against another one is a ConflictError.
+
+        Args:
+            read_only: whether it is for reading.
+            afterwards: asked behind the commit, in the same round trip.
 
         Raises:
             UnavailableError: no connection was free in time, the server went away in the middle, or
                 a table was changed since a statement was planned.
         """
-        connection = await self._acquired()
-        assert self._pool is not None, "open() comes first"
+        lane = await self._acquired()
         ended = False
         self._lent += 1
         try:
             with spoken(committing=lambda: ended):
                 if read_only:
-                    yield connection
+                    yield lane
                     return
-                async with connection.transaction():
-                    yield connection
-                    _refuse_failed(connection)
-                    ended = True
+                lane.begin()
+                yield lane
+                _refuse_failed(lane)
+                ended = True
+                if afterwards is None:
+                    await lane.commit()
+                else:
+                    afterwards.take(lane, await lane.commit(afterwards.query))
         except UnavailableError as exc:
             if isinstance(exc.__cause__, psycopg.errors.FeatureNotSupported):
-                await connection.close()  # its plans are of an older schema
+                await lane.connection.close()  # its plans are of an older schema
             raise
         finally:
             self._lent -= 1
-            await self._pool.putconn(connection)
+            await self._give_back(lane)
 
-    async def _acquired(self) -> AsyncConnection[DictRow]:
+    async def _give_back(self, lane: Lane) -> None:
+        """Take a connection back: to lend it again first, because server and processor know it yet."""
+        assert self._pool is not None, "open() comes first"
+        try:
+            if not lane.at_rest:
+                await lane.rollback()
+        finally:
+            lane.lent += 1
+            warm = len(self._warm) < WARM_MAX and lane.lent % WARM_TIMES_MAX
+            if warm and lane.at_rest and not self._asking and not self._closed:
+                self._warm.append(lane)
+            else:
+                await self._pool.putconn(lane.connection)
+
+    async def _acquired(self) -> Lane:
         """Return a connection that was alive a moment ago."""
         assert self._pool is not None, "open() comes first"
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._config.acquire_seconds_max
         while True:
-            try:
-                connection = await self._pool.getconn(timeout=deadline - loop.time())
-            except (PoolTimeout, TooManyRequests, PoolClosed) as exc:
-                raise self._refused(exc) from exc
+            lane = self._warm.pop() if self._warm else await self._asked_for(deadline)
             alive = False
             try:
-                alive = await _is_alive(connection)
+                alive = await _is_alive(lane.connection)
             finally:  # whoever waits may be cancelled here
                 if not alive:
-                    await connection.close()
-                    await self._pool.putconn(connection)  # which replaces it
+                    await lane.connection.close()
+                    await self._pool.putconn(lane.connection)  # which replaces it
             if alive:
-                return connection
+                return lane
+
+    async def _asked_for(self, deadline: float) -> Lane:
+        """Return a connection of the pool behind, in time."""
+        assert self._pool is not None, "open() comes first"
+        self._asking += 1
+        try:
+            left = deadline - asyncio.get_running_loop().time()
+            connection = await self._pool.getconn(timeout=left)
+        except (PoolTimeout, TooManyRequests, PoolClosed) as exc:
+            raise self._refused(exc) from exc
+        finally:
+            self._asking -= 1
+        lane = self._lanes.get(connection)
+        if lane is None:
+            # A statement that comes often is planned once: planning a page's posts takes three times
+            # as long as reading them. Behind a transaction pooler older than PgBouncer 1.24 that
+            # breaks, and nobody says whether one stands there.
+            lane = Lane(connection, prepares=not self._config.primary)
+            self._lanes[connection] = lane
+        return lane
 
     def _refused(self, exc: psycopg.Error) -> UnavailableError:
         waited = self._config.acquire_seconds_max
@@ -131,17 +197,13 @@ class Pool:
         return AsyncConnectionPool(
             self._conninfo,
             connection_class=AsyncConnection[DictRow],
-            configure=_configured,
             kwargs={
                 "row_factory": dict_row,
                 "autocommit": True,
                 "options": " ".join([str(given), *(f"-c {k}={v}" for k, v in ours.items())]),
                 "connect_timeout": max(2, round(config.acquire_seconds_max)),
                 "tcp_user_timeout": SILENCE_SECONDS_MAX * 1000,
-                # A statement that comes often is planned once: planning a page's posts takes three
-                # times as long as reading them. Behind a transaction pooler older than PgBouncer
-                # 1.24 prepared statements break, and nobody says whether one stands there.
-                "prepare_threshold": None if config.primary else PREPARED_FROM,
+                "prepare_threshold": None,  # the lanes keep plans, and know what they keep
             },
             min_size=config.pool_size_min,
             max_size=config.pool_size_max,
@@ -152,11 +214,6 @@ class Pool:
             reconnect_timeout=config.acquire_seconds_max,
             open=False,
         )
-
-
-async def _configured(connection: AsyncConnection[DictRow]) -> None:
-    """Let explicit transactions write. This only sets what BEGIN will say; nothing is sent."""
-    await connection.set_read_only(False)
 
 
 async def _is_alive(connection: AsyncConnection[DictRow]) -> bool:
@@ -176,13 +233,13 @@ async def _is_alive(connection: AsyncConnection[DictRow]) -> bool:
     return True
 
 
-def _refuse_failed(connection: AsyncConnection[DictRow]) -> None:
+def _refuse_failed(lane: Lane) -> None:
     """Keep a caught error from looking like a commit: PostgreSQL would answer with a rollback.
 
     Raises:
         MillraceError: a statement failed, and the block went on.
     """
-    if connection.info.transaction_status == TransactionStatus.INERROR:
+    if lane.failed:
         raise MillraceError(
             "an error inside the transaction was caught there, so nothing of it was kept",
             next_step="this is a mistake in the program: let the error leave `write()`",

@@ -8,11 +8,14 @@ A file holds blocks of this form; the description is for people, the text runs a
 """
 
 import re
+from functools import lru_cache
 from importlib import resources
 from typing import LiteralString, cast
 
 from msgspec import Struct
 
+NUMBERED_MAX = 2_000  # statements; a program has some hundreds
+PLACE = re.compile(r"%(?:\((\w+)\)s|(%)|(.?))", re.DOTALL)
 HEADER = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 
@@ -22,6 +25,26 @@ class Query(Struct, frozen=True):
     name: str
     description: str
     text: LiteralString
+
+
+@lru_cache(maxsize=NUMBERED_MAX)
+def numbered(query: Query) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement as the server reads it, $1 for the first value, and the values' names.
+
+    A percent sign that stands for nothing is a ValueError; a plain one is written twice.
+    """
+    names: dict[str, int] = {}
+
+    def place(found: re.Match[str]) -> str:
+        name, plain, wrong = found.groups()
+        if name:
+            return f"${names.setdefault(name, len(names) + 1)}"
+        if plain:
+            return "%"
+        raise ValueError(f"query {query.name!r} has a % before {wrong!r}: write %%")
+
+    text = PLACE.sub(place, query.text)
+    return text.encode(), tuple(names)
 
 
 class Queries:

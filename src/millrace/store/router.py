@@ -4,16 +4,29 @@ At rung 0 there is one server, so both go there. The shape is already that of th
 says which token it must not be older than, a write gives the next token.
 """
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
-from millrace.store.pool import Pool
+import msgspec
+from msgspec import Struct
+
+from millrace.store.pool import Afterwards, Pool
 from millrace.store.queries import load
 from millrace.store.session import Session
 from millrace.store.tokens import sign, verify
 from millrace.store.types import Position
 
 QUERIES = load("millrace.store")
+
+
+class Noted(Struct):
+    """How far the log was behind the last commit of somebody who has it noted."""
+
+    position: Position | None = None
+
+
+_NOTED: ContextVar[Noted | None] = ContextVar("noted", default=None)
 
 
 class Router:
@@ -31,18 +44,40 @@ class Router:
         the session sees what was committed when it began.
         """
         pool = self._reader_for(verify(token, self._secret))
-        async with pool.transaction(read_only=True) as connection:
-            yield Session(connection)
+        async with pool.transaction(read_only=True) as lane:
+            yield Session(lane)
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Session]:
         """Lend a session on the primary; it commits when the block ends without an error."""
-        async with self._primary.transaction(read_only=False) as connection:
-            yield Session(connection)
+        noted = _NOTED.get()
+        asked = None if noted is None else Afterwards(QUERIES["position"])
+        async with self._primary.transaction(read_only=False, afterwards=asked) as lane:
+            yield Session(lane)
+        if noted is not None and asked is not None and asked.line is not None:
+            noted.position = msgspec.convert(asked.line, Position)
 
-    async def token(self) -> str:
-        """Return the token of everything committed so far; take it after the commit."""
-        return sign(await self._now(), self._secret)
+    @contextmanager
+    def noting(self) -> Generator[Noted]:
+        """Note how far the log is behind the commits of the block, for its token.
+
+        It costs no round trip, because the question goes with the commit. Only commits of this
+        task and of tasks that it starts in the block are noted.
+        """
+        noted = Noted()
+        before = _NOTED.set(noted)
+        try:
+            yield noted
+        finally:
+            _NOTED.reset(before)
+
+    async def token(self, noted: Noted | None = None) -> str:
+        """Return the token of everything committed so far; take it after the commit.
+
+        With what was noted, it is the token of everything up to the last commit in there.
+        """
+        position = None if noted is None else noted.position
+        return sign(position or await self._now(), self._secret)
 
     def claimed(self, token: str) -> Position | None:
         """Return the position that a token of ours names, or None for another text.

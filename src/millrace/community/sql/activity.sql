@@ -1,14 +1,17 @@
 -- name: authors_of_seen
--- Who wrote those of these posts that the viewer may see.
+-- Who wrote those of these posts that the viewer may see; planned once for lists of any length, as
+-- post_views is.
 select post.community_id, post.post_id, post.author_id
-  from unnest(%(communities)s::bigint[], %(posts)s::bigint[]) as asked (community_id, post_id)
+  from unnest((select %(communities)s::bigint[]), (select %(posts)s::bigint[]))
+       as asked (community_id, post_id)
   join post_seen_by(%(viewer_role)s, %(viewer_community)s::bigint, %(viewer_member)s::bigint)
        as post using (community_id, post_id)
 
 -- name: members_there
 -- Which of these members exist.
 select community_id, member_id
-  from unnest(%(communities)s::bigint[], %(members)s::bigint[]) as asked (community_id, member_id)
+  from unnest((select %(communities)s::bigint[]), (select %(members)s::bigint[]))
+       as asked (community_id, member_id)
   join member using (community_id, member_id)
 
 -- name: positives

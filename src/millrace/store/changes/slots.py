@@ -18,6 +18,7 @@ from millrace.kernel.errors import (
 from millrace.store.changes.stream import PUBLICATION, Stream, address
 from millrace.store.changes.types import MESSAGES
 from millrace.store.faults import spoken
+from millrace.store.lane import Lane
 from millrace.store.queries import load
 from millrace.store.router import Router
 from millrace.store.session import Session
@@ -67,7 +68,7 @@ async def asking(conninfo: str, name: str) -> AsyncGenerator[Session]:
             address(conninfo, name), autocommit=True, row_factory=dict_row, prepare_threshold=None
         )
     try:
-        yield Session(connection)
+        yield Session(Lane(connection, prepares=True))
     finally:
         await connection.close()
 
@@ -86,7 +87,7 @@ async def as_of(conninfo: str, name: str, snapshot: str) -> AsyncGenerator[Sessi
                 # The server takes no parameter here, so the driver writes the text.
                 writing = AsyncClientCursor(connection)
                 await writing.execute(QUERIES["import_snapshot"].text, {"snapshot": snapshot})
-                yield Session(connection)
+                yield Session(Lane(connection, prepares=False))
         finally:
             await connection.close()
 

@@ -20,8 +20,12 @@ select bool_and(pg_visible_in_snapshot(
        (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as newest) as now
 
 -- name: snapshot_here
--- What the session's own snapshot sees, as text.
-select pg_current_snapshot()::text
+-- What the session's own snapshot sees, as text. One that was made from the log may name an end
+-- that lies before its beginning, which its own type does not read: everything before the later of them is seen.
+select pg_snapshot_xmin(now)::text || ':'
+       || greatest(pg_snapshot_xmin(now)::text::bigint, pg_snapshot_xmax(now)::text::bigint)
+       || ':' || split_part(now::text, ':', 3)
+  from pg_current_snapshot() as now
 
 -- name: snapshot_seen
 -- Whether a new statement sees everything that another snapshot sees. One that was made from the
