@@ -149,7 +149,7 @@ async def test_learns_from_imported_visits_what_members_pass_over(router, connin
                 )
     await rooms.activity.upsert_impressions(OPERATOR, home, shown)
     await rooms.activity.upsert_engagements(OPERATOR, home, done)
-    config = FeedConfig(fit_moments_max=600, fit_minutes=0)
+    config = FeedConfig(fit_moments_max=1_200, fit_minutes=0)
     async with feeding(rooms, conninfo, config=config) as feed:
         report = await feed.fit()
 

@@ -188,8 +188,9 @@ def test_features_of_columns_are_those_of_examples(
     standings.put(scales)
 
     found = ranking.features_of(
-        catalogue, me.subject, proposed(catalogue, lines), near, standings, NOON
-    )
+        catalogue, me.subject, proposed(catalogue, lines), np.stack([near, 0 * near], axis=1),
+        standings, NOON,
+    )  # fmt: skip
 
     examples = [
         Example(

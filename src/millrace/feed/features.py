@@ -1,6 +1,6 @@
 """The numbers that the scorer sees: one function, for serving and for fitting alike.
 
-Every feature lies between 0 and 1, or -1 and 1 for the similarity, so that weights compare.
+Every feature lies between 0 and 1, or -1 and 1 for similarities, so that weights compare.
 """
 
 import re
@@ -26,6 +26,7 @@ PERCENTILES = ("views", "likes", "comments", "shares", "engagement_rate")
 SCALED = (*PERCENTILES, "author_followers")  # metrics of the percentiles, in the order of features
 FEATURES: tuple[str, ...] = (
     "similarity",
+    "learned_similarity",
     "recency",
     "age",
     *(f"{name}_percentile" for name in PERCENTILES),
@@ -79,11 +80,13 @@ class Example(Struct, frozen=True, kw_only=True):
 class Batch(Struct, frozen=True, kw_only=True):
     """What is known of some posts, one array per quantity, before it becomes features.
 
+    learned: similarity through the lens (lens.py), zeros where there is none.
     percentiles: in the order of SCALED, 0 to 99. Shape: (n, len(SCALED)).
     kinds: numbers of the kinds, as in PostKind. positions: places in the feed.
     """
 
     similarity: NDArray[np.floating[Any]]
+    learned: NDArray[np.floating[Any]]
     hours: NDArray[np.floating[Any]]
     percentiles: NDArray[np.integer[Any]]
     affinity: NDArray[np.floating[Any]]
@@ -103,6 +106,7 @@ def assembled(batch: Batch) -> Matrix:
     hours = np.clip(batch.hours, 0.0, HOURS_MAX)
     rows = np.empty((len(hours), len(FEATURES)))
     rows[:, COLUMN["similarity"]] = batch.similarity
+    rows[:, COLUMN["learned_similarity"]] = batch.learned
     rows[:, COLUMN["recency"]] = 0.5 ** (hours / HOURS_HALF)
     rows[:, COLUMN["age"]] = np.log1p(hours) / log1p(HOURS_MAX)
     first = COLUMN[f"{PERCENTILES[0]}_percentile"]
@@ -126,6 +130,8 @@ def matrix(
 ) -> Matrix:
     """Return one row of features per example. Shape: (len(examples), len(FEATURES)).
 
+    Without a lens: whoever learns one fills in what it says (training.py).
+
     Args:
         subject: the member.
         examples: posts.
@@ -134,6 +140,7 @@ def matrix(
     """
     batch = Batch(
         similarity=np.array([one.similarity for one in examples]),
+        learned=np.zeros(len(examples)),
         hours=np.array([(now - one.created_at).total_seconds() / 3600 for one in examples]),
         percentiles=np.array(
             [_percentiles(one, percentiles[one.community_id]) for one in examples], dtype=np.int64

@@ -20,9 +20,9 @@ from millrace.store.session import document
 
 
 class ModelRow(Struct, frozen=True):
-    """A stored scorer."""
+    """A stored scorer, as JSON has it."""
 
-    model: Scorer
+    model: dict[str, object]
 
 
 class Models:
@@ -36,7 +36,10 @@ class Models:
         """Return the newest fitted scorer, or the prior where there is none that fits."""
         async with self._parts.router.read() as session:
             row = await session.row(QUERIES["newest_scorer"], ModelRow)
-        return row.model if row is not None and row.model.fits_this_release else prior()
+        if row is None:
+            return prior()
+        found = msgspec.convert(row.model, Scorer)
+        return found if found.fits(self._parts.encoder.version) else prior()
 
     async def fit(self) -> FitReport:
         """Fit a scorer to what members did; keep it where it beats the prior on later examples."""
@@ -44,7 +47,8 @@ class Models:
         found = await self._training.examples()
         now = self._parts.clock.now()
         version = f"pointwise-{now:%Y%m%d%H%M%S}"
-        made, actions = await asyncio.to_thread(fitted, found.examples, prior(), version)
+        lens = found.lens or (await self.newest()).lens
+        made, actions = await asyncio.to_thread(fitted, found.examples, prior(), version, lens)
         if made is not None:
             async with self._parts.router.write() as session:
                 await session.run(

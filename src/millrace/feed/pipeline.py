@@ -193,7 +193,7 @@ class Pipeline:
         run.versions["scorer"] = scorer.version
         posts.row = np.arange(len(posts), dtype=np.int32)
         run.vectors = self._catalogue.index.vectors(posts.slots)
-        near = np.zeros(len(posts)) if member.vector is None else run.vectors @ member.vector
+        near = scorer.near(run.vectors, member.vector)
         run.features = ranking.features_of(
             self._catalogue, member.subject, posts, near, self._standings, run.request.now
         )

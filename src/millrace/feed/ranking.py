@@ -73,7 +73,7 @@ def features_of(
         catalogue: the columns.
         subject: the member.
         posts: where they are.
-        near: how near each post's vector is to the member's.
+        near: how near each post's vector is to the member's, as it is and through the lens: (n, 2).
         standings: the percentiles of every community that a post is from.
         now: the moment of serving.
     """
@@ -82,7 +82,8 @@ def features_of(
     created = index.created(slots)
     return assembled(
         Batch(
-            similarity=near,
+            similarity=near[:, 0],
+            learned=near[:, 1],
             hours=(microseconds(now) - created) / HOUR,
             percentiles=standings.percentiles(communities, _scaled(catalogue, slots)),
             affinity=_of_authors(catalogue, posts, subject.affinity),

@@ -104,6 +104,7 @@ class PastImpression(Struct, frozen=True, kw_only=True):
     """A post that a member was shown in a visit elsewhere, and what they then did with it.
 
     began: when the visit began; the rows of one visit share it.
+    share: of the visits like this one, with engagement or without, that were taken.
     """
 
     community_id: int
@@ -112,6 +113,7 @@ class PastImpression(Struct, frozen=True, kw_only=True):
     post_community_id: int
     post_id: int
     position: int
+    share: float
     kinds: list[Action]
 
     @property
@@ -126,6 +128,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     kinds: what the member did with each; nothing where it is empty.
     positions: where each was shown; None where nobody knows.
     sampled: whether those without an action were drawn, so that their share means nothing.
+    weight: how many such moments there are for this one.
     """
 
     member: Key
@@ -134,6 +137,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     kinds: list[frozenset[Action]]
     positions: list[int] | None
     sampled: bool
+    weight: float = 1.0
 
 
 class History:
@@ -207,7 +211,12 @@ class History:
         )
 
     def visits(self, shown: Sequence[PastImpression]) -> list[Moment]:
-        """Return visits as moments; posts that are gone are left out of them."""
+        """Return visits as moments, in order of time; posts that are gone are left out of them.
+
+        Visits are weighed beside those of which the largest share was taken, so that few examples
+        are not taken for many.
+        """
+        largest = max((one.share for one in shown), default=1.0)
         found: dict[tuple[Key, datetime], list[PastImpression]] = defaultdict(list)
         for one in shown:
             post = self.posts.get(one.post)
@@ -221,6 +230,7 @@ class History:
                 kinds=[frozenset(one.kinds) for one in rows],
                 positions=[one.position for one in rows],
                 sampled=False,
+                weight=largest / rows[0].share,
             )
             for (member, began), rows in found.items()
         ]

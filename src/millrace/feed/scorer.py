@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from millrace.community.types import Action
 from millrace.feed.features import COLUMN, FEATURES
+from millrace.feed.lens import Lens, Vectors
 from millrace.feed.value import ACTIONS
 
 LOGIT_MAX = 30.0
@@ -34,8 +35,8 @@ FOR = {
     "similarity": 4.0,
     "recency": 1.0,
     "age": -1.0,
-    "likes_percentile": 0.3,
-    "engagement_rate_percentile": 0.5,
+    "likes_percentile": 0.1,
+    "engagement_rate_percentile": 0.1,
     "author_reach_percentile": 0.1,
     "affinity": 1.0,
     "follows_author": 0.8,
@@ -72,6 +73,7 @@ class Scorer(Struct, frozen=True, kw_only=True):
     actions, features: names of the rows and columns; a scorer with other names is not used.
     weights: one row per action, one column per feature.
     intercepts: one per action.
+    lens: what it learned of similarity; None where nothing was learned yet.
     """
 
     version: str
@@ -79,11 +81,21 @@ class Scorer(Struct, frozen=True, kw_only=True):
     features: list[str]
     weights: list[list[float]]
     intercepts: list[float]
+    lens: Lens | None = None
 
-    @property
-    def fits_this_release(self) -> bool:
-        """Return whether the names are those that this release computes."""
-        return self.actions == [a.value for a in ACTIONS] and self.features == list(FEATURES)
+    def fits(self, encoder: str) -> bool:
+        """Return whether this release computes what it names, with vectors of this encoder."""
+        known = self.actions == [a.value for a in ACTIONS] and self.features == list(FEATURES)
+        return known and (self.lens is None or self.lens.encoder == encoder)
+
+    def near(self, posts: Vectors, member: Vectors | None) -> Matrix:
+        """Return how near posts are to a member, as they are and through the lens. Shape: (n, 2)."""
+        found = np.zeros((len(posts), 2))
+        if member is not None:
+            found[:, 0] = posts @ member
+            if self.lens is not None:
+                found[:, 1] = self.lens.near(posts, member)
+        return found
 
     def probabilities(self, features: Matrix) -> Matrix:
         """Return how likely each action is. Shape: (n, features) to (n, actions)."""

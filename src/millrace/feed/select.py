@@ -14,7 +14,7 @@ from millrace.feed.index import Mask, Slots
 from millrace.feed.run import BY_RECENCY, EXPLORATION, FRESH, SOURCES, Candidates
 from millrace.feed.types import FeedConfig
 
-DECAY, FLOOR = 0.5, 0.25  # author decay (x-algorithm): 1, 0.625, 0.4375, 0.344 ... towards 0.25
+DECAY, FLOOR = 0.5, 0.8  # author decay: 1, 0.9, 0.85, 0.825 ... towards 0.8; decision 0119
 NOTED = 1e-9  # a smaller change is no adjustment
 
 

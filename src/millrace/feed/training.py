@@ -20,6 +20,7 @@ from millrace.feed import record
 from millrace.feed.embeddings import HISTORY_MAX, Embeddings, profile_of, unpacked
 from millrace.feed.facts import member_facts
 from millrace.feed.features import COLUMN, FEATURES, Matrix, position_of, words
+from millrace.feed.lens import Lens, Meetings, learned
 from millrace.feed.parts import FeedParts
 from millrace.feed.profiles import languages_of
 from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
@@ -82,20 +83,28 @@ class LikedRow(Struct, frozen=True):
 
 
 class Line(Struct, frozen=True):
-    """One example. `sampled`: it comes from a moment whose negatives were drawn."""
+    """One example.
+
+    sampled: it comes from a moment whose negatives were drawn. weight: how many it stands for.
+    """
 
     time: datetime
     features: Matrix
     kinds: frozenset[Action]
     sampled: bool
+    weight: float = 1.0
 
 
 class Collected(Struct, frozen=True):
-    """Examples in the order of time, and how many of them come from where."""
+    """Examples in the order of time, and how many of them come from where.
+
+    lens: learned of replayed visits; None where there are none.
+    """
 
     examples: Examples
     logged: int
     replayed: int
+    lens: Lens | None
 
 
 class Training:
@@ -108,7 +117,7 @@ class Training:
 
     async def examples(self) -> Collected:
         """Return all examples."""
-        logged, replayed = await self._logged(), await self._replayed()
+        logged, (replayed, lens) = await self._logged(), await self._replayed()
         lines = sorted([*logged, *replayed], key=lambda line: line.time)
         labels = np.zeros((len(lines), len(ACTIONS)), dtype=np.bool_)
         for place, line in enumerate(lines):
@@ -117,8 +126,9 @@ class Training:
             features=np.array([line.features for line in lines]).reshape(-1, len(FEATURES)),
             labels=labels,
             sampled=np.array([line.sampled for line in lines], dtype=np.bool_),
+            weights=np.array([line.weight for line in lines], dtype=np.float64),
         )
-        return Collected(examples, len(logged), len(replayed))
+        return Collected(examples, len(logged), len(replayed), lens)
 
     async def _logged(self) -> list[Line]:
         """Return shown posts with their features as they were at serving."""
@@ -141,19 +151,17 @@ class Training:
             )
         return await asyncio.to_thread(_logged_lines, served, outcomes)
 
-    async def _replayed(self) -> list[Line]:
+    async def _replayed(self) -> tuple[list[Line], Lens | None]:
         """Return what happened elsewhere: visits, and engagement that no impression goes with."""
         history, most = await self._history(), self._parts.config.fit_moments_max
         moments = history.visits(await self._visits(most))
         moments += history.moments(max(most - len(moments), 0), rng(SEED))
-        if not moments:
-            return []
         vectors = await self._vectors({key for moment in moments for key in moment.posts})
         moments = [moment for moment in moments if all(key in vectors for key in moment.posts)]
         known = await self._members({moment.member for moment in moments})
         moments = [moment for moment in moments if moment.member in known]
         if not moments:
-            return []
+            return [], None
         facts = await self._facts(moments, known)
         prompts = await asyncio.to_thread(
             lambda: [self._embeddings.member_prompt(f) for f in facts]
@@ -161,13 +169,54 @@ class Training:
         members = await self._encoded(prompts)
         communities = {key.community_id for moment in moments for key in moment.posts}
         of = {c: (await self._parts.percentiles.scales(c)).of for c in sorted(communities)}
-        lines: list[Line] = []
+        rows: list[Matrix] = []
         for moment, vector in zip(moments, members, strict=True):
             row = known[moment.member]
             subject = history.subject(moment, languages_of(row), words(row.headline, *row.skills))
             near = [float(vectors[key] @ vector) for key in moment.posts]
-            lines.extend(_replayed_lines(moment, history.features(moment, subject, near, of)))
-        return lines
+            rows.append(history.features(moment, subject, near, of))
+        lens = await asyncio.to_thread(self._learned, moments, rows, members, vectors)
+        lines = [
+            line
+            for moment, its in zip(moments, rows, strict=True)
+            for line in _replayed_lines(moment, its)
+        ]
+        return lines, lens
+
+    def _learned(
+        self,
+        moments: Sequence[Moment],
+        rows: Sequence[Matrix],
+        members: Sequence[NDArray[np.float32]],
+        vectors: Mapping[Key, NDArray[np.float32]],
+    ) -> Lens | None:
+        """Learn a lens of the visits, and write into their rows what it says.
+
+        Engagement without impressions teaches none: beside posts that nobody may have seen, what
+        is popular looks like what is near (docs/LOG.md).
+        """
+        visits = [place for place, moment in enumerate(moments) if not moment.sampled]
+        if not visits:
+            return None
+        counts = [len(moments[place].posts) for place in visits]
+        meetings = Meetings(
+            members=np.array([members[place] for place in visits]),
+            posts=np.array([vectors[key] for place in visits for key in moments[place].posts]),
+            moment=np.repeat(np.arange(len(visits)), counts),
+            engaged=np.array(
+                [
+                    not POSITIVE_ACTIONS.isdisjoint(kinds)
+                    for place in visits
+                    for kinds in moments[place].kinds
+                ],
+                dtype=np.bool_,
+            ),
+        )
+        lens, near = learned(meetings, self._parts.encoder.version)
+        edges = np.cumsum(counts)[:-1]
+        for place, values in zip(visits, np.split(near, edges), strict=True):
+            rows[place][:, COLUMN["learned_similarity"]] = values
+        return lens
 
     async def _facts(
         self, moments: Sequence[Moment], known: Mapping[Key, MemberRow]
@@ -209,9 +258,11 @@ class Training:
             )
 
     async def _visits(self, limit: int) -> list[PastImpression]:
-        """Return some visits to feeds that were not served here, drawn evenly."""
+        """Return some visits to feeds that were not served here."""
         async with self._parts.router.read() as session:
-            return await session.rows(QUERIES["past_visits"], PastImpression, limit=limit)
+            return await session.rows(
+                QUERIES["past_visits"], PastImpression, limit=limit, kinds=POSITIVE
+            )
 
     async def _vectors(self, keys: set[Key]) -> dict[Key, NDArray[np.float32]]:
         async with self._parts.router.read() as session:
@@ -252,6 +303,6 @@ def _logged_lines(served: Sequence[ServedToFit], outcomes: Sequence[Outcome]) ->
 
 def _replayed_lines(moment: Moment, rows: Matrix) -> list[Line]:
     return [
-        Line(moment.time, row, kinds, sampled=moment.sampled)
+        Line(moment.time, row, kinds, sampled=moment.sampled, weight=moment.weight)
         for row, kinds in zip(rows, moment.kinds, strict=True)
     ]

@@ -160,10 +160,10 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     served_minutes: float = 30.0
     reload_minutes: float = 2.0
     affinity_days: float = 365.0
-    diversity: float = 0.3
+    diversity: float = 0.05
     diverse_max: int = 150
     exploration_every: int = 20
-    exploration_slot: int = 4
+    exploration_slot: int = 10
     new_followers_max: int = 5
     new_posts_max: int = 5
     new_views_max: int = 100
@@ -175,7 +175,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     catch_up_seconds: float = 600.0
     fit_minutes: float = 60.0
     fit_examples_max: int = 50_000
-    fit_moments_max: int = 300
+    fit_moments_max: int = 1_500
 
 
 class ActionFit(Struct, frozen=True, kw_only=True):

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from millrace.community.types import Action
+from millrace.feed import scorer_fit
 from millrace.feed.features import COLUMN, FEATURES
 from millrace.feed.scorer import prior, sigmoid
 from millrace.feed.scorer_fit import Examples, fitted
@@ -19,7 +22,9 @@ def world(count: int, seed: int, *, sampled: bool = False, similarity: float = 0
     logits = -3.0 + 4.0 * features[:, COLUMN["topic_match"]] + similarity * features[:, 0]
     labels = np.zeros((count, len(ACTIONS)), dtype=np.bool_)
     labels[:, CLICK] = draws.random(count) < sigmoid(logits)
-    return Examples(features=features, labels=labels, sampled=np.full(count, sampled))
+    return Examples(
+        features=features, labels=labels, sampled=np.full(count, sampled), weights=np.ones(count)
+    )
 
 
 def test_learns_what_the_prior_does_not_know():
@@ -35,12 +40,73 @@ def test_learns_what_the_prior_does_not_know():
     assert made.weights[CLICK][COLUMN["topic_match"]] == pytest.approx(4.0, abs=0.5)
 
 
-def test_actions_without_examples_keep_the_prior():
+def test_rare_actions_learn_from_frequent_ones_of_their_side():
+    """Likes without an example of their own get the weights of clicks; what is against a post not."""
     made, report = fitted(world(4_000, 1), prior(), "v")
 
-    others = [place for place in range(len(ACTIONS)) if place != CLICK]
-    assert [report[place].fitted for place in others] == [False] * len(others)
-    assert all(made.weights[place] == prior().weights[place] for place in others)
+    like, hide = ACTIONS.index(Action.LIKE), ACTIONS.index(Action.HIDE)
+    topic = COLUMN["topic_match"]
+    assert [one.fitted for one in report] == [place == CLICK for place in range(len(ACTIONS))]
+    assert made.weights[like][topic] == pytest.approx(made.weights[CLICK][topic], abs=0.3)
+    assert made.weights[hide] == prior().weights[hide]
+
+
+def test_every_rate_is_the_observed_one():
+    """The value adds up actions, so a rate that nobody saw must not decide beside those seen."""
+    examples = world(4_000, 1)
+    made, _ = fitted(examples, prior(), "v")
+
+    expected = made.probabilities(examples.features).mean(axis=0)
+    before = prior().probabilities(examples.features).mean(axis=0)
+    assert expected[CLICK] == pytest.approx(examples.labels[:, CLICK].mean(), rel=0.05)
+    likes = ACTIONS.index(Action.LIKE)
+    assert expected[likes] < before[likes] / 5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.02, 0.6), st.booleans())
+def test_a_rate_never_changes_the_order_of_an_action(seed, share, sampled):
+    """Calibration alone moves all posts alike: where weights stay, the order of an action stays."""
+    examples = world(300, seed, sampled=sampled)
+    labels = np.random.default_rng(seed).random(300) < share
+    begin = np.append(prior().weights[CLICK], prior().intercepts[CLICK])
+    row = scorer_fit._fit(examples, labels, begin, level_alone=True)
+
+    np.testing.assert_array_equal(row[:-1], begin[:-1])
+    if not sampled:
+        chances = sigmoid(examples.features @ row[:-1] + row[-1]).mean()
+        before = sigmoid(examples.features @ begin[:-1] + begin[-1]).mean()
+        assert min(before, share) - 0.1 < chances < max(before, share) + 0.1
+
+
+def test_a_feature_that_never_moved_keeps_its_weight():
+    """Nothing was seen of it, so nothing is said of it, whatever becomes of the rate."""
+    examples = world(4_000, 1)
+    still = COLUMN["engagement_rate_percentile"]
+    examples.features[:, still] = 0.5
+    made, _ = fitted(examples, prior(), "v")
+
+    assert made.weights[CLICK][still] == pytest.approx(prior().weights[CLICK][still], abs=1e-9)
+
+
+def test_weights_stand_for_looks():
+    """One example of weight two is two examples: the same rate comes out."""
+    once = world(2_000, 4)
+    doubled = Examples(
+        features=np.repeat(once.features, 2, axis=0),
+        labels=np.repeat(once.labels, 2, axis=0),
+        sampled=np.repeat(once.sampled, 2),
+        weights=np.ones(4_000),
+    )
+    heavy = Examples(
+        features=once.features,
+        labels=once.labels,
+        sampled=once.sampled,
+        weights=np.full(2_000, 2.0),
+    )
+    one, other = (fitted(part, prior(), "v")[0] for part in (doubled, heavy))
+
+    np.testing.assert_allclose(one.weights[CLICK], other.weights[CLICK], atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 20])
@@ -59,7 +125,12 @@ def test_some_data_is_never_far_worse_than_the_prior(seed):
     truth = prior().probabilities(features)
     labels = draws.random(truth.shape) < truth
     made, _ = fitted(
-        Examples(features=features, labels=labels, sampled=np.zeros(300, dtype=np.bool_)),
+        Examples(
+            features=features,
+            labels=labels,
+            sampled=np.zeros(300, dtype=np.bool_),
+            weights=np.ones(300),
+        ),
         prior(),
         "v",
     )

@@ -77,26 +77,26 @@ def numbers(found: Candidates) -> list[int]:
     return found.ids[:, 0].tolist()
 
 
-def test_decay_is_that_of_the_source():
-    assert select.decay(np.arange(4)).tolist() == [1.0, 0.625, 0.4375, 0.34375]
+def test_decay_falls_by_halves_to_its_floor():
+    assert select.decay(np.arange(4)).tolist() == pytest.approx([1.0, 0.9, 0.85, 0.825])
 
 
 def test_an_author_does_not_fill_the_top():
     """The second post of one author falls behind somebody else's slightly worse one."""
-    lines = [candidate(1, 1.0, 7), candidate(2, 0.9, 7), candidate(3, 0.8, 8)]
+    lines = [candidate(1, 1.0, 7), candidate(2, 0.9, 7), candidate(3, 0.85, 8)]
     found = ordered(lines, apart(3), alone())
 
     assert numbers(found) == [1, 3, 2]
     stage, reason, before, after = changes(found, 2)[0]
     assert (stage, reason) == ("author_decay", "post 2 of one author")
     assert before == 0.9
-    assert after == pytest.approx(0.9 * 0.625)
+    assert after == pytest.approx(0.9 * 0.9)
 
 
 def test_a_score_below_zero_falls_too():
     found = ordered([candidate(1, -1.0, 7), candidate(2, -1.0, 7)], apart(2), alone())
 
-    assert found.score.tolist() == [-1.0, -1.375]
+    assert found.score.tolist() == [-1.0, -1.1]
 
 
 def test_near_posts_are_spread():
@@ -129,8 +129,8 @@ def test_one_new_author_is_lifted_per_stretch():
     found = ordered(old + new, apart(43), replace(CONFIG, diversity=0.0))
 
     places = [at for at, number in enumerate(numbers(found)) if number > 40]
-    assert places[:2] == [4, 24]
-    assert changes(found, 4)[-1][:2] == ("exploration", "a new author, lifted to place 4")
+    assert places[:2] == [10, 30]
+    assert changes(found, 10)[-1][:2] == ("exploration", "a new author, lifted to place 10")
     assert len(found) == 43
 
 
@@ -144,12 +144,12 @@ def test_tiers_never_mix():
 
 def test_a_feed_has_every_pass():
     """Author decay, diversity and the slot for new authors are all in the order of a feed."""
-    of_one = [candidate(1, 1.0, 7), candidate(2, 0.9, 7), candidate(3, 0.8, 8)]
+    of_one = [candidate(1, 1.0, 7), candidate(2, 0.9, 7), candidate(3, 0.85, 8)]
     assert numbers(ordered(of_one, apart(3))) == [1, 3, 2]
 
-    known = [candidate(n, 1.0 - n / 100) for n in range(1, 9)]
-    new = candidate(9, 0.1, source="exploration")
-    assert numbers(ordered([*known, new], apart(9)))[4] == 9
+    known = [candidate(n, 1.0 - n / 100) for n in range(1, 15)]
+    new = candidate(15, 0.1, source="exploration")
+    assert numbers(ordered([*known, new], apart(15)))[CONFIG.exploration_slot] == 15
 
 
 def test_without_an_embedding_the_newest_come_first():
@@ -217,7 +217,7 @@ def row_by_row(lines: list[Line], vectors, config) -> list[tuple[Line, float]]:
     for line in order:
         behind = earlier.get(line.author, 0)
         earlier[line.author] = behind + 1
-        kept = 0.75 * 0.5**behind + 0.25
+        kept = 0.2 * 0.5**behind + 0.8
         scores[line.number] = line.score - (1 - kept) * abs(line.score)
     order.sort(key=lambda line: (-scores[line.number], -line.number))
     top, rest = order[: config.diverse_max], order[config.diverse_max :]

@@ -96,18 +96,36 @@ select asked.number, liked.post_community_id, liked.post_id
 
 -- name: past_visits
 -- Some visits to feeds that were not served here: what a member was shown within half an hour, and
--- what they did with it. Visits are drawn evenly, by a hash of who and when.
+-- what they did with it. Visits with engagement are few and say most, so two of three are of them;
+-- `share` is how many of its kind were taken. Of each kind they are drawn evenly, by a hash of who
+-- and when.
 with visit as (
     select community_id, member_id,
            date_bin('30 minutes', shown_at, 'epoch'::timestamptz) as half_hour,
            min(shown_at) as began
       from impression
      where served_feed_id is null
-     group by 1, 2, 3
-     order by hashint8extended(member_id, extract(epoch from min(shown_at))::bigint)
-     limit %(limit)s)
+     group by 1, 2, 3),
+told as (
+    select visit.*, exists (
+               select from engagement
+                where engagement.community_id = visit.community_id
+                  and engagement.member_id = visit.member_id
+                  and engagement.happened_at >= visit.began
+                  and engagement.happened_at < visit.half_hour + interval '1 hour'
+                  and engagement.kind = any(%(kinds)s::text[])) as engaged
+      from visit),
+placed as (
+    select told.*,
+           row_number() over (
+               partition by engaged
+               order by hashint8extended(member_id, extract(epoch from began)::bigint)) as place,
+           count(*) over (partition by engaged) as many,
+           case when engaged then %(limit)s * 2 / 3 else %(limit)s - %(limit)s * 2 / 3 end as most
+      from told)
 select visit.community_id, visit.member_id, visit.began, impression.post_community_id,
        impression.post_id, min(impression.position) as position,
+       least(1.0, visit.most::float8 / visit.many) as share,
        array(select distinct engagement.kind
                from engagement
               where engagement.community_id = visit.community_id
@@ -116,12 +134,13 @@ select visit.community_id, visit.member_id, visit.began, impression.post_communi
                 and engagement.happened_at < visit.began + interval '7 days'
                 and engagement.post_community_id = impression.post_community_id
                 and engagement.post_id = impression.post_id) as kinds
-  from visit
+  from placed visit
   join impression
     on impression.community_id = visit.community_id and impression.member_id = visit.member_id
    and impression.shown_at >= visit.half_hour
    and impression.shown_at < visit.half_hour + interval '30 minutes'
    and impression.served_feed_id is null
+ where visit.place <= visit.most
  group by visit.community_id, visit.member_id, visit.began, impression.post_community_id,
-          impression.post_id
+          impression.post_id, visit.most, visit.many
  order by visit.began, visit.community_id, visit.member_id, position, impression.post_id
