@@ -20,6 +20,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.community.types import Audience, Key
+from millrace.feed.coarse import Coarse
 
 Vector = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -28,7 +29,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 BLOCK = 1_024  # rows that are judged together: scanned, or gathered one by one
 GATHER_ROWS = 512  # rows copied at a time; with 384 dimensions 768 KiB, so they stay in L2
-SHARED_ROWS = 256  # rows that meet every query of a shared scan; 384 KiB, so they stay in L2
+COARSE_MIN = 10_000  # posts; fewer are read one by one in the time of a first look at all
+COARSE_SHARE = 0.1  # of the posts; whoever asks for more of them has little use for a first look
 GROUP = 8  # rows; a multiple of the four that the matrix-vector kernel takes at a time
 # A row in order costs 46 ns and one alone 121 ns (384 dimensions): so dense blocks are scanned.
 SCAN_SHARE = 0.38
@@ -78,7 +80,7 @@ class Hits(Struct, frozen=True):
 class PostIndex:
     """Unit vectors of live posts."""
 
-    def __init__(self, dims: int, capacity: int = CAPACITY_MIN) -> None:
+    def __init__(self, dims: int, capacity: int = CAPACITY_MIN, coarse: int = COARSE_MIN) -> None:
         assert dims > 0, f"dims {dims} is not positive"
         size = CAPACITY_MIN
         while size < capacity:
@@ -98,6 +100,7 @@ class PostIndex:
         self._class_table = np.empty((3, 0), dtype=np.int64)  # community, audience, language
         self._languages: dict[str, int] = {}
         self._vectors = np.zeros((size, dims), dtype=np.float32)
+        self._coarse, self._coarse_min = Coarse(size, dims), coarse
         self._alive = np.zeros(size, dtype=np.bool_)
         self._vectored = np.zeros(size, dtype=np.bool_)
         self._class = np.zeros(size, dtype=np.intp)  # the type that indexes without a copy
@@ -162,6 +165,7 @@ class PostIndex:
             assert vector.shape == (self._dims,), f"vector {vector.shape} is not ({self._dims},)"
             assert np.isfinite(vector).all(), f"the vector in slot {slot} is not finite"
             self._vectors[slot] = vector
+            self._coarse.changed(slot)
         self._with_vector += (vector is not None) - int(self._vectored[slot])
         self._vectored[slot] = vector is not None
 
@@ -310,9 +314,13 @@ class PostIndex:
         allowed = self._alive[:used] & self._vectored[:used]
         if mask is not None:  # and alive: a delete counts even where the mask is older
             allowed = allowed[: _round_up(len(mask), BLOCK)] & _whole_blocks(mask)
-        k = min(k, int(np.count_nonzero(allowed)))
+        k = min(k, count := int(np.count_nonzero(allowed)))
         if k <= 0:
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
+        if count >= self._coarse_min and k <= COARSE_SHARE * count:
+            near = self._near(query, allowed, k)
+            if len(near) <= SCAN_SHARE * len(allowed):
+                return self._best(*self._gather(query, near), k)
         bits = np.bitwise_count(allowed.view(np.uint64)).reshape(-1, BLOCK // 8)
         dense = bits.sum(axis=1, dtype=np.int64) >= SCAN_SHARE * BLOCK
         if dense.all():
@@ -322,27 +330,6 @@ class PostIndex:
         parts.append(self._gather(query, np.flatnonzero(sparse)))
         slots = np.concatenate([part[0] for part in parts])
         return self._best(slots, np.concatenate([part[1] for part in parts]), k)
-
-    def scores(self, queries: Vector) -> Vector:
-        """Return the inner products of every row with several queries. Shape: (queries, rows).
-
-        A few rows at a time meet every query while they are in the cache: memory sets the pace. A
-        product of two matrices would be slower, because the library copies the rows first. Each
-        score is the one that `search` computes. May run in another thread.
-        """
-        used = self._used()
-        rows = self._vectors[:used].reshape(-1, 1, SHARED_ROWS, self._dims)
-        found = np.matmul(rows, queries[None, :, :, None])
-        return found[..., 0].swapaxes(0, 1).reshape(len(queries), used)
-
-    def best(self, scores: Vector, k: int, mask: Mask) -> Hits:
-        """Return what `search` would, from the `scores` of its query."""
-        rows = min(len(scores), len(mask))
-        allowed = mask[:rows] & self._alive[:rows] & self._vectored[:rows]
-        scores, k = scores[:rows], min(k, int(np.count_nonzero(allowed)))
-        if k <= 0:
-            return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
-        return self._best(*_likely(scores, allowed, k), k)
 
     def newest(self, k: int, mask: Mask | None = None) -> Slots:
         """Return the k slots with the newest posts, newest first; ties go to the newest id."""
@@ -360,6 +347,16 @@ class PostIndex:
             kept = first >= np.partition(first, len(first) - k)[len(first) - k]
             slots, first = slots[kept], first[kept]
         return slots[np.lexsort((self._ids[:, 1].take(slots), first))[::-1]][: max(k, 0)]
+
+    def _near(self, query: Vector, allowed: Mask, k: int) -> Slots:
+        """Return slots that hold the k best, mostly two or three times as many.
+
+        One of them is no further below the k-th of a first look than both may be off together.
+        """
+        found = self._coarse.products(query, self._vectors[: len(allowed)])
+        _, likely = _likely(found.values, allowed, k)
+        floor = _kth(likely, k) - np.float32(2 * found.bound)
+        return np.flatnonzero((found.values >= floor) & allowed)
 
     def _scan(self, query: Vector, start: int, allowed: Mask, k: int) -> tuple[Slots, Vector]:
         """Return slots and scores of a stretch that hold its k best, mostly not many more.
@@ -440,6 +437,7 @@ class PostIndex:
         """Double every array."""
         size = len(self._alive)
         self._vectors = doubled(self._vectors)
+        self._coarse.grow()
         self._alive = doubled(self._alive)
         self._vectored = doubled(self._vectored)
         self._class = doubled(self._class)

@@ -1,4 +1,4 @@
-"""Where the numbers of many posts stand among those of their communities, all at once. Pure.
+"""Where the numbers of many posts stand among those of their communities, all at once.
 
 The cuts of every community lie in one table, so that the percentiles of all candidates are seven
 steps of one binary search, whatever number of communities and metrics they are of.

@@ -1,4 +1,4 @@
-"""Goal: searches that share a scan find exactly what each would find alone."""
+"""Goal: a search finds the same in the event loop and in a thread; slots that are known hold."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from millrace.community.types import Audience, Key
 from millrace.feed.history import PostList
 from millrace.feed.index import IndexEntry, PostIndex
 from millrace.feed.known import KnownSlots
-from millrace.feed.scanning import TOGETHER_MAX, Scanner
+from millrace.feed.scanning import Scanner
 
 POSTS, DIMS = 3_000, 8
 
@@ -34,11 +34,11 @@ def index():
     return found
 
 
-async def test_many_at_once_find_what_each_finds_alone(index):
-    """Wide and narrow masks, more queries than one scan takes, and some who leave meanwhile."""
+async def test_a_search_in_a_thread_finds_the_same(index):
+    """Wide and narrow masks, some who leave meanwhile, and one that fails."""
     scanner, rng = Scanner(index, at_once=0), np.random.default_rng(8)
     asked = []
-    for number in range(3 * TOGETHER_MAX):
+    for number in range(20):
         mask = rng.random(4 * 1_024)[: len(index.home(1))] < (0.9 if number % 3 else 0.05)
         mask[POSTS:] = False
         asked.append((rng.standard_normal(DIMS).astype(np.float32), 40, mask))
@@ -46,6 +46,8 @@ async def test_many_at_once_find_what_each_finds_alone(index):
     await asyncio.sleep(0)
     for task in tasks[::5]:
         task.cancel()
+    with pytest.raises(AssertionError, match="is not"):
+        await scanner.search(np.ones(DIMS + 1, dtype=np.float32), 5, asked[0][2])
     found = await asyncio.gather(*tasks, return_exceptions=True)
     scanner.close()
 
@@ -56,20 +58,6 @@ async def test_many_at_once_find_what_each_finds_alone(index):
         alone = await Scanner(index).search(*one)
         assert hits.slots.tolist() == alone.slots.tolist()
         assert hits.scores.tolist() == alone.scores.tolist()
-
-
-async def test_a_scan_that_fails_lets_nobody_wait(index):
-    """Everybody who asked hears of it, and the next search is answered."""
-    scanner = Scanner(index, at_once=0)
-    mask = index.home(1)
-    broken = np.ones(DIMS + 1, dtype=np.float32)
-    failing = [scanner.search(broken, 5, mask) for _ in range(2)]
-    found = await asyncio.gather(*failing, return_exceptions=True)
-    again = await scanner.search(np.ones(DIMS, dtype=np.float32), 5, mask)
-    scanner.close()
-
-    assert all(isinstance(one, ValueError) for one in found)
-    assert len(again.slots) == 5
 
 
 def test_known_slots_follow_removals_and_newcomers(index):
