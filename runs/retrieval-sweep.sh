@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Retrieval over towns that were not used in building: one dial at a time, two seeds each.
-#   runs/retrieval-sweep.sh OUT [SEED...]
+#   runs/retrieval-sweep.sh OUT [SEED...]        QUICK=1 asks small towns
 # One JSON file per town in OUT, and a table of them at the end. A town that is there is not made
 # again, so an interrupted sweep goes on. About four minutes a town on two quiet cores.
 set -euo pipefail
@@ -8,6 +8,7 @@ out=${1:?name a folder for the results}
 shift
 [ $# -gt 0 ] || set -- 7101 7102
 millrace=${MILLRACE:-.venv/bin/millrace}
+quick=${QUICK:+--quick}
 mkdir -p "$out"
 
 # overlap drift noise popularity
@@ -30,7 +31,7 @@ while read -r overlap drift noise popularity; do
     [ -s "$file" ] && continue
     echo "overlap $overlap, drift $drift, noise $noise, popularity $popularity, seed $seed" >&2
     "$millrace" evaluate retrieval --data town --overlap "$overlap" --drift "$drift" \
-      --noise "$noise" --popularity "$popularity" --seed "$seed" --json >"$file.part" </dev/null
+      --noise "$noise" --popularity "$popularity" --seed "$seed" $quick --json >"$file.part" </dev/null
     mv "$file.part" "$file"
   done
 done <<<"$towns"
@@ -39,16 +40,38 @@ python3 - "$out" <<'END'
 import json, pathlib, sys
 
 rows = [json.loads(path.read_text()) for path in sorted(pathlib.Path(sys.argv[1]).glob("*.json"))]
-names = ("random", "newest_first", "popularity_decay", "bm25", "zero_shot", "feed", "oracle")
-print("| overlap, drift, noise, popularity, seed | " + " | ".join(names) + " | to BM25 | to popularity | nDCG lead over the best baseline |")
-print("|---" * (len(names) + 4) + "|")
-for row in rows:
-    new = [row["systems"][name]["recall_100_new_members"] for name in names]
-    ratios = [row["differences"][f"zero_shot_to_{name}_recall_100_new_members"] for name in ("bm25", "popularity_decay")]
-    leads = {k: v for k, v in row["differences"].items() if k.startswith("feed_minus")}
-    least = min(leads.values(), key=lambda one: one["value"])
-    place = " ".join(str(row[k]) for k in ("overlap", "drift", "noise", "popularity", "seed"))
-    shown = [f"{x:.3f}" for x in new]
-    shown += [f"{one['value']:.2f} ({one['interval'][0]:.2f} to {one['interval'][1]:.2f})" for one in (*ratios, least)]
-    print(f"| {place} | " + " | ".join(shown) + " |")
+systems = ("random", "newest_first", "popularity_decay", "bm25", "zero_shot", "feed", "oracle")
+baselines = systems[: systems.index("feed")]
+
+
+def shown(one):
+    if one is None:
+        return "-"
+    low, high = one["interval"]
+    return f"{one['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def table(title, names, cells):
+    print(f"\n{title}\n\n| overlap, drift, noise, popularity, seed | " + " | ".join(names) + " |")
+    print("|---" * (len(names) + 1) + "|")
+    for row in rows:
+        place = ", ".join(str(row[k]) for k in ("overlap", "drift", "noise", "popularity", "seed"))
+        print(f"| {place} | " + " | ".join(cells(row)) + " |")
+
+
+for measure in ("ndcg_10", "recall_100_new_members"):
+    table(measure, systems, lambda row: [f"{row['systems'][one][measure]:.3f}" for one in systems])
+table(
+    "The feed's lead in nDCG@10",
+    baselines,
+    lambda row: [shown(row["differences"][f"feed_minus_{one}_ndcg_10"]) for one in baselines],
+)
+table(
+    "Retrieval for members without a history: recall@100 as a multiple",
+    ("BM25", "decayed popularity"),
+    lambda row: [
+        shown(row["differences"][f"zero_shot_to_{one}_recall_100_new_members"])
+        for one in ("bm25", "popularity_decay")
+    ],
+)
 END

@@ -121,7 +121,7 @@ def prior() -> Scorer:
         weights.append(row)
         intercepts.append(float(np.log(rate / (1 - rate))) - typical)
     return Scorer(
-        version="prior-1",
+        version="prior-2",
         actions=[action.value for action in ACTIONS],
         features=list(FEATURES),
         weights=weights,

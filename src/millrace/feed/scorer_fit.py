@@ -80,7 +80,7 @@ class Parts(Struct, frozen=True):
     later: Examples
 
 
-class Verdict(Struct, frozen=True):
+class Comparison(Struct, frozen=True):
     """The figures of two rows of weights on later examples; the second is the one on trial."""
 
     loss_before: float
@@ -155,23 +155,23 @@ def _of_action(
     level = _fit(parts.earlier, earlier, trial, level_alone=True)
     own = _fit(parts.earlier, earlier, trial)
     moves = _judged(parts.later, later, level, own).better
-    verdict = _judged(parts.later, later, prior, own if moves else level)
-    if verdict.better:
+    compared = _judged(parts.later, later, prior, own if moves else level)
+    if compared.better:
         row = _fit(parts.whole, labels, begin, level_alone=not moves)
     else:
         row = _fit(parts.whole, labels, prior, level_alone=True)
-    return row, _report(action, labels, verdict)
+    return row, _report(action, labels, compared)
 
 
-def _report(action: int, labels: Labels, verdict: Verdict | None) -> ActionFit:
+def _report(action: int, labels: Labels, compared: Comparison | None) -> ActionFit:
     return ActionFit(
         action=ACTIONS[action].value,
         positives=int(labels.sum()),
-        log_loss=None if verdict is None else verdict.loss,
-        log_loss_prior=None if verdict is None else verdict.loss_before,
-        auc=None if verdict is None else verdict.auc,
-        auc_prior=None if verdict is None else verdict.auc_before,
-        fitted=verdict is not None and verdict.better,
+        log_loss=None if compared is None else compared.loss,
+        log_loss_prior=None if compared is None else compared.loss_before,
+        auc=None if compared is None else compared.auc,
+        auc_prior=None if compared is None else compared.auc_before,
+        fitted=compared is not None and compared.better,
     )
 
 
@@ -180,13 +180,13 @@ def _enough(earlier: Labels, later: Labels) -> bool:
     return positives >= POSITIVES_MIN and POSITIVES_LATER_MIN <= int(later.sum()) < len(later)
 
 
-def _judged(later: Examples, labels: Labels, before: Matrix, after: Matrix) -> Verdict:
+def _judged(later: Examples, labels: Labels, before: Matrix, after: Matrix) -> Comparison:
     """Compare two rows of weights on examples that neither was fitted on."""
     found: list[float] = []
     for row in (before, after):
         chances = _chances(later, row, _offsets(later, labels, before))
         found += [_log_loss(labels, chances, later.weights), _auc(labels, chances, later.weights)]
-    return Verdict(found[0], found[2], found[1], found[3])
+    return Comparison(found[0], found[2], found[1], found[3])
 
 
 def _towards(weights: Matrix, level: Matrix, examples: Examples) -> Matrix:

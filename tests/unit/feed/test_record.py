@@ -48,7 +48,7 @@ def made_run() -> Run:
         Removed("select", posts((98, 2), row=[3], score=[0.125]), ["place 4 of 4; a feed holds 3"]),
     ]
     run.stages.append(StageNote("filters", 5, 4, {"muted": 1}, 0.5))
-    run.versions["scorer"] = "prior-1"
+    run.versions["scorer"] = "prior-2"
     return run
 
 
@@ -75,7 +75,7 @@ def test_everything_comes_back():
     assert found.removed[1].reason == "place 4 of 4; a feed holds 3"
     assert found.removed[1].score == 0.125
     assert found.stages[0].removed == {"muted": 1}
-    assert found.versions == {"scorer": "prior-1"}
+    assert found.versions == {"scorer": "prior-2"}
 
 
 def test_an_empty_feed_is_a_record_too():
