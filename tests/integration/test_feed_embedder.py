@@ -400,3 +400,52 @@ async def test_equal_prompts_are_encoded_once(router, conninfo):
 
     assert 1 <= made.encoder.asked("for sale") <= 3
     assert await made.posts_left() == 0
+
+
+class Slow(Listening):
+    """An encoder that is quicker than nobody."""
+
+    async def embed(self, prompts):
+        await asyncio.sleep(0.005 * len(prompts))
+        return await super().embed(prompts)
+
+
+async def test_a_member_does_not_starve_behind_posts(router, conninfo):
+    """More is written than can be embedded: whose moment has long come gets turns all the same."""
+    async with town(router, conninfo) as made:
+        home, rita, gus = await village(made.rooms)
+        liked = await made.rooms.post(gus, "sail rope")
+        await made.embeddings.embed_member(rita.member)
+        await made.settled()
+        before = await made.vector(rita.member)
+        slow = Slow()
+        made.embeddings.turns._encoder = slow
+        written = 0
+
+        async def flood() -> None:
+            nonlocal written
+            while True:
+                if made.embedder.waiting() < 60:
+                    names = [PostDraft(external_id=f"f{written + n}", author="gus",
+                                       text=f"tide {written + n}") for n in range(20)]  # fmt: skip
+                    await made.rooms.posts.upsert(OPERATOR, home, names)
+                    written += 20
+                else:
+                    await asyncio.sleep(0.005)
+
+        flooding = asyncio.create_task(flood())
+        try:
+            await until(lambda: made.embedder.waiting() >= 40)
+            await made.rooms.reactions.like(rita, liked.key)
+            await made.reached()
+            made.rooms.clock.move(60)
+            async with asyncio.timeout(SECONDS_MAX):
+                while await made.vector(rita.member) == before:
+                    assert not flooding.done()
+                    await asyncio.sleep(0.01)
+            left = made.embedder.waiting()
+        finally:
+            flooding.cancel()
+            await asyncio.gather(flooding, return_exceptions=True)
+
+    assert left > 0

@@ -19,7 +19,7 @@ from millrace.lab import report
 from millrace.lab.filling import QUERIES, Size
 from millrace.lab.measures import percentile
 from millrace.lab.place import Place, packaged_encoder, place
-from millrace.lab.probes import Pair, Probes
+from millrace.lab.probes import Probes, pairs_of
 from millrace.lab.town_load import (
     ENGAGEMENTS_PER_VISIT,
     POSTS_PER_SECOND,
@@ -40,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """How large and how long. Seconds of each phase."""
 
     size: Size
+    aside: int
     warm: float
     capacity: float
     loaded: float
@@ -47,10 +48,12 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 FULL = Plan(
     size=Size(posts=100_000, members=2_000, authors=5_000, events=1_000),
+    aside=200,
     warm=180.0, capacity=20.0, loaded=120.0,
 )  # fmt: skip
 QUICK = Plan(
     size=Size(posts=10_000, members=200, authors=500, events=1_000),
+    aside=40,
     warm=10.0, capacity=3.0, loaded=10.0,
 )  # fmt: skip
 
@@ -83,7 +86,7 @@ async def run(quick: bool, seed: int, say: Callable[[str], None]) -> dict[str, o
         The keys of BENCH.md for `freshness`.
     """
     start, plan = report.begin(seed), QUICK if quick else FULL
-    async with place(plan.size, seed, say, packaged_encoder) as found:
+    async with place(plan.size, seed, say, packaged_encoder, plan.aside) as found:
         async with Arriving(found.town):
             watched = await _watched(found, plan, say)
         figures = _figures(found, plan, watched)
@@ -94,7 +97,7 @@ async def _watched(found: Place, plan: Plan, say: Callable[[str], None]) -> Watc
     town = found.town
     half = len(found.aside) // 2
     peer, *authors = found.aside[:half]
-    pairs = [Pair(*two) for two in zip(authors, found.aside[half + 1 :], strict=True)]
+    pairs, visitors = pairs_of(authors, found.newcomers[1:]), found.aside[half:]
     async with opened(found.settings) as domain:
         probes = Probes(town, domain.router, peer)
         async with domain.router.write() as session:
@@ -107,7 +110,7 @@ async def _watched(found: Place, plan: Plan, say: Callable[[str], None]) -> Watc
         rate = max(SHARE_OF_CAPACITY * capacity - FEEDS_OF_PROBES, 1.0)
         say(f"watching for changes beside {rate:.0f} feeds a second")
         since = found.clock.now()
-        watching = asyncio.create_task(probes.for_ever(pairs))
+        watching = asyncio.create_task(probes.for_ever(pairs, visitors))
         loaded = await town.open_loop(rate, plan.loaded)
         watching.cancel()
         with suppress(asyncio.CancelledError):

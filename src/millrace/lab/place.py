@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from millrace.community.types import Key
+from millrace.community.types import Key, MemberDraft, program
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.lab.filling import Encoding, Size, fill
 from millrace.lab.installation import own_folder
@@ -35,6 +35,7 @@ class Place(Struct, frozen=True, kw_only=True):
     """A filled database with a server on it, and the members of the town.
 
     aside: members who neither ask nor write by themselves; half of them are authors.
+    newcomers: as many as there are authors among them, without a history.
     """
 
     settings: Settings
@@ -42,11 +43,16 @@ class Place(Struct, frozen=True, kw_only=True):
     server: Server
     town: Town
     aside: list[Caller]
+    newcomers: list[Caller] = []
 
 
 @asynccontextmanager
 async def place(
-    size: Size, seed: int, say: Say, encoder: Callable[[Path], Path | None]
+    size: Size,
+    seed: int,
+    say: Say,
+    encoder: Callable[[Path], Path | None],
+    aside: int = ASIDE,
 ) -> AsyncGenerator[Place]:
     """Fill a fresh database, start a server on it, and end both.
 
@@ -55,6 +61,8 @@ async def place(
         seed: of everything that is made up.
         say: told what is being waited for.
         encoder: makes the model's folder in a fresh one; None is the packaged model.
+        aside: how many authors and how many members do nothing by themselves. The authors are those
+            who wrote least: of whoever writes much a feed shows the newest post and lets others wait.
     """
     with own_folder() as name:
         folder = Path(name)
@@ -66,8 +74,10 @@ async def place(
         patient = replace(settings.store, statement_seconds_max=FILL_SECONDS_MAX)
         async with opened(replace(settings, store=patient)) as domain:
             filled = await fill(domain, size, encoding, seed)
-            aside = await _callers(domain, [*filled.authors[:ASIDE], *filled.members[:ASIDE]])
-            readers = await _callers(domain, filled.members[ASIDE:])
+            quiet = [*filled.authors[-aside:], *filled.members[:aside]]
+            others = await _callers(domain, quiet)
+            newcomers = await _callers(domain, await _new(domain, filled.authors[0], aside))
+            readers = await _callers(domain, filled.members[aside:])
             writers = await _callers(domain, filled.authors[ASIDE : ASIDE + WRITERS_MAX])
         variables = {
             "MILLRACE_FEED_MODEL_DIR": "" if model is None else str(model),
@@ -80,7 +90,12 @@ async def place(
             rng = np.random.default_rng(seed + 1)
             town = Town(connections, readers, writers, filled.posts, rng)
             yield Place(
-                settings=settings, clock=SystemClock(), server=server, town=town, aside=aside
+                settings=settings,
+                clock=SystemClock(),
+                server=server,
+                town=town,
+                aside=others,
+                newcomers=newcomers,
             )
             await connections.close()
 
@@ -110,6 +125,14 @@ def _encoding(model: Path | None) -> Encoding:
     found = Encoding(encoder.version, encoder.dims)
     encoder.close()
     return found
+
+
+async def _new(domain: Domain, neighbour: Key, number: int) -> list[Key]:
+    """Return members who have just joined a community, and have done nothing yet."""
+    names = [f"newcomer-{n}" for n in range(number)]
+    drafts = [MemberDraft(external_id=name, display_name=name) for name in names]
+    made = await domain.members.upsert(program("benchmarks"), neighbour.community_id, drafts)
+    return [Key(neighbour.community_id, number) for number in made.ids.values()]
 
 
 async def _callers(domain: Domain, members: Sequence[Key]) -> list[Caller]:

@@ -7,9 +7,10 @@ feeds of the probes are a part of the load, and are counted.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -20,11 +21,23 @@ from millrace.lab.light import Answer
 from millrace.lab.town_load import NEWEST, Caller, Tally, Town, said, unanswered
 from millrace.store.router import Router
 
+Who = TypeVar("Who")
 EFFECT_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.02
 PAUSE_SECONDS = 0.5
+PREPARING = 6  # pairs at once
 FEED_LIMIT = 100
 WORDS = "a lighthouse keeper repairs foghorns and paints the gallery white"
+TRADES = (
+    "lighthouse keeper", "cooper", "glassblower", "beekeeper", "saddler", "piano tuner", "falconer",
+    "cartographer", "thatcher", "bookbinder", "clockmaker", "diver", "stonemason", "weaver",
+    "locksmith", "shipwright",
+)  # fmt: skip
+DEEDS = (
+    "repairs foghorns", "collects snuffboxes", "maps caves", "restores tapestries", "breeds newts",
+    "carves chess pieces", "records dialects", "brews cider", "polishes lenses", "trains owls",
+    "forges sickles", "presses ferns", "rows across fjords", "counts meteors",
+)  # fmt: skip
 
 
 class Times(Struct):
@@ -39,10 +52,25 @@ class Times(Struct):
 
 
 class Pair(Struct, frozen=True):
-    """Somebody who writes, and somebody else who follows them and reads."""
+    """Somebody who writes, and somebody else who follows them and reads.
+
+    reader: somebody new, with no history: whether somebody's old likings leave room for a post among
+        the first hundred is a matter of ranking, and not of freshness.
+    words: what the author writes about, and what the reader is interested in. Of two posts with the
+        same words, or of one author, a feed shows one and lets the other wait.
+    """
 
     author: Caller
     reader: Caller
+    words: str = WORDS
+
+
+def pairs_of(authors: Sequence[Caller], readers: Sequence[Caller]) -> list[Pair]:
+    """Return pairs, each with words of its own as far as they go."""
+    return [
+        Pair(author, reader, f"a {TRADES[n % len(TRADES)]} {DEEDS[n % len(DEEDS)]}, number {n}")
+        for n, (author, reader) in enumerate(zip(authors, readers, strict=True))
+    ]
 
 
 class Probes:
@@ -64,36 +92,43 @@ class Probes:
 
     async def prepare(self, pairs: list[Pair]) -> None:
         """Let the readers say what interests them, and follow their authors."""
-        for pair in pairs:
-            me = f"/v1/members/{pair.reader.key}"
-            await self._sent(pair.reader, "PATCH", me, {"headline": WORDS})
-            await self._sent(pair.reader, "PUT", _relation(pair.reader, "follows", pair.author))
-            await self._feed(pair.reader)
+        left = iter(pairs)
 
-    async def for_ever(self, pairs: list[Pair]) -> None:
-        """Watch posts, edits, blocks and visits until cancelled."""
+        async def some() -> None:
+            for pair in left:
+                me = f"/v1/members/{pair.reader.key}"
+                await self._sent(pair.reader, "PATCH", me, {"headline": pair.words})
+                follows = _relation(pair.reader, "follows", pair.author)
+                await self._sent(pair.reader, "PUT", follows)
+                await self._feed(pair.reader)
+
+        await asyncio.gather(*(some() for _ in range(PREPARING)))
+
+    async def for_ever(self, pairs: Sequence[Pair], visitors: Sequence[Caller]) -> None:
+        """Watch posts, edits and blocks by pairs, and visits by others, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for start, act in enumerate((self.post, self.edit, self.block, self.engage)):
-                group.create_task(self._again(act, pairs[start::4]))
+            for start, act in enumerate((self.post, self.edit, self.block)):
+                group.create_task(self._again(act, pairs[start::3]))
+            group.create_task(self._again(self.engage, visitors))
 
-    async def _again(self, act: Callable[[Pair], Awaitable[None]], pairs: list[Pair]) -> None:
-        """Do one after the other, with another pair each time.
+    async def _again(self, act: Callable[[Who], Awaitable[None]], whose: Sequence[Who]) -> None:
+        """Do one after the other, each time by somebody else, until all had their turn, and again.
 
         Posts of one author, or with the same words, would step behind one another in a feed, which
         is not what is watched here.
         """
-        for pair in cycle(pairs):
+        for one in cycle(whose):
             try:
-                await act(pair)
+                await act(one)
             except MillraceError as exc:
                 self.writes.fail(unanswered(exc))
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def post(self, pair: Pair) -> None:
         """Write a post, and wait until the reader's feed has it; then the same with the peer."""
-        written = await self._write(pair.author)
+        written = await self._write(pair.author, pair.words)
         await self._until(self.posts, pair.reader, lambda body: written.encode() in body)
-        another = await self._write(self._peer)
+        another = await self._write(self._peer, WORDS)
         began = perf_counter()
         async with self._town.connections.lent() as connection:
             answer = await connection.ask("GET", NEWEST, pair.reader.token)
@@ -102,16 +137,16 @@ class Probes:
 
     async def edit(self, pair: Pair) -> None:
         """Write a post that is shown, change its title, and wait until the feed has the new one."""
-        written = await self._write(pair.author)
+        written = await self._write(pair.author, pair.words)
         shown = Times()
         await self._until(shown, pair.reader, lambda body: written.encode() in body)
-        title = f"{WORDS}, corrected {self._number}"
+        title = f"{pair.words}, corrected {self._number}"
         await self._sent(pair.author, "PATCH", f"/v1/posts/{written}", {"title": title})
         await self._until(self.edits, pair.reader, lambda body: title.encode() in body)
 
     async def block(self, pair: Pair) -> None:
         """Have the author of a shown post block the reader, and wait until the post is gone."""
-        written = await self._write(pair.author)
+        written = await self._write(pair.author, pair.words)
         shown = Times()
         await self._until(shown, pair.reader, lambda body: written.encode() in body)
         name = f'"{pair.author.key}"'.encode()
@@ -121,10 +156,10 @@ class Probes:
         await self._sent(pair.author, "DELETE", where)
         await self._sent(pair.reader, "PUT", _relation(pair.reader, "follows", pair.author))
 
-    async def engage(self, pair: Pair) -> None:
+    async def engage(self, visitor: Caller) -> None:
         """Engage with posts, and wait until the member's vector is from after that."""
-        key = pair.reader.key
-        answer = await self._town.visit(pair.reader)
+        key = visitor.key
+        answer = await self._town.visit(visitor)
         asked = self._router.claimed(answer.header(b"millrace-token"))
         assert asked is not None, "a write is answered with a token"
         began = perf_counter()
@@ -139,10 +174,10 @@ class Probes:
             await asyncio.sleep(POLL_SECONDS)
         self.members.late += 1
 
-    async def _write(self, author: Caller) -> str:
+    async def _write(self, author: Caller, words: str) -> str:
         """Write a post that the reader is interested in; return its id."""
         self._number += 1
-        body = {"title": f"Number {self._number}", "text": WORDS, "audience": "public"}
+        body = {"title": f"Number {self._number}", "text": words, "audience": "public"}
         answer = await self._sent(author, "POST", "/v1/posts", body)
         return str(msgspec.json.decode(answer.body)["id"])
 

@@ -77,7 +77,7 @@ async def test_a_probe_that_is_refused_is_counted_and_the_others_go_on(monkeypat
     probes = Probes(found.town, None, None)
     some = [Pair(Caller(Key(1, n), "token"), Caller(Key(1, n + 9), "token")) for n in range(1, 5)]
     found.town._readers = [some[0].reader]
-    watching = asyncio.create_task(probes.for_ever(some))
+    watching = asyncio.create_task(probes.for_ever(some, [one.reader for one in some]))
     async with asyncio.timeout(10):
         while probes.writes.failures < 12:
             await asyncio.sleep(0.001)
