@@ -73,6 +73,12 @@ class Feed:
         """Return the vectors that are searched."""
         return self.catalogue.index
 
+    @property
+    def embedder_pid(self) -> int | None:
+        """Return the number of the process that embeds beside this one; None where there is none."""
+        process = self._parts.process
+        return None if process is None else process.pid
+
     async def start(self) -> None:
         """Make partitions, load the scorer and the index, and follow what changes.
 

@@ -65,10 +65,17 @@ def own_share(pid: int, proc: Path = PROC) -> int | None:
     return None
 
 
-def resident_memory(proc: Path = PROC) -> tuple[int, int] | None:
-    """Return this process's memory in bytes, now and at its highest; None where unknown."""
+def resident_memory(proc: Path = PROC, pid: int | None = None) -> tuple[int, int] | None:
+    """Return a process's memory in bytes, now and at its highest; None where unknown.
+
+    Args:
+        proc: where the kernel tells it.
+        pid: of the process; this one by default.
+    """
     try:
-        text = (proc / str(os.getpid()) / "status").read_text(encoding="utf-8")
+        text = (proc / str(os.getpid() if pid is None else pid) / "status").read_text(
+            encoding="utf-8"
+        )
     except OSError:
         return None
     found = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)

@@ -112,16 +112,23 @@ def _tiles(program: Program) -> list[Tile]:
 
 
 async def _memory(program: Program) -> list[Tile]:
-    """Return the memory of this process and of the database's, where they run on this machine."""
+    """Return the memory of this process, of the one that embeds beside it, and of the database's."""
     own = await to_thread(resident_memory)
+    beside = program.feed.embedder_pid
+    apart = None if beside is None else await to_thread(resident_memory, pid=beside)
     embedded = not program.settings.store.primary
     server = await server_memory(program.router) if embedded else None
     now = ("", "") if own is None else size_of(own[0])
     there = ("", "") if server is None else size_of(server)
-    return [
+    beside_now = ("", "") if apart is None else size_of(apart[0])
+    tiles = [
         Tile(label="This process", value=now[0] or UNKNOWN, unit=now[1],
              note="" if own is None else f"at most {bytes_text(own[1])} since the start"),
         Tile(label="Database processes", value=there[0] or UNKNOWN, unit=there[1],
              note="shared pages counted once" if server else "the database runs elsewhere"
              if not embedded else "the system does not tell"),
     ]  # fmt: skip
+    if beside is not None:
+        tiles.insert(1, Tile(label="Embedding process", value=beside_now[0] or UNKNOWN,
+                             unit=beside_now[1], note="beside this one, with the model"))  # fmt: skip
+    return tiles
