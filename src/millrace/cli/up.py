@@ -21,6 +21,9 @@ from millrace.settings import DEFAULT, Loaded, Settings
 from millrace.wiring import Program, build, data_dir_of, without_feed
 
 # The line waits this long for vectors; a larger community, or an import, is embedded behind it.
+# New objects until a walk over them, and how many such walks until one over older ones, and over
+# all. Caches of members grow while they serve: by default each few hundred entries cost a walk.
+WALKS = (10_000, 20, 50)
 WARM_SECONDS_MAX = 20.0
 PROGRESS_SECONDS = 5.0
 EMBED_SECONDS_MAX = 24 * 3600.0  # only so that nothing waits for ever
@@ -144,6 +147,7 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None, *, live: b
         await asyncio.wait({warm}, timeout=0 if came else WARM_SECONDS_MAX)
         gc.collect()
         gc.freeze()  # what is held by now stays: a walk over all of it would halt every request
+        gc.set_threshold(*WALKS)
         click.echo(f"Millrace is ready at {address}")
         await asyncio.Event().wait()
 
