@@ -30,11 +30,13 @@ RATES = {
     Action.REPORT: 0.0001,
 }
 # Prior: what moves the odds, in logits over the whole range of a feature. Nearness of meaning is
-# worth most; the reach of an author little, so that the many are not drowned by the few.
+# worth most, and cosines use a tenth of their range; age comes next, so that with nothing learned
+# nearness and freshness share the top (docs/LOG.md has what other shares did); the reach of an
+# author counts little, so that the many are not drowned by the few.
 FOR = {
-    "similarity": 4.0,
+    "similarity": 6.0,
     "recency": 1.0,
-    "age": -1.0,
+    "age": -2.0,
     "likes_percentile": 0.1,
     "engagement_rate_percentile": 0.1,
     "author_reach_percentile": 0.1,
