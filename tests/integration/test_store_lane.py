@@ -81,6 +81,31 @@ async def test_what_was_for_later_and_fails_keeps_nothing(router):
     assert await names(router) == []
 
 
+async def test_the_last_statement_commits(router):
+    """What was for later goes before it, and the position behind it is noted."""
+    before = router.claimed(await router.token())
+    with router.noting() as noted:
+        async with router.write() as session:
+            session.later(INSERT, number=1, name="a")
+            found = await session.last_rows(q(NAMES), Name)
+            assert await names(router) == ["a"]  # seen by others while the block goes on
+
+    assert found == [Name("a")]
+    assert noted.position > before
+
+
+async def test_a_last_statement_that_fails_keeps_nothing(router):
+    async def fails() -> None:
+        async with router.write() as session:
+            session.later(INSERT, number=1, name="a")
+            await session.last_rows(q("select 1 / 0 as name"), Name)
+
+    with pytest.raises(MillraceError):
+        await fails()
+
+    assert await names(router) == []
+
+
 async def test_a_block_that_raises_sends_nothing_of_what_was_for_later(router):
     async def fails() -> None:
         async with router.write() as session:

@@ -64,7 +64,7 @@ class Activity:
             batch.take_impressions(list(enumerate(impressions)))
             batch.take_engagements(list(enumerate(engagements, len(impressions))))
             async with self._router.write() as session:
-                await batch.write(session, viewer)
+                await batch.write(session, viewer, commits=True)
             return batch.intake.result()
 
         return await retried(work)

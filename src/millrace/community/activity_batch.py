@@ -11,7 +11,7 @@ from millrace.community import validator
 from millrace.community.cases import post_report, reported
 from millrace.community.counts import COUNTER_OF, CounterMoves
 from millrace.community.intake import QUERIES, Intake, Line, members_named, posts_named
-from millrace.community.logs import LoggedRow, already_logged, already_shown, logged, shown
+from millrace.community.logs import LoggedRow, already_logged, already_shown, counted, logged, shown
 from millrace.community.relations import blocked, muted
 from millrace.community.types import (
     BIGINT_MAX,
@@ -32,6 +32,9 @@ from millrace.store.session import Ask, Session, document
 D = TypeVar("D", ImpressionDraft, EngagementDraft)
 T = TypeVar("T", Impression, Engagement)
 
+ONLY_COUNTED = frozenset(
+    {Action.CLICK, Action.LONG_DWELL, Action.SHARE, Action.HIDE, Action.COMMENT}
+)
 AGAINST_AUTHOR = frozenset({Action.MUTE, Action.BLOCK})
 
 
@@ -90,8 +93,14 @@ class ActivityBatch:
                 entries.append((line.index, entry(line.clean, member, post)))
         return entries
 
-    async def write(self, session: Session, viewer: Viewer) -> None:
-        """Log what is new, with its effects and counters."""
+    async def write(self, session: Session, viewer: Viewer, *, commits: bool = False) -> None:
+        """Log what is new, with its effects and counters.
+
+        Args:
+            session: of one transaction.
+            viewer: who records it.
+            commits: whether nothing comes behind it, so that it may end the transaction itself.
+        """
         everything = [line.clean for line in (*self._impressions, *self._engagements)]
         authors, members = await _there(
             session, viewer, {one.post for one in everything}, {one.member for one in everything}
@@ -102,6 +111,11 @@ class ActivityBatch:
         engagements = self._to_log(
             self._engagements, authors, members, await self._repeated(session, authors, "done")
         )
+        if commits and _only_counts(impressions, engagements):
+            new = await counted(session, [line.clean for line in engagements])
+            self.intake.created += len(new)
+            self.intake.unchanged += len(engagements) - len(new)
+            return
         moves = CounterMoves()
         new_views = await shown(session, [line.clean for line in impressions])
         for row in new_views:
@@ -206,6 +220,15 @@ class ActivityBatch:
             else:
                 kept.append(line)
         return kept
+
+
+def _only_counts(impressions: list[Line[Impression]], engagements: list[Line[Engagement]]) -> bool:
+    """Return whether all that a batch does is to be logged and to move counters of posts."""
+    return (
+        not impressions
+        and bool(engagements)
+        and all(line.clean.kind in ONLY_COUNTED for line in engagements)
+    )
 
 
 def _against_author(entry: Impression | Engagement) -> bool:

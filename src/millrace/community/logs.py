@@ -79,6 +79,12 @@ async def logged(session: Session, engagements: Iterable[Engagement]) -> list[Lo
     return await session.rows(QUERIES["insert_engagements"], LoggedRow, rows=document(rows))
 
 
+async def counted(session: Session, engagements: Iterable[Engagement]) -> list[LoggedRow]:
+    """Insert engagements that only count, move the counters, and commit; return those that are new."""
+    rows = [_engagement_row(one) for one in engagements]
+    return await session.last_rows(QUERIES["count_engagements"], LoggedRow, rows=document(rows))
+
+
 async def shown(session: Session, impressions: Iterable[Impression]) -> list[LoggedRow]:
     """Insert impressions; return those that are new."""
     rows = [_impression_row(one) for one in impressions]

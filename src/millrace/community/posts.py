@@ -56,35 +56,23 @@ class Posts:
         """
         author = author_of(viewer, "write posts")
         cleaned = content(new)
-        async with self._router.write() as session:
-            post = await self._written(session, author, cleaned)
-            session.later(
-                QUERIES["insert_post_counter"],
-                community_id=author.community_id,
-                post_id=post.post_id,
-            )
-            moves = CounterMoves()
-            moves.member(author, "posts", 1)
-            moves.apply(session)
-        return post
-
-    async def _written(self, session: Session, author: Key, cleaned: dict[str, object]) -> Post:
-        """Insert a post under a new id; another process may, very rarely, have just used it."""
-        for _ in range(ID_TRIES_MAX):
+        for _ in range(ID_TRIES_MAX):  # another process may, very rarely, have just used an id
             identity = self._ids.next()
-            post = await session.row(
-                QUERIES["write_post"],
-                Post,
-                **cleaned,
-                community_id=author.community_id,
-                post_id=identity,
-                author_id=author.id,
-                external_id=f"post-{identity}",
-                created_at=self._clock.now(),
-            )
-            if post is not None:
-                return post
-        await no_id_left(session, author)
+            async with self._router.write() as session:
+                posts = await session.last_rows(
+                    QUERIES["write_post"],
+                    Post,
+                    **cleaned,
+                    community_id=author.community_id,
+                    post_id=identity,
+                    author_id=author.id,
+                    external_id=f"post-{identity}",
+                    created_at=self._clock.now(),
+                )
+            if posts:
+                return posts[0]
+        async with self._router.write() as session:
+            await no_id_left(session, author)
 
     async def get(self, viewer: Viewer, key: Key) -> PostView:
         """Return one post.

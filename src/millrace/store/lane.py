@@ -58,6 +58,13 @@ COMMIT = _Asked(b"commit", (), (), None)
 ROLLBACK = _Asked(b"rollback", (), (), None)
 
 
+class Behind(Struct):
+    """What is asked right behind a commit, in the same round trip, and its row once it is there."""
+
+    query: Query
+    line: dict[str, Any] | None = None
+
+
 class Lane:
     """Runs statements on one connection, one exchange at a time. It raises what the driver raises."""
 
@@ -74,6 +81,8 @@ class Lane:
         self._prepares = prepares
         self._adapt = Transformer(connection)
         self._ahead: list[_Asked] = []
+        self._open = False  # whether a transaction was begun, here at least
+        self._behind: Behind | None = None
         self._names: OrderedDict[tuple[bytes, tuple[int, ...]], bytes] = OrderedDict()
         self._seen: Counter[tuple[bytes, tuple[int, ...]]] = Counter()
         self._made = 0
@@ -119,14 +128,14 @@ class Lane:
 
     # ------------------------------------------------- transactions
 
-    def begin(self) -> None:
-        """Begin a transaction that may write, with the next statement."""
-        self._ahead.append(BEGIN)
+    def begin(self, behind: Behind | None = None) -> None:
+        """Begin a transaction that may write, with the next statement.
 
-    @property
-    def begun(self) -> bool:
-        """Return whether the server knows of a transaction, or something waits to be sent to it."""
-        return self._ahead != [BEGIN] or self._status is not TransactionStatus.IDLE
+        Args:
+            behind: asked right behind the commit.
+        """
+        self._open, self._behind = True, behind
+        self._ahead.append(BEGIN)
 
     @property
     def failed(self) -> bool:
@@ -138,18 +147,35 @@ class Lane:
         """Return whether the next borrower finds nothing of this one."""
         return not self._ahead and self._status is TransactionStatus.IDLE
 
-    async def commit(self, *afterwards: Query) -> list[PGresult]:
-        """End the transaction; the answers to statements behind it come with it."""
-        if not self.begun:
+    async def commit(self) -> None:
+        """End the transaction; one without any statement never was."""
+        if self._ahead == [BEGIN]:
             self._ahead.clear()
-            return []
-        behind = [self._asked(query, {}) for query in afterwards]
-        answers = await self._sent([COMMIT, *behind])
-        return answers[len(answers) - len(behind) :]
+        elif self._open:
+            await self._committed([])
+        self._open = False
+
+    async def last(self, query: Query, params: Params) -> PGresult:
+        """Send a statement and the commit together; return the answer to the statement."""
+        assert self._open, "only a transaction has a last statement"
+        (answer,) = await self._committed([self._asked(query, params)])
+        self._open = False
+        return answer
+
+    async def _committed(self, last: Sequence[_Asked]) -> list[PGresult]:
+        """Send the last statements, the commit, and what is asked behind it."""
+        behind = self._behind
+        after = [] if behind is None else [self._asked(behind.query, {})]
+        answers = await self._sent([*last, COMMIT, *after])
+        if behind is not None:
+            behind.line = self.lines(answers[-1])[0]
+        end = len(answers) - 1 - len(after)
+        return answers[end - len(last) : end]
 
     async def rollback(self) -> None:
         """Keep nothing. A connection that does not even do that is closed."""
         self._ahead.clear()
+        self._open = False
         if self._status is TransactionStatus.IDLE or self._wire.status != ConnStatus.OK:
             return
         try:

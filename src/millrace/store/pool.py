@@ -2,24 +2,20 @@
 
 import asyncio
 import select
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
-from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.faults import spoken
-from millrace.store.lane import Lane
+from millrace.store.lane import Behind, Lane
 from millrace.store.primary import inspect
-from millrace.store.queries import Query
 from millrace.store.types import StoreConfig
 
 WARM_MAX = 4  # connections that are lent again first
@@ -28,18 +24,6 @@ WARM_TIMES_MAX = 10_000  # before the pool may look whether one has become too o
 IDLE_IN_TRANSACTION_SECONDS_MAX = 300
 # A server that vanished without a word (its machine lost power) is noticed after this long.
 SILENCE_SECONDS_MAX = 30
-
-
-class Afterwards(Struct):
-    """What is asked right behind a commit, and its row once it is there."""
-
-    query: Query
-    line: dict[str, Any] | None = None
-
-    def take(self, lane: Lane, answers: Sequence[PGresult]) -> None:
-        """Take the answer; there is none where the transaction had no statement."""
-        for answer in answers:
-            self.line = lane.lines(answer)[0]
 
 
 class Pool:
@@ -72,7 +56,7 @@ class Pool:
 
     @asynccontextmanager
     async def transaction(
-        self, *, read_only: bool, afterwards: Afterwards | None = None
+        self, *, read_only: bool, behind: Behind | None = None
     ) -> AsyncGenerator[Lane]:
         """Lend a connection: for one READ COMMITTED transaction, or for reading.
 
@@ -84,7 +68,7 @@ class Pool:
 
         Args:
             read_only: whether it is for reading.
-            afterwards: asked behind the commit, in the same round trip.
+            behind: asked behind the commit, in the same round trip.
 
         Raises:
             UnavailableError: no connection was free in time, the server went away in the middle, or
@@ -98,14 +82,11 @@ class Pool:
                 if read_only:
                     yield lane
                     return
-                lane.begin()
+                lane.begin(behind)
                 yield lane
                 _refuse_failed(lane)
                 ended = True
-                if afterwards is None:
-                    await lane.commit()
-                else:
-                    afterwards.take(lane, await lane.commit(afterwards.query))
+                await lane.commit()
         except UnavailableError as exc:
             if isinstance(exc.__cause__, psycopg.errors.FeatureNotSupported):
                 await lane.connection.close()  # its plans are of an older schema

@@ -11,7 +11,8 @@ from contextvars import ContextVar
 import msgspec
 from msgspec import Struct
 
-from millrace.store.pool import Afterwards, Pool
+from millrace.store.lane import Behind
+from millrace.store.pool import Pool
 from millrace.store.queries import load
 from millrace.store.session import Session
 from millrace.store.tokens import sign, verify
@@ -51,8 +52,8 @@ class Router:
     async def write(self) -> AsyncGenerator[Session]:
         """Lend a session on the primary; it commits when the block ends without an error."""
         noted = _NOTED.get()
-        asked = None if noted is None else Afterwards(QUERIES["position"])
-        async with self._primary.transaction(read_only=False, afterwards=asked) as lane:
+        asked = None if noted is None else Behind(QUERIES["position"])
+        async with self._primary.transaction(read_only=False, behind=asked) as lane:
             yield Session(lane)
         if noted is not None and asked is not None and asked.line is not None:
             noted.position = msgspec.convert(asked.line, Position)

@@ -83,6 +83,16 @@ class Session:
         with spoken():
             self._lane.later(query, params)
 
+    async def last_rows(self, query: Query, into: type[T], /, **params: object) -> list[T]:
+        """Return all rows of a statement that ends the transaction: it is committed with it.
+
+        For a write whose answer needs nothing more: the round trip of the commit is saved. What
+        fails now keeps nothing of the transaction; behind it nothing may follow.
+        """
+        with spoken(committing=lambda: True):
+            lines = self._lane.lines(await self._lane.last(query, params))
+        return _filled(lines, into)
+
     async def run_many(self, query: Query, lines: Sequence[Mapping[str, object]], /) -> int:
         """Run a statement once per line, in one round trip; return the rows touched in all."""
         if not lines:

@@ -1,19 +1,25 @@
 -- name: write_post
--- Writes one post, if its author still stands.
-insert into post (community_id, post_id, external_id, author_id, kind, title, text, link, topics,
-                  language, audience, created_at)
-select %(community_id)s::bigint, %(post_id)s::bigint, %(external_id)s, member_id, %(kind)s,
-       %(title)s, %(text)s, %(link)s, %(topics)s::text[], %(language)s, %(audience)s,
-       %(created_at)s::timestamptz
-  from member
- where community_id = %(community_id)s and member_id = %(author_id)s
-   and removed_at is null and banned_at is null
-    on conflict do nothing
-returning post.*
-
--- name: insert_post_counter
--- The counters of a new post.
-insert into post_counter (community_id, post_id) values (%(community_id)s, %(post_id)s)
+-- Writes one post with its counters, and counts it for its author, if that one still stands.
+with made as (
+    insert into post (community_id, post_id, external_id, author_id, kind, title, text, link,
+                      topics, language, audience, created_at)
+    select %(community_id)s::bigint, %(post_id)s::bigint, %(external_id)s, member_id, %(kind)s,
+           %(title)s, %(text)s, %(link)s, %(topics)s::text[], %(language)s, %(audience)s,
+           %(created_at)s::timestamptz
+      from member
+     where community_id = %(community_id)s and member_id = %(author_id)s
+       and removed_at is null and banned_at is null
+        on conflict do nothing
+    returning post.*
+), counted as (
+    insert into post_counter (community_id, post_id) select community_id, post_id from made
+), moved as (
+    update member_counter counter
+       set posts = counter.posts + 1
+      from made
+     where counter.community_id = made.community_id and counter.member_id = made.author_id
+)
+select * from made
 
 -- name: post_by_key
 -- One post, if the viewer may see it.
