@@ -119,7 +119,8 @@ class ServedFeeds:
         """Commit some feeds and tell those who wait; False where each is to be tried alone."""
         try:
             async with self._router.write() as session:
-                await session.run_many(QUERIES["insert_served"], [one.line for one in turn])
+                for one in turn:  # in one round trip with the commit
+                    session.later(QUERIES["insert_served"], **one.line)
         except Exception as exc:  # noqa: BLE001 - it belongs to those who wait for it
             if not last and not isinstance(exc, UnavailableError):
                 return False
