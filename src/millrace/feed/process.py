@@ -37,6 +37,7 @@ PAUSE_SECONDS_MIN = 0.25
 PAUSE_SECONDS_MAX = 30.0
 LIVED_SECONDS = 60.0  # a process that lived so long did not die of its start
 END_SECONDS_MAX = 5.0
+LATE_SECONDS = 5.0
 SILENT_SECONDS = 5.0
 """It reports every two seconds at least; who is silent for longer hangs, and its lag grows."""
 
@@ -145,7 +146,8 @@ class EmbeddingProcess:
         Passes on:
             UnavailableError: the database or the encoder fails again and again.
         """
-        return await self._ask(Verb.SETTLE, seconds=seconds_max) is not None
+        seconds = seconds_max + LATE_SECONDS  # whoever asks gives up first, in its own words
+        return await self._ask(Verb.SETTLE, seconds=seconds) is not None
 
     async def _ask(
         self, verb: Verb, *, member: Key | None = None, seconds: float = 0.0
