@@ -17,7 +17,7 @@ from millrace.community.testing import Rooms
 from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.room import Feed
 from millrace.feed.testing import parts_for, save_tiny_llama
-from millrace.feed.types import FeedConfig
+from millrace.feed.types import Embedding, FeedConfig
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import SetupError
 from millrace.settings import Settings
@@ -165,3 +165,40 @@ async def test_what_it_cannot_work_with_is_told_by_its_server(conninfo, tmp_path
 
     assert refused.value.field == "model_dir"
     assert process.restarts == 0
+
+
+async def test_somebody_else_may_embed(router, conninfo, model, tmp_path):
+    """`millrace embed` by hand, and a server that only makes what a request waits for."""
+    from millrace.feed.encoder import TextEncoder  # late: it brings torch
+
+    rooms = Rooms(router)
+    home = await rooms.community("village")
+    rita, gus = await rooms.people(home, "rita", "gus")
+    set_up = {
+        "MILLRACE_STORE_PRIMARY": conninfo,
+        "MILLRACE_STORE_DATA_DIR": str(tmp_path),
+        "MILLRACE_FEED_MODEL_DIR": str(model),
+    }
+    config = FeedConfig(embedding=Embedding.ELSEWHERE, coalesce_seconds=0.0, fit_minutes=0.0)
+    encoder = TextEncoder.load(model)
+    feed = Feed(parts_for(rooms, conninfo, encoder, config))
+    await feed.start()
+    hand = await asyncio.create_subprocess_exec(*COMMAND[:-1], env=os.environ | set_up)
+    try:
+        post = await rooms.post(gus, "boats in the harbour")
+        await feed.settled(SECONDS_MAX)
+        page = await feed.page(rita.member)
+        found = feed.index.find(post.key)
+        hand.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(SECONDS_MAX):
+            status = await hand.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            hand.kill()
+        await feed.stop()
+        encoder.close()
+
+    assert found is not None
+    assert page.degraded == []
+    assert not feed.freshness.stream().connected
+    assert status == 0
