@@ -204,6 +204,37 @@ async def test_a_token_that_does_not_hold(client, held):
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "status"),
+    [
+        ("/v1/search/posts", b"\xff=\xfe", 400),
+        ("/v1/members", b"\xc3\xbc", 400),
+        ("/v1/search/posts", b"q=\xff", 422),
+        ("/v1/search/posts", "q=Müll".encode(), 200),
+    ],
+)
+async def test_bytes_that_no_address_has(place, path, query, status):
+    """A missing parameter is a missing parameter, whatever bytes stand in the query."""
+    answers, host = [], {b"host": b"127.0.0.1"}
+    bearer = place.bearer("ada")["authorization"].encode()
+    scope = {
+        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
+        "query_string": query, "headers": [*host.items(), (b"authorization", bearer)],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {}, "scheme": "http",
+        "http_version": "1.1", "root_path": "",
+    }  # fmt: skip
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        answers.append(message)
+
+    await place.app(scope, receive, send)
+
+    assert answers[0]["status"] == status
+
+
 async def test_unforeseen(place, client, monkeypatch):
     """What nobody foresaw is a bare problem for the client, and a traceback in the log."""
 

@@ -25,6 +25,7 @@ from millrace.api.incoming import (
     check_media,
     check_target,
     headers_of,
+    query_of,
     read_body,
 )
 from millrace.api.inventory import Inventory, RateClass, RouteRule
@@ -94,7 +95,7 @@ class Gate:
             method="GET" if head else scope["method"],
             head=head,
             path=normalize_path(scope["path"]),
-            query=scope["query_string"],
+            query=query_of(scope),
             headers=found,
             request_id=request_id,
             peer=str(client[0]),

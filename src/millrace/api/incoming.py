@@ -23,6 +23,7 @@ DRAINED_BYTES_MAX = 8 * 1024 * 1024  # of a body that is too large, so that the 
 # backslashes before it means that the escape itself is only text.
 JSON_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -67,6 +68,16 @@ def headers_of(scope: dict[str, Any]) -> dict[str, str]:
         between = "; " if name == "cookie" else ", "
         found[name] = f"{found[name]}{between}{value}" if name in found else value
     return found
+
+
+def query_of(scope: dict[str, Any]) -> bytes:
+    """Return the query in the letters that an address may have, for whoever reads it from here on.
+
+    Other bytes are encoded as a client should have done. Not every reader behind us takes them.
+    """
+    query: bytes = scope["query_string"]
+    scope["query_string"] = BEYOND_ASCII.sub(lambda found: b"%%%02X" % ord(found[0]), query)
+    return scope["query_string"]
 
 
 def check_target(incoming: Incoming) -> None:
