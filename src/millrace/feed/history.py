@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import nlargest
 from typing import Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from millrace.community.types import POSITIVE_ACTIONS, Key
 
 T = TypeVar("T")
@@ -49,15 +52,15 @@ class PostList:
         self._communities.extend(communities)
         self._ids.extend(ids)
 
-    def keys(self, start: int = 0) -> list[Key]:
-        """Return the posts from a place on."""
-        return list(map(Key, self._communities[start:], self._ids[start:]))
+    def columns(self, start: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return communities and ids of the posts from a place on."""
+        return np.array(self._communities[start:]), np.array(self._ids[start:])
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(self.keys())
+        return map(Key, self._communities, self._ids)
 
 
 class _Window(Generic[T]):

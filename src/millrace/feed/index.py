@@ -181,7 +181,7 @@ class PostIndex:
         self.removals += 1
         self._alive[slot] = False
         self.set_vector(slot, None)
-        self._entries[slot] = None
+        self._entries[slot], self._ids[slot] = None, 0
         self._by_author[int(self._author[slot])].discard(slot)
         self._free.append(slot)
         return True

@@ -10,10 +10,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from millrace.community.types import Key
 from millrace.feed.history import PostList
 from millrace.feed.index import PostIndex, Slots
+
+NEW_SHARE = 8  # one in so many posts may be newer than the sorted ids; those are looked up alone
 
 
 class _Found(Struct, frozen=True):
@@ -31,6 +34,8 @@ class KnownSlots:
     def __init__(self, index: PostIndex) -> None:
         self._index = index
         self._found: WeakKeyDictionary[PostList, _Found] = WeakKeyDictionary()
+        self._births = 0
+        self._ids = self._slots = np.zeros(1, dtype=np.int64)  # ids in order, and whose slots
 
     def of(self, posts: PostList) -> Slots:
         """Return the slots of those posts that have one, in no order. Nobody may change them."""
@@ -39,19 +44,41 @@ class KnownSlots:
         if found is None or found.removals != index.removals:
             found = _Found(index.removals, 0, np.empty(0, np.int64), ())
         if found.posts < len(posts):
-            found = self._found[posts] = self._more(found, posts.keys(found.posts))
+            found = self._found[posts] = self._more(found, *posts.columns(found.posts))
         if not found.missing:
             return found.slots
         return np.concatenate([found.slots, index.slots(found.missing)])
 
-    def _more(self, found: _Found, keys: Sequence[Key]) -> _Found:
-        """Return what is found with more posts looked up."""
-        slots, missing = self._index.slots(keys), found.missing
-        if len(slots) < len(keys):
-            missing = [*missing, *(key for key in keys if self._index.slot(key) is None)]
+    def _more(
+        self, found: _Found, communities: NDArray[np.int64], ids: NDArray[np.int64]
+    ) -> _Found:
+        """Return what is found with more posts looked up, all at once.
+
+        The sorted ids may be old: whose a slot is now is looked at, and who is not found there is
+        asked for by name.
+        """
+        self._sort()
+        slots = self._slots[np.searchsorted(self._ids[:-1], ids)]
+        here = (self._index.ids(slots) == np.column_stack([ids, communities])).all(axis=1)
+        others = list(map(Key, communities[~here].tolist(), ids[~here].tolist()))
+        there = self._index.slots(others)
+        missing = found.missing
+        if len(there) < len(others):
+            missing = [*missing, *(key for key in others if self._index.slot(key) is None)]
         return _Found(
             found.removals,
-            found.posts + len(keys),
-            np.concatenate([found.slots, slots]),
+            found.posts + len(ids),
+            np.concatenate([found.slots, slots[here], there]),
             missing,
         )
+
+    def _sort(self) -> None:
+        """Put the ids in order anew where many posts came: a key in a dictionary costs microseconds
+        when the caches are cold, and a thousand of them are asked for at once.
+        """
+        index = self._index
+        if (index.births - self._births) * NEW_SHARE > self._births:
+            self._births = index.births
+            ids = index.ids(np.arange(index.capacity))[:, 0]
+            self._slots = np.argsort(ids, kind="stable")
+            self._ids = ids[self._slots]
