@@ -211,7 +211,7 @@ async def _warm(program: Program) -> None:
             told = True
         await settled
         if told:
-            say(f"every post is embedded: {program.feed.freshness.progress()[1]:,}")
+            say(f"every post is embedded: {program.feed.freshness.progress()[0]:,}")
     except MillraceError as failure:  # the page stays up, and the work is tried again
         say(failure.message)
     finally:
