@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from msgspec import Struct
 
-from millrace.kernel.errors import ConflictError, MillraceError
+from millrace.kernel.errors import ConflictError, MillraceError, SetupError
 from millrace.store.lane import PREPARED_FROM, PREPARED_MAX
 from millrace.store.queries import Query
 from millrace.store.session import Ask
@@ -159,7 +159,7 @@ async def test_a_statement_that_fails_as_it_is_planned_costs_no_plan(conninfo):
     async with opened(conninfo, ONE) as router:
         had = await plans(router)
         for _ in range(PREPARED_FROM + 5):
-            with pytest.raises(MillraceError):
+            with pytest.raises(SetupError, match="latecomer"):
                 async with router.read() as session:
                     await session.value(q("select count(*) from latecomer"))
         assert await plans(router) == had
