@@ -28,6 +28,7 @@ ACTION_LABELS = {
 # What a member is told of the features, in this order. Each lies between 0 and 1.
 SIGNAL_LABELS = {
     "similarity": "Close to your profile and to what you liked",
+    "learned_similarity": "Like what members with such a profile turned out to like",
     "topic_match": "About topics that you engage with",
     "affinity": "You engage with this author",
     "recency": "Fresh",
