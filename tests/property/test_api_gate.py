@@ -36,6 +36,23 @@ BODIES = st.one_of(
     ),
 )
 
+QUERIES = (
+    b"", b"q=a", b"q=sea&by=members", b"limit=5", b"limit=-1", b"cursor=x", b"\xff=\xfe",
+    b"q=a&community_id=99999999999999999999999", b"show=gone&order=reports", b"after=0.1-1",
+    b"since=0001-01-01T00:00:00Z&q=a", b"member=1-1", b"posts=1-1,2-2", b"find=a", b"post_id=1-1",
+)  # fmt: skip
+FILLED = (
+    b"", b"text=a", b"reason=spam&detail=x", b"move=warn&reason=x", b"display_name=&skills=,,",
+    b"text=a&title=b&kind=note&audience=public&language=zz&topics=a,b&version=1",
+    b'{"text":"a","kind":"event","audience":"public","topics":["a"]}', b'{"display_name":"a"}',
+    b'{"headline":"x","skills":[],"languages":["x"]}', b'{"items":[{}]}', b"{}", b"[]",
+)  # fmt: skip
+DOORS = sorted(
+    (rule.method, rule.path)
+    for rule in Inventory()
+    if not rule.stream and rule.path != "/sign-out"  # which would end the visit
+)
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -85,3 +102,55 @@ async def test_any_request_gets_a_whole_answer(place, method, path, segments, qu
     assert not rest[-1].get("more_body", False)
     assert {b"content-security-policy", b"x-request-id", b"cache-control"} <= found
     assert not place.logged("unforeseen")
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    door=st.sampled_from(DOORS),
+    names=st.lists(st.integers(0, 11), min_size=3, max_size=3),
+    who=st.sampled_from(["ada", "mona", "operator"]),
+    query=st.sampled_from(QUERIES),
+    body=st.sampled_from(FILLED),
+    page=st.booleans(),
+)
+async def test_who_is_let_in_gets_a_whole_answer(place, door, names, who, query, body, page):
+    """Behind the door, among things that exist, nothing makes the server stumble either."""
+    method, path = door
+    body = b"" if method in {"GET", "DELETE"} else body
+    keys = [*place.members.values(), *place.posts.values(), place.comment]
+    there = [*map(str, [*keys, *place.communities.values()]), "post"]
+    blanks = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    chosen = [there[name % len(there)] for name in names]
+    filled, token = path, place.tokens[who].encode()
+    for blank, value in zip(blanks, chosen, strict=False):
+        filled = filled.replace("{" + blank + "}", "post" if blank == "thing_kind" else value)
+    sent, waiting = [], [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive():
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    form = b"json" if body[:1] in {b"{", b"["} else b"x-www-form-urlencoded"
+    proof = (
+        (b"cookie", b"millrace_session=" + token)
+        if page
+        else (b"authorization", b"Bearer " + token)
+    )
+    scope = {
+        "type": "http", "method": method, "path": filled, "query_string": query,
+        "headers": [
+            proof, (b"content-type", b"application/" + form), (b"host", b"127.0.0.1"),
+            (b"content-length", str(len(body)).encode()), (b"origin", b"http://127.0.0.1"),
+            (b"sec-fetch-site", b"same-origin"), (b"accept", b"text/html" if page else b"*/*"),
+        ],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {}, "scheme": "http",
+        "http_version": "1.1", "root_path": "",
+    }  # fmt: skip
+    await place.app(scope, receive, send)
+
+    assert sent[0]["status"] < 500, place.logged("unforeseen")[-1:]
+    assert not sent[-1].get("more_body", False)
