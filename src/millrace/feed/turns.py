@@ -2,7 +2,8 @@
 
 The encoder has one thread. A request that waits, then a post that somebody just wrote, then
 members, then the backlog: whoever is asked between two pieces goes by this order, so nobody waits
-longer than one piece of somebody less urgent.
+longer than one piece of somebody less urgent. A member who has waited for long stands in one line
+with posts, so that a flood of posts starves nobody.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ PIECE_CHARACTERS = 1_200
 Larger pieces are no quicker per text, except of very short texts."""
 PROMPT_CHARACTERS = 1_100  # a prompt that is longer is cut by its budget of tokens
 PIECE_PROMPTS_MAX = 16
+LATE_SECONDS = 0.75
 
 
 class Urgency(IntEnum):
@@ -38,7 +40,7 @@ class Turns:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, float, asyncio.Future[None]]] = []
         self._busy = False
         self._asked = 0
         self.seconds = 0.0  # that the encoder worked, on the wall
@@ -69,9 +71,10 @@ class Turns:
 
     async def _called(self, urgency: Urgency) -> None:
         """Wait until it is our turn; whoever gives up while called lets the next one go."""
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        called: asyncio.Future[None] = loop.create_future()
         self._asked += 1
-        heapq.heappush(self._waiting, (urgency, self._asked, called))
+        heapq.heappush(self._waiting, (urgency, self._asked, loop.time(), called))
         gone = True
         try:
             await called
@@ -82,12 +85,21 @@ class Turns:
                 self._call_next()
 
     def _call_next(self) -> None:
+        self._hurry(asyncio.get_running_loop().time() - LATE_SECONDS)
         while self._waiting:
             *_, called = heapq.heappop(self._waiting)
             if not called.done():
                 self._busy = True  # nobody may slip in before the called one runs
                 called.set_result(None)
                 return
+
+    def _hurry(self, before: float) -> None:
+        """Put members who have waited since before a moment in line with posts, by their order."""
+        late = [one for one in self._waiting if one[0] == Urgency.MEMBER and one[2] <= before]
+        if late:
+            rest = [one for one in self._waiting if one not in late]
+            self._waiting = [*rest, *((Urgency.POST, *one[1:]) for one in late)]
+            heapq.heapify(self._waiting)
 
 
 def pieces(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
