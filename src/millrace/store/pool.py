@@ -4,7 +4,6 @@ import asyncio
 import select
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -37,7 +36,7 @@ class Pool:
         self._asking = 0
         self._closed = False
         self._warm: list[Lane] = []
-        self._lanes: WeakKeyDictionary[AsyncConnection[DictRow], Lane] = WeakKeyDictionary()
+        self._lanes: dict[AsyncConnection[DictRow], Lane] = {}
 
     async def open(self) -> None:
         """Connect. Nothing at the address, or a server that will not do, is a SetupError."""
@@ -143,6 +142,7 @@ class Pool:
             # as long as reading them. Behind a transaction pooler older than PgBouncer 1.24 that
             # breaks, and nobody says whether one stands there.
             lane = Lane(connection, prepares=not self._config.primary)
+            self._lanes = {one: its for one, its in self._lanes.items() if not one.closed}
             self._lanes[connection] = lane
         return lane
 
