@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from millrace.community.percentile_keeper import PercentileKeeper
-from millrace.community.percentiles import METRICS, SCALE_SECONDS, engagement_rate
+from millrace.community.percentiles import METRICS, SCALE_SECONDS_MAX, engagement_rate
 from millrace.community.testing import NOON, OPERATOR, Rooms
 from millrace.community.types import Key, PostDraft
 from millrace.kernel.rng import rng
@@ -80,14 +80,14 @@ async def test_the_rate_in_sql_is_the_rate_in_python(router):
 
 
 async def test_scales_are_kept_for_a_bounded_time(router):
-    """Another process's refresh is seen after SCALE_SECONDS, the own one at once."""
+    """Another process's refresh is seen after SCALE_SECONDS_MAX, the own one at once."""
     rooms = Rooms(router)
     other = Rooms(router, rooms.clock)
     home, _ = await filled(rooms, "home", range(10))
     assert (await rooms.percentiles.scales(home)).of("views", 100) == 50
     await other.percentiles.refresh()
     assert (await rooms.percentiles.scales(home)).of("views", 100) == 50
-    rooms.clock.move(SCALE_SECONDS)
+    rooms.clock.move(SCALE_SECONDS_MAX)
     assert (await rooms.percentiles.scales(home)).of("views", 100) == 99
     await filled(rooms, "home", [2_000] * 10)
     await rooms.percentiles.refresh()

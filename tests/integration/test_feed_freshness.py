@@ -1,6 +1,7 @@
 """Vectors and slots follow the tables: by the log, by scans, and after a kill."""
 
 import asyncio
+from statistics import median
 
 import pytest
 
@@ -160,6 +161,31 @@ async def test_lag_is_the_age_of_the_oldest_change_that_waits(router, conninfo, 
     assert calm == (0.0, 0)
     assert 40 <= late < 41
     assert again == 0.0
+
+
+async def test_what_is_not_embedded_yet_stands_in_the_middle(router, conninfo):
+    """A post of a moment ago is neither near nor far: nobody knows, and so nothing is held back."""
+    rooms = Rooms(router)
+    _, reader, gus = await village(rooms)
+    await rooms.members.update(
+        reader, reader.member, ProfileChanges(headline="sail harbour tide"), expected_version=None
+    )
+    encoder = BrokenEncoder()
+    async with feeding(rooms, conninfo, encoder=encoder) as feed:
+        texts = ("sail harbour tide", "sail harbour rope", "bread oven flour")
+        known = [await rooms.post(gus, text) for text in texts]
+        await feed.settled()
+        await feed.page(reader.member)
+        encoder.broken = True
+        new = await rooms.post(gus, "nobody has read this yet")
+        await until(lambda: feed.index.slot(new.key) is not None)
+        await feed.page(reader.member)
+        posts = [*known, new]
+        told = [await feed.why(reader.member, post.key) for post in posts]
+
+    *others, unknown = (one.features["similarity"] for one in told)
+    assert len(set(others)) == 3
+    assert unknown == pytest.approx(median(others))
 
 
 async def test_a_feed_says_that_most_posts_are_still_to_be_embedded(router, conninfo):

@@ -27,8 +27,6 @@ from millrace.wiring import embedding
 
 PROGRESS_SECONDS = 5.0
 LEASH_SECONDS = 1.0  # after which it ends without taking leave
-NICENESS = 5
-"""Whoever waits for a page goes first on a processor that both want: see docs/decisions/0093."""
 
 
 @click.command(
@@ -47,7 +45,6 @@ def embed(frame: Frame, beside: bool, data_dir: str | None) -> None:
     set to the same database and the same model. Several may run; one works, and another takes over
     when it ends. Ctrl-C or SIGTERM ends it.
     """
-    os.nice(NICENESS)
     if beside:
         _beside()
     else:

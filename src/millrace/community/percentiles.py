@@ -2,13 +2,17 @@
 
 A scale holds 99 rising cuts per metric; cut i is the value below which i per cent of the samples
 lie. Refreshing reads the tables; reading is a binary search in a scale that is kept in memory for
-SCALE_SECONDS. So a percentile may be that much, and the time since the last refresh, out of date.
+SCALE_SECONDS, and a little longer while it is read again. So a percentile may be SCALE_SECONDS_MAX
+and the time since the last refresh out of date.
 Ages alone grow by themselves: their cuts grow with them on reading.
 """
 
+import asyncio
+import logging
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Literal, get_args
 
 from msgspec import Struct
@@ -19,7 +23,10 @@ from millrace.kernel.clock import Clock
 from millrace.kernel.errors import InvalidError
 from millrace.store.router import Router
 
+logger = logging.getLogger(__name__)
+
 SCALE_SECONDS = 60.0
+SCALE_SECONDS_MAX = 120.0
 SCALES_MAX = 10_000
 REMADE_AFTER = timedelta(hours=12)
 """Scales are made anew after this time even where no counter moved: members may have left."""
@@ -108,20 +115,44 @@ class Percentiles:
         self._router = router
         self._clock = clock
         self._kept: dict[int, tuple[float, Scales]] = {}
+        self._reading: dict[int, asyncio.Task[Scales]] = {}
 
     async def scales(self, community_id: int) -> Scales:
-        """Return the scales of a community, at most SCALE_SECONDS after they were stored."""
-        now = self._clock.monotonic()
+        """Return the scales of a community as they were stored some seconds ago.
+
+        After SCALE_SECONDS they are read again, once for all who ask, and nobody waits for it;
+        whoever finds them older than SCALE_SECONDS_MAX does.
+        """
         read_at, kept = self._kept.get(community_id, (float("-inf"), None))
-        if kept is not None and now - read_at < SCALE_SECONDS:
+        age = self._clock.monotonic() - read_at
+        if kept is not None and age < SCALE_SECONDS:
             return kept
+        reading = self._reading.get(community_id)
+        if reading is None:
+            reading = asyncio.create_task(self._read(community_id))
+            self._reading[community_id] = reading
+            reading.add_done_callback(partial(self._was_read, community_id))
+        if kept is not None and age < SCALE_SECONDS_MAX:
+            return kept
+        return await asyncio.shield(reading)
+
+    async def _read(self, community_id: int) -> Scales:
+        read_at = self._clock.monotonic()
         async with self._router.read() as session:
             rows = await session.rows(QUERIES["scales"], ScaleRow, community_id=community_id)
         made = Scales({row.metric: row.at(self._clock.now()) for row in rows})
-        if len(self._kept) >= SCALES_MAX:
-            self._kept.clear()
-        self._kept[community_id] = (now, made)
+        if self._reading.get(community_id) is asyncio.current_task():  # else they were made anew
+            if len(self._kept) >= SCALES_MAX:
+                self._kept.clear()
+            self._kept[community_id] = (read_at, made)
         return made
+
+    def _was_read(self, community_id: int, reading: "asyncio.Task[Scales]") -> None:
+        """Forget a reading that has ended; where nobody waits for it, say why it failed."""
+        if self._reading.get(community_id) is reading:
+            del self._reading[community_id]
+        if not reading.cancelled() and (failure := reading.exception()) is not None:
+            logger.info("the scales of community %d were not read: %s", community_id, failure)
 
     async def refresh(self, community_ids: Sequence[int] | None = None) -> None:
         """Make the scales of these communities, or of all, from the tables."""
@@ -134,6 +165,7 @@ class Percentiles:
                 await session.run(QUERIES[query], ids=ids, now=now, prior_views=RATE_PRIOR_VIEWS)
         for community_id in list(self._kept) if ids is None else ids:
             self._kept.pop(community_id, None)
+            self._reading.pop(community_id, None)
 
     async def refresh_moved(self) -> list[int]:
         """Make the scales of those communities whose numbers moved; return which they are."""

@@ -14,10 +14,12 @@ records what comes out, and reads the posts of the page through the one rule of 
 (room.py, record.py).
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from millrace.feed import filters, ranking, select
 from millrace.feed.catalogue import Catalogue
@@ -63,6 +65,9 @@ class Pipeline:
         self._values = values
         self._standings = Standings()
         self._totals: dict[str, StageTotal] = {}
+        # Ranking takes some milliseconds of the event loop. One feed is ranked per turn of the loop,
+        # so that whoever only waits for an answer of the database goes on in between.
+        self._ranking = asyncio.Lock()
         self._stages: tuple[tuple[str, Stage], ...] = (
             ("hydrate_member", self._hydrate_member),
             ("sources", self._sources),
@@ -81,8 +86,18 @@ class Pipeline:
             NotFoundError: there is no such member.
         """
         run = Run(request=request)
+        hydrate, *rank = self._stages
+        await self._staged(run, [hydrate])
+        async with self._ranking:
+            await self._staged(run, rank)
+        for note in run.stages:
+            self._count(note)
+        return run
+
+    async def _staged(self, run: Run, stages: Sequence[tuple[str, Stage]]) -> None:
+        """Run some stages, and note what each took, left and removed."""
         monotonic = self._parts.clock.monotonic
-        for name, stage in self._stages:
+        for name, stage in stages:
             began, taken, gone = monotonic(), len(run.candidates), len(run.removed)
             await stage(run)
             removed: dict[str, int] = {}
@@ -90,9 +105,6 @@ class Pipeline:
                 removed[one.stage] = removed.get(one.stage, 0) + len(one.posts)
             spent = (monotonic() - began) * 1000
             run.stages.append(StageNote(name, taken, len(run.candidates), removed, spent))
-        for note in run.stages:
-            self._count(note)
-        return run
 
     def totals(self) -> list[StageTotal]:
         """Return what every stage did since the start."""
@@ -193,7 +205,7 @@ class Pipeline:
         run.versions["scorer"] = scorer.version
         posts.row = np.arange(len(posts), dtype=np.int32)
         run.vectors = self._catalogue.index.vectors(posts.slots)
-        near = scorer.near(run.vectors, member.vector)
+        near = _unknown_in_the_middle(scorer.near(run.vectors, member.vector), run.vectors)
         run.features = ranking.features_of(
             self._catalogue, member.subject, posts, near, self._standings, run.request.now
         )
@@ -219,6 +231,24 @@ class Pipeline:
         run.reasons = ranking.sentences(
             self._catalogue, run.member.subject, run.candidates, run.features
         )
+
+
+def _unknown_in_the_middle(
+    near: NDArray[np.float64], vectors: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return nearness where a post without a vector stands in the middle of those with one.
+
+    It was written a moment ago, and nobody knows yet what it is near to; nought would call it the
+    farthest, and hold back what followers wait for until it is embedded.
+
+    Args:
+        near: of each post, in its columns. Shape: (n, columns).
+        vectors: of the same posts, zeros where there is none. Shape: (n, dims).
+    """
+    unknown = ~vectors.any(axis=1)
+    if unknown.any() and not unknown.all():
+        near[unknown] = np.median(near[~unknown], axis=0)
+    return near
 
 
 @lru_cache(maxsize=64)  # a few hundred sentences, and the same ones in most feeds

@@ -32,7 +32,7 @@ from millrace.wiring import opened
 
 CLIENTS = 6
 SHARE_OF_CAPACITY = 0.6
-FEEDS_OF_PROBES = 6.0  # a second, about; they are a part of the share
+FEEDS_OF_PROBES = 12.0  # a second, about; they are a part of the share
 LATE_MS = 10_000.0
 
 
@@ -43,18 +43,19 @@ class Plan(Struct, frozen=True, kw_only=True):
     aside: int
     warm: float
     capacity: float
+    settle: float
     loaded: float
 
 
 FULL = Plan(
     size=Size(posts=100_000, members=2_000, authors=5_000, events=1_000),
     aside=200,
-    warm=180.0, capacity=20.0, loaded=120.0,
+    warm=180.0, capacity=20.0, settle=30.0, loaded=120.0,
 )  # fmt: skip
 QUICK = Plan(
     size=Size(posts=10_000, members=200, authors=500, events=1_000),
     aside=40,
-    warm=10.0, capacity=3.0, loaded=10.0,
+    warm=10.0, capacity=3.0, settle=3.0, loaded=10.0,
 )  # fmt: skip
 
 
@@ -108,6 +109,8 @@ async def _watched(found: Place, plan: Plan, say: Callable[[str], None]) -> Watc
         say("as many feeds as there can be")
         _, capacity = await town.closed_loop(CLIENTS, plan.capacity)
         rate = max(SHARE_OF_CAPACITY * capacity - FEEDS_OF_PROBES, 1.0)
+        say("letting what was put off be done")  # at full load nothing is left for vectors
+        await town.open_loop(rate, plan.settle)
         say(f"watching for changes beside {rate:.0f} feeds a second")
         since = found.clock.now()
         watching = asyncio.create_task(probes.for_ever(pairs, visitors))

@@ -23,7 +23,7 @@ from millrace.store.router import Router
 
 Who = TypeVar("Who")
 EFFECT_SECONDS_MAX = 10.0
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.005
 PAUSE_SECONDS = 0.5
 PREPARING = 6  # pairs at once
 FEED_LIMIT = 100
