@@ -188,7 +188,7 @@ def test_features_of_columns_are_those_of_examples(
     standings.put(scales)
 
     found = ranking.features_of(
-        catalogue, me.subject, proposed(catalogue, lines), np.stack([near, 0 * near], axis=1),
+        catalogue, me.subject, proposed(catalogue, lines), np.stack([near, 0 * near, 0 * near], axis=1),
         standings, NOON,
     )  # fmt: skip
 

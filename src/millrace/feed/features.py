@@ -27,6 +27,7 @@ SCALED = (*PERCENTILES, "author_followers")  # metrics of the percentiles, in th
 FEATURES: tuple[str, ...] = (
     "similarity",
     "learned_similarity",
+    "learned_similarity_around",
     "recency",
     "age",
     *(f"{name}_percentile" for name in PERCENTILES),
@@ -80,13 +81,15 @@ class Example(Struct, frozen=True, kw_only=True):
 class Batch(Struct, frozen=True, kw_only=True):
     """What is known of some posts, one array per quantity, before it becomes features.
 
-    learned: similarity through the lens (lens.py), zeros where there is none.
+    learned, around: similarity through the lens, of a post and of what is around it (lens.py);
+        zeros where there is none.
     percentiles: in the order of SCALED, 0 to 99. Shape: (n, len(SCALED)).
     kinds: numbers of the kinds, as in PostKind. positions: places in the feed.
     """
 
     similarity: NDArray[np.floating[Any]]
     learned: NDArray[np.floating[Any]]
+    around: NDArray[np.floating[Any]]
     hours: NDArray[np.floating[Any]]
     percentiles: NDArray[np.integer[Any]]
     affinity: NDArray[np.floating[Any]]
@@ -107,6 +110,7 @@ def assembled(batch: Batch) -> Matrix:
     rows = np.empty((len(hours), len(FEATURES)))
     rows[:, COLUMN["similarity"]] = batch.similarity
     rows[:, COLUMN["learned_similarity"]] = batch.learned
+    rows[:, COLUMN["learned_similarity_around"]] = batch.around
     rows[:, COLUMN["recency"]] = 0.5 ** (hours / HOURS_HALF)
     rows[:, COLUMN["age"]] = np.log1p(hours) / log1p(HOURS_MAX)
     first = COLUMN[f"{PERCENTILES[0]}_percentile"]
@@ -141,6 +145,7 @@ def matrix(
     batch = Batch(
         similarity=np.array([one.similarity for one in examples]),
         learned=np.zeros(len(examples)),
+        around=np.zeros(len(examples)),
         hours=np.array([(now - one.created_at).total_seconds() / 3600 for one in examples]),
         percentiles=np.array(
             [_percentiles(one, percentiles[one.community_id]) for one in examples], dtype=np.int64

@@ -73,7 +73,8 @@ def features_of(
         catalogue: the columns.
         subject: the member.
         posts: where they are.
-        near: how near each post's vector is to the member's, as it is and through the lens: (n, 2).
+        near: how near each post's vector is to the member's, as it is and through the lens, and
+            how near what is around it is. Shape: (n, 3).
         standings: the percentiles of every community that a post is from.
         now: the moment of serving.
     """
@@ -84,6 +85,7 @@ def features_of(
         Batch(
             similarity=near[:, 0],
             learned=near[:, 1],
+            around=near[:, 2],
             hours=(microseconds(now) - created) / HOUR,
             percentiles=standings.percentiles(communities, _scaled(catalogue, slots)),
             affinity=_of_authors(catalogue, posts, subject.affinity),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from millrace.community.types import Action
 from millrace.feed.features import COLUMN, FEATURES
-from millrace.feed.lens import Lens, Vectors
+from millrace.feed.lens import Lens, Vectors, pooled
 from millrace.feed.value import ACTIONS
 
 LOGIT_MAX = 30.0
@@ -91,12 +91,16 @@ class Scorer(Struct, frozen=True, kw_only=True):
         return known and (self.lens is None or self.lens.encoder == encoder)
 
     def near(self, posts: Vectors, member: Vectors | None) -> Matrix:
-        """Return how near posts are to a member, as they are and through the lens. Shape: (n, 2)."""
-        found = np.zeros((len(posts), 2))
+        """Return how near posts are to a member: as they are, through the lens, and around them.
+
+        Shape: (n, dims) to (n, 3).
+        """
+        found = np.zeros((len(posts), 3))
         if member is not None:
             found[:, 0] = posts @ member
             if self.lens is not None:
                 found[:, 1] = self.lens.near(posts, member)
+                found[:, 2] = self.lens.around(posts, found[:, 1], pooled(found[:, 0]))
         return found
 
     def probabilities(self, features: Matrix) -> Matrix:

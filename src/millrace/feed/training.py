@@ -7,6 +7,7 @@ as of each moment.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ PAGE = 20  # a served feed has about so many impressions
 PAST_MAX = 100_000
 SEED = 20261121
 POSITIVE = sorted(action.value for action in POSITIVE_ACTIONS)
+LEARNED = [COLUMN["learned_similarity"], COLUMN["learned_similarity_around"]]
 PLACE = {action: place for place, action in enumerate(ACTIONS)}
 
 
@@ -175,7 +177,7 @@ class Training:
             subject = history.subject(moment, languages_of(row), words(row.headline, *row.skills))
             near = [float(vectors[key] @ vector) for key in moment.posts]
             rows.append(history.features(moment, subject, near, of))
-        lens = await asyncio.to_thread(self._learned, moments, rows, members, vectors)
+        lens = await asyncio.to_thread(self._learned, history, moments, rows, members, vectors)
         lines = [
             line
             for moment, its in zip(moments, rows, strict=True)
@@ -185,6 +187,7 @@ class Training:
 
     def _learned(
         self,
+        history: History,
         moments: Sequence[Moment],
         rows: Sequence[Matrix],
         members: Sequence[NDArray[np.float32]],
@@ -195,27 +198,15 @@ class Training:
         Engagement without impressions teaches none: beside posts that nobody may have seen, what
         is popular looks like what is near (docs/LOG.md).
         """
-        visits = [place for place, moment in enumerate(moments) if not moment.sampled]
-        if not visits:
+        chosen = [place for place, moment in enumerate(moments) if not moment.sampled]
+        if not chosen:
             return None
-        counts = [len(moments[place].posts) for place in visits]
-        meetings = Meetings(
-            members=np.array([members[place] for place in visits]),
-            posts=np.array([vectors[key] for place in visits for key in moments[place].posts]),
-            moment=np.repeat(np.arange(len(visits)), counts),
-            engaged=np.array(
-                [
-                    not POSITIVE_ACTIONS.isdisjoint(kinds)
-                    for place in visits
-                    for kinds in moments[place].kinds
-                ],
-                dtype=np.bool_,
-            ),
-        )
-        lens, near = learned(meetings, self._parts.encoder.version)
-        edges = np.cumsum(counts)[:-1]
-        for place, values in zip(visits, np.split(near, edges), strict=True):
-            rows[place][:, COLUMN["learned_similarity"]] = values
+        visits = [moments[place] for place in chosen]
+        meetings = _meetings(history, visits, [members[place] for place in chosen], vectors)
+        lens, told = learned(meetings, self._parts.encoder.version)
+        edges = np.cumsum([len(visit.posts) for visit in visits])[:-1]
+        for place, values in zip(chosen, np.split(told, edges), strict=True):
+            rows[place][:, LEARNED] = values
         return lens
 
     async def _facts(
@@ -277,6 +268,29 @@ class Training:
     async def _members(self, keys: set[Key]) -> dict[Key, MemberRow]:
         rows = {key: await self._embeddings.row(key) for key in sorted(keys)}
         return {key: row for key, row in rows.items() if row is not None}
+
+
+def _meetings(
+    history: History,
+    visits: Sequence[Moment],
+    members: Sequence[NDArray[np.float32]],
+    vectors: Mapping[Key, NDArray[np.float32]],
+) -> Meetings:
+    """Return visits with their vectors, beside all posts of all visits by the time they came."""
+    posts = {key: history.posts[key].created_at for visit in visits for key in visit.posts}
+    known = sorted(posts, key=lambda key: (posts[key], key))
+    times = [posts[key] for key in known]
+    return Meetings(
+        members=np.array(members),
+        posts=np.array([vectors[key] for visit in visits for key in visit.posts]),
+        moment=np.repeat(np.arange(len(visits)), [len(visit.posts) for visit in visits]),
+        engaged=np.array(
+            [not POSITIVE_ACTIONS.isdisjoint(kinds) for visit in visits for kinds in visit.kinds],
+            dtype=np.bool_,
+        ),
+        known=np.array([vectors[key] for key in known]),
+        there=np.array([bisect_right(times, visit.time) for visit in visits], dtype=np.int64),
+    )
 
 
 def _logged_lines(served: Sequence[ServedToFit], outcomes: Sequence[Outcome]) -> list[Line]:
