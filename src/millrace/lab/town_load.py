@@ -31,6 +31,12 @@ REASONS_MAX = 20
 _NUMBERS = re.compile(r"[0-9]{3,}")
 
 
+class _Problem(Struct):
+    """What a refusal says of itself (RFC 9457)."""
+
+    detail: str
+
+
 class Caller(Struct):
     """A member at a client. `seen`: the consistency token of the last write."""
 
@@ -268,8 +274,11 @@ def reasons(*tallies: Tally) -> dict[str, int]:
 
 def said(answer: Answer) -> str:
     """Return why the server refused: its status and its words, with every number left out."""
-    words = _NUMBERS.sub("#", answer.body[:REASON_MAX].decode(errors="replace"))
-    return f"{answer.status} {words}"
+    try:
+        words = msgspec.json.decode(answer.body, type=_Problem).detail
+    except msgspec.DecodeError:
+        words = answer.body[:REASON_MAX].decode(errors="replace")
+    return f"{answer.status} {_NUMBERS.sub('#', words[:REASON_MAX])}"
 
 
 def unanswered(exc: MillraceError) -> str:
