@@ -29,7 +29,7 @@ ACTION_LABELS = {
 SIGNAL_LABELS = {
     "similarity": "Close to your profile and to what you liked",
     "learned_similarity": "Like what members with such a profile turned out to like",
-    "learned_similarity_around": "Like it are posts that members with such a profile like",
+    "learned_similarity_around": "Among posts that such members turned out to like",
     "topic_match": "About topics that you engage with",
     "affinity": "You engage with this author",
     "recency": "Fresh",
