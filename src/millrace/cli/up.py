@@ -20,10 +20,12 @@ from millrace.kernel.errors import MillraceError
 from millrace.settings import DEFAULT, Loaded, Settings
 from millrace.wiring import Program, build, data_dir_of, without_feed
 
-# The line waits this long for vectors; a larger community, or an import, is embedded behind it.
 # New objects until a walk over them, and how many such walks until one over older ones, and over
-# all. Caches of members grow while they serve: by default each few hundred entries cost a walk.
-WALKS = (10_000, 20, 50)
+# all. Caches of members grow while they serve: by default each few hundred entries cost a walk. One
+# over all halts every request for a tenth of a second, so it comes some times in an hour, not in a
+# minute: what it alone would find, cycles that outlived two walks, is little.
+WALKS = (10_000, 20, 1_000)
+# The line waits this long for vectors; a larger community, or an import, is embedded behind it.
 WARM_SECONDS_MAX = 20.0
 PROGRESS_SECONDS = 5.0
 EMBED_SECONDS_MAX = 24 * 3600.0  # only so that nothing waits for ever
