@@ -1,4 +1,4 @@
-"""`millrace up` and `millrace serve`: the whole program in one process."""
+"""`millrace up` and `millrace serve`: the whole program, and beside it the process that embeds."""
 
 import asyncio
 import gc

@@ -35,9 +35,8 @@ class Coarse:
         self._codes = np.zeros((rows, dims), dtype=np.int8)
         self._scales = np.zeros(rows, dtype=np.float32)
         self._changed: deque[int] = deque()
-        self._lost_max = (
-            0.0  # the length of what rounding took from a row, the worst there ever was
-        )
+        # The length of what rounding took from a row, the worst there ever was.
+        self._lost_max = 0.0
         self._length_max = 0.0
 
     def changed(self, row: int) -> None:
