@@ -20,7 +20,7 @@ from millrace.feed.embedder import Embedder
 from millrace.feed.embeddings import HISTORY_FEW, HISTORY_MAX, Embeddings, profile_of
 from millrace.feed.facts import member_facts
 from millrace.feed.parts import FeedParts
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Marker
 from millrace.feed.repository import QUERIES, reader
 from millrace.feed.testing import FakeEncoder
@@ -258,7 +258,7 @@ async def test_a_prompt_reads_no_more_of_a_history_than_it_needs(router, conninf
     assert len(keys) == 3 * HISTORY_FEW
     assert prompt == made.embeddings.member_prompt(facts)
     assert ("sail1" in _words(prompt).split()) == (words == 1)
-    assert (v1.posts_shown(prompt) < HISTORY_FEW // 2) == (words > 1)
+    assert (v2.posts_shown(prompt) < HISTORY_FEW // 2) == (words > 1)
 
 
 async def test_a_post_that_goes_leaves_the_histories(router, conninfo):

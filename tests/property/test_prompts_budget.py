@@ -6,12 +6,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Marker, MemberFacts, PostFacts
 from millrace.feed.testing import packaged_encoder
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-FORGERIES = [marker.token for marker in v1.MARKERS]
+FORGERIES = [marker.token for marker in v2.MARKERS]
 FORGERIES += ["[SEP]", "[CLS]", "[MASK]", "[PAD]", "[UNK]", "[unused1]", "<s>", "</s>", "##ing"]
 PIECES = st.one_of(
     st.sampled_from(FORGERIES),
@@ -54,20 +54,20 @@ def test_a_member_prompt_never_exceeds_its_budget(member: MemberFacts, tokens_ma
     """With the real tokenizer: what is counted is what the model would be given."""
     encoder = packaged_encoder()
 
-    prompt = v1.member_prompt(member, tokens_max, encoder.count)
+    prompt = v2.member_prompt(member, tokens_max, encoder.count)
 
     numbers = encoder.vocabulary.encode(prompt, 10_000)
     assert len(numbers) - encoder.vocabulary.frame <= tokens_max
-    assert prompt == v1.member_prompt(member, tokens_max, encoder.count)
+    assert prompt == v2.member_prompt(member, tokens_max, encoder.count)
 
 
 @many
 @given(MEMBERS, st.integers(0, 300))
 def test_a_history_is_the_newest_in_order_without_a_gap(member: MemberFacts, tokens_max: int):
     encoder = packaged_encoder()
-    whole = v1.member_prompt(member, 100_000, encoder.count)
+    whole = v2.member_prompt(member, 100_000, encoder.count)
 
-    prompt = v1.member_prompt(member, tokens_max, encoder.count)
+    prompt = v2.member_prompt(member, tokens_max, encoder.count)
 
     all_posts, shown = split_history(whole), split_history(prompt)
     newest = all_posts[len(all_posts) - len(shown) :]
@@ -102,7 +102,7 @@ def test_no_text_becomes_a_marker_or_a_special_token(text: str):
 @given(POSTS, st.integers(1, 300))
 def test_a_post_has_the_markers_that_we_put_there_and_no_others(post: PostFacts, tokens_max: int):
     vocabulary = packaged_encoder().vocabulary
-    prompt = v1.post_prompt(post)
+    prompt = v2.post_prompt(post)
 
     numbers = vocabulary.encode(prompt, tokens_max)
 

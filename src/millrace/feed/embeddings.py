@@ -24,7 +24,7 @@ from millrace.community.types import (
 from millrace.feed.facts import Profile, member_facts, post_facts
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.parts import FeedParts
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.repository import (
     QUERIES,
@@ -110,7 +110,7 @@ class Embeddings:
             if new:
                 await session.run(
                     QUERIES["store_post_embeddings"],
-                    prompt_version=v1.VERSION,
+                    prompt_version=v2.VERSION,
                     position=position,
                     vectors=[found[one.hash] for one in new],
                     **self._lines(new, now),
@@ -173,7 +173,7 @@ class Embeddings:
             await session.run(
                 QUERIES["store_member_embeddings"],
                 model_version=self._encoder.version,
-                prompt_version=v1.VERSION,
+                prompt_version=v2.VERSION,
                 position=position,
                 made_at=self._parts.clock.now(),
                 prompt_hashes=[names[key] for key in rows],
@@ -221,7 +221,7 @@ class Embeddings:
     async def _post_prompt(self, row: PromptRow, now: datetime) -> PostPrompt:
         scales = await self._parts.percentiles.scales(row.community_id)
         found = percentiles(row, engagement_rate(row.counts), scales.of, now)
-        prompt = v1.post_prompt(post_facts(row, found))
+        prompt = v2.post_prompt(post_facts(row, found))
         return PostPrompt(row=row, percentiles=found, prompt=prompt, hash=prompt_hash(prompt))
 
     async def prompt_of_member(self, member: Key, row: MemberRow) -> Prompt:
@@ -242,7 +242,7 @@ class Embeddings:
             views |= {view.post.key: view for view in found}
             facts = member_facts(profile_of(row), keys, views)
             prompt = await asyncio.to_thread(self.member_prompt, facts)
-            if v1.posts_shown(prompt) < v1.posts_with_words(facts.history):
+            if v2.posts_shown(prompt) < v2.posts_with_words(facts.history):
                 break  # what is older found no room
         return prompt
 
@@ -256,7 +256,7 @@ class Embeddings:
 
     def member_prompt(self, facts: MemberFacts) -> Prompt:
         """Return the prompt of a member within the encoder's budget. Takes some milliseconds."""
-        return v1.member_prompt(facts, self._encoder.tokens_max, self._encoder.count)
+        return v2.member_prompt(facts, self._encoder.tokens_max, self._encoder.count)
 
     async def author_counts(self, keys: Sequence[Key]) -> dict[Key, MemberCounts]:
         """Return the numbers of the authors of posts, by author."""

@@ -26,7 +26,7 @@ from millrace.feed.catalogue import Catalogue
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.hydration import Hydration, MemberCaches, MemberMaker
 from millrace.feed.parts import FeedParts
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote
 from millrace.feed.scorer import Scorer
 from millrace.feed.served import ServedFeeds
@@ -129,7 +129,7 @@ class Pipeline:
         run.state = await self._hydration.member(run)
         run.versions |= {
             "encoder": self._parts.encoder.version,
-            "prompt": v1.VERSION,
+            "prompt": v2.VERSION,
             "value": self._values.version,
             "member_embedding_position": run.state.embedding_position,
         }

@@ -23,7 +23,7 @@ from millrace.feed.embeddings import Embeddings, unpacked
 from millrace.feed.facts import post_facts
 from millrace.feed.numbers import PromptRow
 from millrace.feed.parts import FeedParts
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Prompt, prompt_hash
 from millrace.feed.repository import QUERIES, PostKeyRow, columns
 from millrace.feed.turns import Urgency
@@ -206,7 +206,7 @@ class Proof:
                 tally.waiting += 1
                 continue
             tally.compared += 1
-            prompt = v1.post_prompt(post_facts(row, one.percentiles))
+            prompt = v2.post_prompt(post_facts(row, one.percentiles))
             if (rebuilt := prompt_hash(prompt)) != one.prompt_hash:
                 tally.differs(row.key, "prompt", one.prompt_hash, rebuilt)
             tally.keep(prompt, one.vector, row.key)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from millrace.community.percentiles import METRICS, RATE_PRIOR_VIEWS, Percentiles
 from millrace.community.types import Key
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.kernel.ids import id_at
 from millrace.store.queries import load
 from millrace.store.session import Session
@@ -201,7 +201,7 @@ class _Made:
     ) -> None:
         self._rng = rng
         self._centres = rng.standard_normal((CLUSTERS, encoding.dims), dtype=np.float32)
-        self._names = (encoding.version, v1.VERSION, "made up", 1, position)
+        self._names = (encoding.version, v2.VERSION, "made up", 1, position)
         self._now = now
 
     def of_posts(

@@ -13,7 +13,7 @@ import pytest
 import torch  # noqa: TID253 - the encoder is what is tested here
 
 from millrace.feed.encoder import TOKENS_MAX, TOKENS_PER_BATCH, TextEncoder, _traced
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.testing import packaged_encoder, save_tiny_llama
 from millrace.feed.vocabulary import Vocabulary
 from millrace.kernel.errors import SetupError
@@ -55,7 +55,7 @@ def probed(threads: int = 1) -> tuple[Probe, TextEncoder]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(MODEL_DIR), local_files_only=True)
-    vocabulary = Vocabulary(tokenizer, v1.MARKERS, "MiniLM")
+    vocabulary = Vocabulary(tokenizer, v2.MARKERS, "MiniLM")
     probe = Probe()
     made = TextEncoder(probe, vocabulary, name="probe", tokens_max=TOKENS_MAX, threads=threads)
     return probe, made
@@ -66,7 +66,7 @@ def test_the_default_is_the_packaged_model():
 
     assert encoder.dims == 384
     assert encoder.tokens_max == TOKENS_MAX - 2  # [CLS] and [SEP]
-    assert encoder.version.endswith("-256-v1")
+    assert encoder.version.endswith("-256-v2")
 
 
 def test_agrees_with_transformers_by_hand():
@@ -103,7 +103,7 @@ def test_a_marker_starts_as_a_full_stop_that_leans_to_its_name(llama: Path):
     table = encoder._model.get_input_embeddings().weight.float()
     words = table[encoder.vocabulary.numbers_of("view percentile")].mean(dim=0)
     stop = table[encoder.vocabulary.numbers_of(".")].mean(dim=0)
-    marker = encoder.vocabulary.encode((v1.Marker("view_percentile"),), 9)[-1]
+    marker = encoder.vocabulary.encode((v2.Marker("view_percentile"),), 9)[-1]
 
     assert torch.allclose(table[marker], 0.75 * stop + 0.25 * words, atol=1e-2)
 

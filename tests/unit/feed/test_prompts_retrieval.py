@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import MemberFacts, PostFacts
 from millrace.feed.testing import packaged_encoder
 
@@ -69,8 +69,8 @@ def member(headline: str, history: list[PostFacts]) -> MemberFacts:
 def nearness(who: MemberFacts, posts: list[PostFacts]) -> np.ndarray:
     """Return how near each post is to a member."""
     encoder = packaged_encoder()
-    prompt = v1.member_prompt(who, encoder.tokens_max, encoder.count)
-    vectors = encoder.encode([prompt, *(v1.post_prompt(post) for post in posts)])
+    prompt = v2.member_prompt(who, encoder.tokens_max, encoder.count)
+    vectors = encoder.encode([prompt, *(v2.post_prompt(post) for post in posts)])
     return vectors[1:] @ vectors[0]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.feed.prompts import v1
+from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Marker
 from millrace.feed.testing import packaged_encoder, save_tiny_llama
 from millrace.feed.vocabulary import Vocabulary
@@ -28,7 +28,7 @@ def chatty(llama: Path):
 
 def test_an_added_token_in_text_is_words(chatty):
     plainly = chatty.convert_tokens_to_ids("<think>")
-    vocabulary = Vocabulary(chatty, v1.MARKERS, "chatty")
+    vocabulary = Vocabulary(chatty, v2.MARKERS, "chatty")
 
     numbers = vocabulary.numbers_of("<think> </s> <s>")
 
@@ -37,7 +37,7 @@ def test_an_added_token_in_text_is_words(chatty):
 
 
 def test_a_marker_is_one_number_and_known_to_the_tokenizer(chatty):
-    vocabulary = Vocabulary(chatty, v1.MARKERS, "chatty")
+    vocabulary = Vocabulary(chatty, v2.MARKERS, "chatty")
 
     numbers = vocabulary.encode((Marker("view_percentile"), "7", Marker("/view_percentile")), 9)
 
@@ -49,10 +49,10 @@ def test_a_marker_is_one_number_and_known_to_the_tokenizer(chatty):
 
 def test_markers_that_a_model_was_trained_with_stay_as_they_are(chatty):
     """A model saved after training knows the markers; their vectors must not be made anew."""
-    first = Vocabulary(chatty, v1.MARKERS, "chatty")
-    again = Vocabulary(chatty, v1.MARKERS, "chatty")
+    first = Vocabulary(chatty, v2.MARKERS, "chatty")
+    again = Vocabulary(chatty, v2.MARKERS, "chatty")
 
-    assert len(first.added) == len(v1.MARKERS)
+    assert len(first.added) == len(v2.MARKERS)
     assert again.added == {}
     assert again.size == first.size
     assert again.numbers_of("<view_percentile>") == first.numbers_of("<view_percentile>")
@@ -67,4 +67,4 @@ def test_refuses_a_tokenizer_without_a_fast_form():
         is_fast = False
 
     with pytest.raises(SetupError, match=r"the tokenizer of /models/old has no tokenizer\.json"):
-        Vocabulary(Slow(), v1.MARKERS, "/models/old")
+        Vocabulary(Slow(), v2.MARKERS, "/models/old")

@@ -9,7 +9,7 @@ import pytest
 from millrace.community.types import PostKind
 from millrace.feed.encoder import TextEncoder
 from millrace.feed.prompts.types import MemberFacts, PostFacts
-from millrace.feed.prompts.v1 import member_prompt, post_prompt
+from millrace.feed.prompts.v2 import member_prompt, post_prompt
 from millrace.kernel.rng import rng as seeded
 from millrace.world.simulator.topic import topics
 from millrace.world.simulator.writing import PostText, ProfileText, Writer

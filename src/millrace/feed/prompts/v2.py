@@ -1,4 +1,4 @@
-"""Prompts, version 1. Frozen once vectors made from it are stored: a change is a `v2.py`.
+"""Prompts, version 2. Frozen once vectors made from it are stored: a change is a `v3.py`.
 
 A post is its fields, each behind its marker, with the text last, so that a budget cuts the text
 and nothing else. A member is an instruction, the profile, then the posts that the member engaged
@@ -6,13 +6,16 @@ with positively, oldest first; where the budget is short the newest are kept. Ev
 percentile between an opening and a closing marker, `<view_percentile>71</view_percentile>`,
 because raw counts teach an encoder nothing (arXiv 2510.14223, LinkedIn: correlation of popularity
 and cosine -0.004 with raw numbers, 0.116 with percentiles).
+
+Version 1 gave members 256 tokens and each post of a history 160 characters of its text. Half of
+that with more and shorter posts finds as much, in half the time (docs/decisions/0120).
 """
 
 from collections.abc import Callable, Sequence
 
 from millrace.feed.prompts.types import PERCENTILE_MAX, Marker, MemberFacts, PostFacts, Prompt
 
-VERSION = "v1"
+VERSION = "v2"
 INSTRUCTION = "A member of a community and the posts that they engaged with."
 
 # Characters. They keep one long field from pushing the others out of the budget.
@@ -22,8 +25,10 @@ LIST_MAX = 200
 TITLE_MAX = 300
 TEXT_MAX = 8_000
 HISTORY_TITLE_MAX = 160
-HISTORY_TEXT_MAX = 160  # four posts in 256 tokens; fewer and longer, or titles alone, found less
+HISTORY_POST_MAX = 60  # title and text together; a title is shown whole, and says the most
+HISTORY_UNTITLED_MAX = 80
 
+MEMBER_TOKENS_MAX = 126  # with the two of a usual frame 128, which a processor reads in one go
 PROFILE_SHARE = 0.5  # of the budget; more only where the history leaves it
 HISTORY_POST_TOKENS_MIN = 12  # a cut post of fewer tokens says nothing
 
@@ -69,12 +74,14 @@ def member_prompt(facts: MemberFacts, tokens_max: int, count: Count) -> Prompt:
 
     Args:
         facts: the member; the history newest last.
-        tokens_max: the budget; a marker takes one token.
+        tokens_max: the encoder's budget; a marker takes one token. No more than
+            MEMBER_TOKENS_MAX are used.
         count: how many tokens a piece of text takes.
 
     Returns:
         Instruction, profile, then history, oldest first. The newest posts are kept.
     """
+    tokens_max = min(tokens_max, MEMBER_TOKENS_MAX)
     share = int(tokens_max * PROFILE_SHARE)
     reserved = cost(_profile(facts, share, count), count)
     history = _history(facts.history, tokens_max - reserved, count)
@@ -136,11 +143,13 @@ def _history(posts: list[PostFacts], room: int, count: Count) -> Prompt:
 
 def _history_post(facts: PostFacts) -> Prompt:
     """Return how a history shows a post: topics, title and how the text begins."""
+    title = _cut(facts.title, HISTORY_TITLE_MAX)
+    text_max = max(HISTORY_POST_MAX - len(title), 0) if title else HISTORY_UNTITLED_MAX
     return (
         Marker("history_post"),
         *_field("topics", _cut(", ".join(facts.topics), LIST_MAX)),
-        *_field("title", _cut(facts.title, HISTORY_TITLE_MAX)),
-        *_field("text", _cut(facts.text, HISTORY_TEXT_MAX)),
+        *_field("title", title),
+        *_field("text", _cut(facts.text, text_max)),
     )
 
 
