@@ -17,7 +17,7 @@ LINES_PER_FILE = 500
 ARGUMENTS_PER_FUNCTION = 6
 DOORS = ["millrace.__main__", "millrace.cli.main", "millrace.api.app", "millrace.web.pages"]
 HEAVY = ("torch", "transformers", "sklearn")
-ROOMS = ["kernel", "store", "community", "feed", "world", "lab", "web", "api", "cli"]
+ROOMS = ["kernel", "store", "community", "feed", "release", "world", "lab", "web", "api", "cli"]
 BANNED_NAMES = {"utils", "util", "common", "misc", "services", "managers", "helpers"}
 
 

@@ -1,0 +1,1 @@
+"""What to let out, to whom, and when: flags and rings."""

@@ -1,0 +1,1 @@
+"""Flags: who is given what, decided in memory, and how that is changed."""
