@@ -22,7 +22,7 @@ from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.changes.applied import NUDGE_SECONDS, Applied
 from millrace.store.changes.slots import Ground, as_of, asking, ground, keys, streaming
-from millrace.store.changes.stream import SILENCE_SECONDS_MAX, Stream
+from millrace.store.changes.stream import PUBLICATION, SILENCE_SECONDS_MAX, Stream
 from millrace.store.changes.transactions import Parcel, Transactions
 from millrace.store.changes.types import Batch, Change, Consumer, Snapshot, StreamState
 from millrace.store.queries import load
@@ -79,9 +79,16 @@ class Delivery:
     """One stream and its consumers, kept going until it is stopped."""
 
     def __init__(
-        self, conninfo: str, name: str, consumers: Sequence[Consumer], plan: Plan, clock: Clock
+        self,
+        conninfo: str,
+        name: str,
+        consumers: Sequence[Consumer],
+        plan: Plan,
+        clock: Clock,
+        publication: str = PUBLICATION,
     ) -> None:
         self._conninfo = conninfo
+        self._publication = publication
         self._name = name
         self._consumers = list(consumers)
         self._tables = frozenset[str]().union(*(consumer.tables for consumer in consumers))
@@ -203,8 +210,8 @@ class Delivery:
         """Connect, begin and deliver, until something fails."""
         async with AsyncExitStack() as stack:
             asked = await stack.enter_async_context(asking(self._conninfo, self._name))
-            offered = await ground(asked)
-            known = await keys(asked, self._tables)
+            offered = await ground(asked, self._publication)
+            known = await keys(asked, self._tables, self._publication)
             stream = await streaming(self._conninfo, self._name, self._clock, offered)
             stack.push_async_callback(stream.close)
             here = await stream.identify()
@@ -213,7 +220,7 @@ class Delivery:
             if opened.snapshot is not None:
                 await self._begin(opened.snapshot, at, asked)
             slot = await self._plan.keep(stream, asked, opened)
-            await stream.start(slot, opened.lsn)
+            await stream.start(slot, opened.lsn, self._publication)
             self._flow(at)
             transactions = Transactions(self._tables, known, at)
             await _together(self._deliver(stream, asked, transactions), self._pulse(stream, asked))

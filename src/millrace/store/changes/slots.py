@@ -15,7 +15,7 @@ from millrace.kernel.errors import (
     SetupError,
     UnavailableError,
 )
-from millrace.store.changes.stream import PUBLICATION, Stream, address
+from millrace.store.changes.stream import Stream, address
 from millrace.store.changes.types import MESSAGES
 from millrace.store.faults import spoken
 from millrace.store.lane import Lane
@@ -92,13 +92,13 @@ async def as_of(conninfo: str, name: str, snapshot: str) -> AsyncGenerator[Sessi
             await connection.close()
 
 
-async def ground(asked: Session) -> Ground:
+async def ground(asked: Session, publication: str) -> Ground:
     """Return what the server offers.
 
     Raises:
         SetupError: it cannot feed a stream; names the setting, its value and the next step.
     """
-    found = await asked.row(QUERIES["river_facts"], Ground)
+    found = await asked.row(QUERIES["river_facts"], Ground, publication=publication)
     assert found is not None, "a select without a table has one row"
     if found.wal_level != "logical":
         raise SetupError(
@@ -110,7 +110,7 @@ async def ground(asked: Session) -> Ground:
         )
     if not found.published:
         raise SetupError(
-            f"the database has no publication {PUBLICATION!r}",
+            f"the database has no publication {publication!r}",
             field="publication",
             next_step="run: millrace migrate",
         )
@@ -132,24 +132,26 @@ def _too_few(field: str, limit: int) -> SetupError:
         f"the database has no room for another stream: {field} is {limit}",
         field=field,
         value=limit,
-        limit="two per process of millrace, and what others use",
+        limit="three per process of millrace, and what others use",
         next_step=f"write {field} = {max(20, 2 * limit)} into postgresql.conf, and restart the "
         "server; `millrace doctor` lists the slots that nobody uses",
     )
 
 
-async def keys(asked: Session, tables: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return the primary key of each published table.
+async def keys(
+    asked: Session, tables: Collection[str], publication: str
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the primary key of each table of a publication.
 
     Raises:
         MillraceError: somebody wants a table that is not published.
     """
-    found = await asked.rows(QUERIES["river_keys"], _Key)
+    found = await asked.rows(QUERIES["river_keys"], _Key, publication=publication)
     known = {line.relation: tuple(line.columns) for line in found}
     strange = sorted(set(tables) - known.keys() - {MESSAGES})
     if strange:
         raise MillraceError(
-            f"the publication {PUBLICATION!r} has no table {', '.join(strange)}",
+            f"the publication {publication!r} has no table {', '.join(strange)}",
             field="tables",
             value=strange,
             next_step="add it to the publication in a migration",

@@ -24,6 +24,7 @@ from millrace.store.faults import spoken
 from millrace.store.types import Position
 
 PUBLICATION = "millrace"
+"""The river; another publication is a part of it, for consumers that must not wait for the rest."""
 CONNECT_SECONDS_MAX = 10
 # We ask for an answer several times a second; a server that gives none for so long is gone.
 SILENCE_SECONDS_MAX = 30.0
@@ -127,8 +128,8 @@ class Stream:
         with spoken():
             await self._connection.execute(f"DROP_REPLICATION_SLOT {slot}".encode())
 
-    async def start(self, slot: str, lsn: int) -> None:
-        """Let the changes flow: those committed from `lsn` on, or from where the slot stands.
+    async def start(self, slot: str, lsn: int, publication: str) -> None:
+        """Let the changes of a publication flow: those committed from `lsn` on, or from where the slot stands.
 
         A server that does not start it is an UnavailableError, which says why.
         """
@@ -136,7 +137,7 @@ class Stream:
         with spoken():
             self._wire.send_query(
                 f"START_REPLICATION SLOT {slot} LOGICAL {text_of(lsn)} (proto_version '1', "
-                f"publication_names '{PUBLICATION}', messages 'true')".encode()
+                f"publication_names '{publication}', messages 'true')".encode()
             )
             self._wire.flush()
             while True:

@@ -1,6 +1,6 @@
 """The stream of what a process holds in memory.
 
-All of it shares one slot, which ends with the connection, so that a process that dies holds no log
+All of it shares a slot, which ends with the connection, so that a process that dies holds no log
 back, and one `applied` speaks for all of it. Every connection begins from a snapshot.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.store.changes.delivery import Delivery, Opened
 from millrace.store.changes.slots import Ground, room
-from millrace.store.changes.stream import Stream
+from millrace.store.changes.stream import PUBLICATION, Stream
 from millrace.store.changes.types import Consumer, StreamState
 from millrace.store.session import Session
 from millrace.store.types import Position
@@ -21,10 +21,27 @@ class TemporaryStream:
     """Turns the wheels that one process holds in memory. Use `start` and `stop`, or `async with`."""
 
     def __init__(
-        self, conninfo: str, consumers: Sequence[Consumer], *, clock: Clock | None = None
+        self,
+        conninfo: str,
+        consumers: Sequence[Consumer],
+        *,
+        clock: Clock | None = None,
+        name: str = NAME,
+        publication: str = PUBLICATION,
     ) -> None:
-        """Serve `consumers`; each batch goes to them one after the other, in this order."""
-        self._delivery = Delivery(conninfo, NAME, consumers, _Temporary(), clock or SystemClock())
+        """Serve `consumers`; each batch goes to them one after the other, in this order.
+
+        Args:
+            conninfo: the address of the server.
+            consumers: what is turned.
+            clock: a fake in tests.
+            name: becomes part of the slot's, and is how metrics and the server name it.
+            publication: which tables it has. The server leaves out what another one has, so that
+                what must come at once does not wait behind an import.
+        """
+        self._delivery = Delivery(
+            conninfo, name, consumers, _Temporary(name), clock or SystemClock(), publication
+        )
 
     async def __aenter__(self) -> "TemporaryStream":
         await self.start()
@@ -62,10 +79,13 @@ class TemporaryStream:
 class _Temporary:
     """A slot for this connection alone."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     async def open(self, stream: Stream, asked: Session, offered: Ground) -> Opened:
         """Make a slot; its name has the server's process, which no other living one has."""
         room(offered)
-        slot = f"millrace_{NAME}_{offered.database}_{stream.backend}"
+        slot = f"millrace_{self._name}_{offered.database}_{stream.backend}"
         made = await stream.make_slot(slot)
         return Opened(slot, made.lsn, made.snapshot)
 

@@ -5,11 +5,11 @@ select current_setting('wal_level')                                        as wa
        current_setting('max_replication_slots')::int                       as slots_max,
        (select count(*) from pg_replication_slots)                         as slots,
        current_setting('max_wal_senders')::int                             as senders_max,
-       exists (select from pg_publication where pubname = 'millrace')      as published,
+       exists (select from pg_publication where pubname = %(publication)s)    as published,
        (select oid from pg_database where datname = current_database())::bigint as database
 
 -- name: river_keys
--- The published tables, with the columns of their primary keys in the key's own order.
+-- The tables of a publication, with the columns of their primary keys in the key's own order.
 select c.relname::text as relation,
        coalesce(array_agg(a.attname::text order by k.place) filter (where a.attname is not null),
                 '{}') as columns
@@ -19,7 +19,7 @@ select c.relname::text as relation,
   left join pg_index i on i.indrelid = c.oid and i.indisprimary
   left join lateral unnest(i.indkey) with ordinality as k (number, place) on true
   left join pg_attribute a on a.attrelid = c.oid and a.attnum = k.number
- where t.pubname = 'millrace'
+ where t.pubname = %(publication)s
  group by c.relname
 
 -- name: import_snapshot
