@@ -1,7 +1,7 @@
 """Nouns of flags: what may be asked, what is answered, and who changes what."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -114,16 +114,36 @@ class Flag(Struct, frozen=True, kw_only=True):
     changed_at: datetime
 
 
+class FlagMove(StrEnum):
+    """What kind of change it was. RULE is that of a ring, whose trail is kept beside the flags'."""
+
+    PUT = "put"
+    RAMP = "ramp"
+    KILL = "kill"
+    REVIVE = "revive"
+    REVERT = "revert"
+    REMOVE = "remove"
+    IMPORT = "import"
+    RULE = "rule"
+
+
 class FlagChange(Struct, frozen=True, kw_only=True):
-    """One line of the audit trail, which nobody can change. Texts are JSON, empty for none."""
+    """One line of the audit trail, which nobody can change. Texts are JSON, empty for none.
+
+    owner: of the flag, after the change.
+    request_id: of the request that was carried out; None where nobody had to wait.
+    """
 
     id: int
     key: str
     version: int
+    move: FlagMove
     actor: str
     reason: str
     before: str
     after: str
+    owner: str
+    request_id: int | None
     at: datetime
 
 
@@ -156,13 +176,15 @@ class ChangeRequest(Struct, frozen=True, kw_only=True):
     """A change that is not made yet.
 
     content: the definition after it; empty to remove the flag.
-    base_version: the version that it was made from; 0 for a new flag.
+    base_version: the version that it was made from; 0 for a new flag. Of a chain, that which the
+        request before it will make.
     due_at: not before; None for at once. wait: not before that either.
     note: why it failed or was rejected.
     """
 
     id: int
     key: str
+    move: FlagMove
     content: str
     owner: str
     base_version: int
@@ -178,13 +200,29 @@ class ChangeRequest(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """How often a flag was evaluated, by variant and day, in all processes."""
+    """How often a flag was evaluated, by variant and day, in all processes.
+
+    variant: empty where none was given. errors: of the evaluations, those that failed.
+    """
 
     key: str
     variant: str
-    day: datetime
+    day: date
     evaluations: int
+    errors: int
     last_at: datetime
+
+
+class Adoption(Struct, frozen=True, kw_only=True):
+    """How many of the members who are active in a market have a version or a later one."""
+
+    members: int
+    active: int
+
+    @property
+    def share(self) -> float:
+        """Return the share, 0 where nobody is active."""
+        return self.members / self.active if self.active else 0.0
 
 
 class Ring(StrEnum):
@@ -217,6 +255,19 @@ class RingEntry(Struct, frozen=True, kw_only=True):
     member: Key
     choice: Choice
     actor: str
+    at: datetime
+
+
+class RingChange(Struct, frozen=True, kw_only=True):
+    """One line of the audit trail of ring entries. choice: None where the entry was taken away."""
+
+    id: int
+    track: str
+    ring: Ring
+    member: Key
+    choice: Choice | None
+    actor: str
+    reason: str
     at: datetime
 
 
