@@ -161,6 +161,18 @@ class Wait(Struct, frozen=True, kw_only=True):
     community_id: int | None = None
 
 
+class Terms(Struct, frozen=True, kw_only=True):
+    """Under which a change is made.
+
+    owner: whose the flag is from then on; None keeps it.
+    due_at: not before; None for at once. wait: not before that either.
+    """
+
+    owner: str | None = None
+    due_at: datetime | None = None
+    wait: Wait | None = None
+
+
 class RequestState(StrEnum):
     """Where a proposed change is: it waits for a second pair of eyes, then for its time."""
 
