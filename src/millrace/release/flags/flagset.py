@@ -1,0 +1,353 @@
+"""All flags of a process, compiled. To evaluate one never raises and never waits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from millrace.release.flags import bucketing
+from millrace.release.flags.coercion import text_of
+from millrace.release.flags.logic import Answers, Compiler
+from millrace.release.flags.parts import (
+    DEPENDENCE_MAX,
+    DEPTH_MAX,
+    VALUES_MAX,
+    BoundError,
+    ContextError,
+    RefusedError,
+    Run,
+    Way,
+)
+from millrace.release.flags.types import (
+    ABSENT,
+    Context,
+    ErrorCode,
+    FlagType,
+    Reason,
+    Resolution,
+)
+
+SHOWN_MAX = 80  # characters of a strange value in a message
+
+
+class CompiledFlag(Struct, frozen=True):
+    """One flag, ready to be asked.
+
+    answer: what it always gives; None where its rule decides.
+    way: its rule, to a resolution. runs: whether the rule needs a run.
+    """
+
+    answer: Resolution | None
+    way: Way | None
+    runs: bool
+    metadata: Mapping[str, Any]
+
+
+class FlagSet:
+    """Flags by key. Immutable: a change makes another set, which shares what did not change.
+
+    Values and metadata are shared by all answers and must not be changed by whoever gets them.
+    """
+
+    def __init__(
+        self,
+        flags: dict[str, CompiledFlag],
+        evaluators: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self._flags = flags
+        self._evaluators = evaluators
+        self._metadata = metadata
+
+    @classmethod
+    def compile(cls, document: object) -> "FlagSet":
+        """Return the set of a document: `flags`, `$evaluators`, `metadata`, as JSON values.
+
+        What is broken answers with its error, so this never raises.
+        """
+        whole = _object(document)
+        evaluators, metadata = _object(whole.get("$evaluators")), _metadata(whole.get("metadata"))
+        empty = cls({}, evaluators, metadata)
+        return empty.changed(_object(whole.get("flags")))
+
+    def changed(self, definitions: Mapping[str, Any]) -> "FlagSet":
+        """Return a set in which some flags have other definitions, or, for None, are gone.
+
+        Only these are compiled. For other evaluators or metadata compile the whole anew.
+        """
+        flags = dict(self._flags)
+        for key, definition in definitions.items():
+            if definition is None:
+                flags.pop(key, None)
+            else:
+                flags[key] = _compiled(key, definition, self._evaluators, self._metadata)
+        return FlagSet(flags, self._evaluators, self._metadata)
+
+    def keys(self) -> Sequence[str]:
+        """Return the keys of all flags, in order."""
+        return sorted(self._flags)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What is said of the whole set."""
+        return self._metadata
+
+    def evaluate(self, key: str, context: Context, now: float) -> Resolution:
+        """Return what a flag gives, of whatever type.
+
+        Args:
+            key: of the flag.
+            context: what it may look at.
+            now: seconds since 1970.
+        """
+        try:
+            flag = self._flags[key]
+            if flag.answer is not None:
+                return flag.answer
+            if type(context) is not dict:
+                context = _plain(context)
+            if flag.runs:
+                return flag.way(context, Run(now, context, self._variant))  # type: ignore[misc]
+            return flag.way(context, None)  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - a rule and a context may fail in every way
+            return self._failed(key, error)
+
+    def resolve(self, key: str, kind: FlagType, context: Context, now: float) -> Resolution:
+        """Return what a flag gives to a caller who can use one type of value only."""
+        found = self.evaluate(key, context, now)
+        value = found.value
+        if value is ABSENT or type(value) is _EXACT[kind]:
+            return found
+        if kind is FlagType.OBJECT and type(value) is list:
+            return found
+        if kind is FlagType.FLOAT and type(value) is int and abs(value) < 2**1000:
+            return replace(found, value=float(value))
+        if kind is FlagType.INTEGER and type(value) is float and value.is_integer():
+            return replace(found, value=int(value))
+        message = f"flag {key!r} gives {_shown(value)}, which is no {kind.value}"
+        return _error(key, ErrorCode.TYPE_MISMATCH, message, found.metadata)
+
+    def _variant(self, key: str, run: Run) -> str:
+        """Return the variant that another flag gives in the same evaluation.
+
+        Raises:
+            BoundError: it is missing, broken, or depends on the flag that asks.
+        """
+        answers = run.answers = {} if run.answers is None else run.answers
+        if key in answers:
+            known = answers[key]
+            if known is None:
+                raise BoundError(f"flag {key!r} depends on itself")
+            return known
+        flag = self._flags.get(key)
+        if flag is None:
+            raise BoundError(f"it depends on flag {key!r}, which is not there")
+        run.depth += 1
+        run.charge(1)
+        if run.depth > DEPENDENCE_MAX:
+            raise BoundError(f"more than {DEPENDENCE_MAX} flags depend on one another in a row")
+        answers[key] = None
+        found = flag.answer if flag.way is None else flag.way(run.context, run)
+        run.depth -= 1
+        if found is None or found.error is not None:
+            raise BoundError(f"it depends on flag {key!r}, which is broken")
+        answers[key] = found.variant
+        return found.variant
+
+    def _failed(self, key: object, error: Exception) -> Resolution:
+        """Return the answer of an evaluation that failed."""
+        flag = self._flags.get(key) if isinstance(key, str) else None
+        if flag is None:
+            message = f"there is no flag {_shown(key)}: see `millrace flags list`"
+            return _error(key, ErrorCode.FLAG_NOT_FOUND, message, self._metadata)
+        code = ErrorCode.GENERAL
+        message = str(error) if isinstance(error, BoundError | _UnknownVariantError) else ""
+        if isinstance(error, ContextError):
+            code, message = ErrorCode.INVALID_CONTEXT, str(error)
+        message = message or f"the rule failed: {type(error).__name__}"
+        return _error(key, code, f"flag {key!r}: {message}", flag.metadata)
+
+
+class _UnknownVariantError(ValueError):
+    """A rule chose what is no variant."""
+
+
+class _Resolutions(Answers):
+    """The resolutions of a flag, made once and shared by all evaluations."""
+
+    def __init__(
+        self,
+        key: str,
+        variants: Mapping[str, Any],
+        default: object,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self._key = key
+        self._metadata = metadata
+        self._variants = variants
+        self._chosen = self._all(Reason.TARGETING_MATCH)
+        self._drawn = self._all(Reason.SPLIT)
+        self._default = text_of(default) if isinstance(default, str | bool) else ""
+        self._nothing = self.by_default(Reason.DEFAULT)
+
+    def _all(self, reason: Reason) -> dict[Any, Resolution]:
+        return {
+            name: Resolution(self._key, value, name, reason, self._metadata)
+            for name, value in self._variants.items()
+        }
+
+    def by_default(self, reason: Reason) -> Resolution:
+        """Return the default variant; the caller's own value where the flag names none."""
+        if not self._default:
+            return Resolution(self._key, ABSENT, "", Reason.DEFAULT, self._metadata)
+        if self._default not in self._variants:
+            message = f"flag {self._key!r}: its default {self._default!r} is none of its variants"
+            return _error(self._key, ErrorCode.GENERAL, message, self._metadata)
+        value = self._variants[self._default]
+        return Resolution(self._key, value, self._default, reason, self._metadata)
+
+    def chosen(self, variant: Any) -> Resolution:
+        return self._of(self._chosen, variant)
+
+    def drawn(self, variant: Any) -> Resolution:
+        return self._of(self._drawn, variant)
+
+    def nothing(self) -> Resolution:
+        return self._nothing
+
+    def _of(self, resolutions: dict[Any, Resolution], variant: Any) -> Resolution:
+        """Return the resolution of a variant; an error for what is none."""
+        if variant is None:
+            return self._nothing
+        name = text_of(variant) if isinstance(variant, str | bool | int | float) else None
+        found = None if name is None else resolutions.get(name)
+        if found is not None:
+            return found
+        message = f"flag {self._key!r}: its rule chose {_shown(variant)}, which is no variant"
+        return _error(self._key, ErrorCode.GENERAL, message, self._metadata)
+
+
+def _compiled(
+    key: str, definition: object, evaluators: Mapping[str, Any], shared: Mapping[str, Any]
+) -> CompiledFlag:
+    """Return a flag that is ready to be asked; one that tells what is wrong where it is broken."""
+    metadata = {**shared, **_metadata(_object(definition).get("metadata"))}
+    try:
+        weigh(definition)
+        return _ready(key, _object(definition), evaluators, metadata)
+    except Exception as error:  # noqa: BLE001 - a definition may be broken in every way
+        place = f" at {error.place}" if isinstance(error, RefusedError) and error.place else ""
+        told = str(error) if isinstance(error, RefusedError) else type(error).__name__
+        message = f"flag {key!r} is broken{place}: {told}"
+        answer = _error(key, ErrorCode.PARSE_ERROR, message, metadata)
+        return CompiledFlag(answer=answer, way=None, runs=False, metadata=metadata)
+
+
+def _ready(
+    key: str, definition: dict[str, Any], evaluators: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> CompiledFlag:
+    """Return a flag that is ready to be asked.
+
+    Raises:
+        RefusedError: its definition cannot be used.
+    """
+    state, variants = definition.get("state"), definition.get("variants")
+    if state not in ("ENABLED", "DISABLED"):
+        raise RefusedError("/state", f"state is {_shown(state)}; it is ENABLED or DISABLED")
+    if not isinstance(variants, dict) or not variants:
+        raise RefusedError("/variants", "variants is an object with at least one name and value")
+    if state == "DISABLED":
+        answer = Resolution(key, ABSENT, "", Reason.DISABLED, metadata)
+        return CompiledFlag(answer=answer, way=None, runs=False, metadata=metadata)
+    named = cast("dict[str, Any]", variants)
+    answers = _Resolutions(key, named, definition.get("defaultVariant"), metadata)
+    targeting = definition.get("targeting")
+    if not targeting:
+        answer = answers.by_default(Reason.STATIC)
+        return CompiledFlag(answer=answer, way=None, runs=False, metadata=metadata)
+    if not isinstance(targeting, dict):
+        raise RefusedError("/targeting", "targeting is a JSON object")
+    name = metadata.get(bucketing.METADATA_KEY, bucketing.DEFAULT)
+    version = bucketing.named(name)
+    if version is None:
+        known = ", ".join(bucketing.NAMED)
+        raise RefusedError("/metadata/bucketing", f"there is no bucketing {name!r}; use {known}")
+    compiler = Compiler(key, evaluators, version, answers)
+    part = compiler.answer(targeting, "/targeting")
+    answer = part.value if part.constant else None
+    return CompiledFlag(answer=answer, way=part.way, runs=compiler.runs, metadata=metadata)
+
+
+def weigh(value: object) -> None:
+    """Refuse a JSON value that is too deep or too large, before anything walks it.
+
+    Raises:
+        RefusedError: it is.
+    """
+    count, waiting = 0, [(value, 0)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > DEPTH_MAX:
+            raise RefusedError("", f"nested more than {DEPTH_MAX} levels deep: use $evaluators")
+        inner: Sequence[object] = ()
+        if isinstance(item, dict):
+            inner = list(cast("dict[str, object]", item).values())
+        elif isinstance(item, list):
+            inner = cast("list[object]", item)
+        count += len(inner)
+        if count > VALUES_MAX:
+            raise RefusedError("", f"holds more than {VALUES_MAX:,} values: shorten its lists")
+        waiting.extend((one, depth + 1) for one in inner)
+
+
+def _object(value: object) -> dict[str, Any]:
+    """Return an object, an empty one for anything else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    """Return what metadata may hold: texts, numbers and truths."""
+    kinds = (str, int, float, bool)
+    return {name: one for name, one in _object(value).items() if isinstance(one, kinds)}
+
+
+def _plain(context: object) -> dict[str, Any]:
+    """Return a context as a dictionary.
+
+    Raises:
+        ContextError: it is no object.
+    """
+    if isinstance(context, Mapping):
+        return dict(cast("Mapping[str, Any]", context))
+    raise ContextError(f"a context is a JSON object, not {type(context).__name__}")
+
+
+def _error(key: object, code: ErrorCode, message: str, metadata: Mapping[str, Any]) -> Resolution:
+    """Return the answer that leaves the caller their own default, and says why."""
+    name = key if isinstance(key, str) else _shown(key)
+    return Resolution(name, ABSENT, "", Reason.ERROR, metadata, code, message)
+
+
+def _shown(value: object) -> str:
+    """Return a short form of a value that may be of any size and kind."""
+    if isinstance(value, str):
+        return repr(value[:SHOWN_MAX])
+    return f"{value!r}"[:SHOWN_MAX] if isinstance(value, bool | float | None) else _kind(value)
+
+
+def _kind(value: object) -> str:
+    return (
+        str(value)[:SHOWN_MAX]
+        if type(value) is int and abs(value) < 2**63
+        else (f"a value of type {type(value).__name__}")
+    )
+
+
+_EXACT: Mapping[FlagType, Callable[..., Any]] = {
+    FlagType.BOOLEAN: bool,
+    FlagType.STRING: str,
+    FlagType.INTEGER: int,
+    FlagType.FLOAT: float,
+    FlagType.OBJECT: dict,
+}
