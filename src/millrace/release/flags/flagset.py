@@ -6,13 +6,11 @@ from typing import Any, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from millrace.release.flags import bucketing
+from millrace.release.flags import bucketing, jsontext
 from millrace.release.flags.coercion import text_of
 from millrace.release.flags.logic import Answers, Compiler
 from millrace.release.flags.parts import (
     DEPENDENCE_MAX,
-    DEPTH_MAX,
-    VALUES_MAX,
     BoundError,
     ContextError,
     RefusedError,
@@ -68,16 +66,26 @@ class FlagSet:
         """
         whole = _object(document)
         evaluators, metadata = _object(whole.get("$evaluators")), _metadata(whole.get("metadata"))
-        empty = cls({}, evaluators, metadata)
-        return empty.changed(_object(whole.get("flags")))
+        return cls({}, evaluators, metadata).with_changes(_object(whole.get("flags")))
 
-    def changed(self, definitions: Mapping[str, Any]) -> "FlagSet":
-        """Return a set in which some flags have other definitions, or, for None, are gone.
+    @classmethod
+    def of(
+        cls, flags: Mapping[str, str], evaluators: str = "{}", metadata: str = "{}"
+    ) -> "FlagSet":
+        """Return the set of definitions by key, each as JSON text. This never raises, either."""
+        shared, said = _read(evaluators), _read(metadata)
+        return cls({}, _object(shared), _metadata(said)).with_changes(flags)
 
-        Only these are compiled. For other evaluators or metadata compile the whole anew.
+    def with_changes(self, changes: Mapping[str, Any]) -> "FlagSet":
+        """Return a set in which some flags are others, or, where there is None, are gone.
+
+        Only these are compiled. For other evaluators or metadata make a set anew.
+
+        Args:
+            changes: definitions by key, as JSON values or as JSON text.
         """
         flags = dict(self._flags)
-        for key, definition in definitions.items():
+        for key, definition in changes.items():
             if definition is None:
                 flags.pop(key, None)
             else:
@@ -232,9 +240,11 @@ def _compiled(
     key: str, definition: object, evaluators: Mapping[str, Any], shared: Mapping[str, Any]
 ) -> CompiledFlag:
     """Return a flag that is ready to be asked; one that tells what is wrong where it is broken."""
-    metadata = {**shared, **_metadata(_object(definition).get("metadata"))}
+    metadata = shared
     try:
-        weigh(definition)
+        definition = jsontext.value_of(definition) if isinstance(definition, str) else definition
+        jsontext.weigh(definition)
+        metadata = {**shared, **_metadata(_object(definition).get("metadata"))}
         return _ready(key, _object(definition), evaluators, metadata)
     except Exception as error:  # noqa: BLE001 - a definition may be broken in every way
         place = f" at {error.place}" if isinstance(error, RefusedError) and error.place else ""
@@ -260,7 +270,7 @@ def _ready(
     if state == "DISABLED":
         answer = Resolution(key, ABSENT, "", Reason.DISABLED, metadata)
         return CompiledFlag(answer=answer, way=None, runs=False, metadata=metadata)
-    named = cast("dict[str, Any]", variants)
+    named = _of_one_kind(cast("dict[str, Any]", variants))
     answers = _Resolutions(key, named, definition.get("defaultVariant"), metadata)
     targeting = definition.get("targeting")
     if not targeting:
@@ -279,26 +289,23 @@ def _ready(
     return CompiledFlag(answer=answer, way=part.way, runs=compiler.runs, metadata=metadata)
 
 
-def weigh(value: object) -> None:
-    """Refuse a JSON value that is too deep or too large, before anything walks it.
+def _read(text: str) -> object:
+    """Return what a text holds, nothing where it is no JSON."""
+    try:
+        return jsontext.value_of(text)
+    except RefusedError:
+        return None
 
-    Raises:
-        RefusedError: it is.
+
+def _of_one_kind(variants: dict[str, Any]) -> dict[str, Any]:
+    """Return variants with whole numbers as floats where another of them has a fraction.
+
+    JSON has one kind of number and clients have two: they refuse 1 where 0.5 was the other value.
     """
-    count, waiting = 0, [(value, 0)]
-    while waiting:
-        item, depth = waiting.pop()
-        if depth > DEPTH_MAX:
-            raise RefusedError("", f"nested more than {DEPTH_MAX} levels deep: use $evaluators")
-        inner: Sequence[object] = ()
-        if isinstance(item, dict):
-            inner = list(cast("dict[str, object]", item).values())
-        elif isinstance(item, list):
-            inner = cast("list[object]", item)
-        count += len(inner)
-        if count > VALUES_MAX:
-            raise RefusedError("", f"holds more than {VALUES_MAX:,} values: shorten its lists")
-        waiting.extend((one, depth + 1) for one in inner)
+    kinds: set[type[Any]] = {type(value) for value in variants.values()}
+    if kinds != {int, float}:
+        return variants
+    return {name: float(value) for name, value in variants.items()}
 
 
 def _object(value: object) -> dict[str, Any]:
