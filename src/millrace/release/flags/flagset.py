@@ -97,6 +97,11 @@ class FlagSet:
         return sorted(self._flags)
 
     @property
+    def evaluators(self) -> Mapping[str, Any]:
+        """What the rules of all flags may refer to."""
+        return self._evaluators
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """What is said of the whole set."""
         return self._metadata
@@ -135,6 +140,26 @@ class FlagSet:
             return replace(found, value=int(value))
         message = f"flag {key!r} gives {_shown(value)}, which is no {kind.value}"
         return _error(key, ErrorCode.TYPE_MISMATCH, message, found.metadata)
+
+    def value(self, key: str, expression: object, context: Context, now: float) -> Any:
+        """Return what a part of a flag's rule comes to, for whoever explains it; None if it fails.
+
+        Args:
+            key: of the flag.
+            expression: JsonLogic; a `$ref` is looked up in this set.
+            context: what it may look at.
+            now: seconds since 1970.
+        """
+        metadata = self._flags[key].metadata if key in self._flags else self._metadata
+        version = bucketing.named(metadata.get(bucketing.METADATA_KEY, bucketing.DEFAULT))
+        if version is None:
+            return None
+        try:
+            part = Compiler(key, self._evaluators, version, Answers()).part(expression, "")
+            data = _plain(context)
+            return part.way(data, Run(now, data, self._variant))
+        except Exception:  # noqa: BLE001 - as in `evaluate`
+            return None
 
     def _variant(self, key: str, run: Run) -> str:
         """Return the variant that another flag gives in the same evaluation.
