@@ -187,9 +187,10 @@ def test_features_of_columns_are_those_of_examples(
     standings.put({community: Scales({"views": [1, 2]}) for community in scales})  # older ones
     standings.put(scales)
 
+    posts = proposed(catalogue, lines)
     found = ranking.features_of(
-        catalogue, me.subject, proposed(catalogue, lines), np.stack([near, 0 * near, 0 * near], axis=1),
-        standings, NOON,
+        catalogue, me.subject, posts, np.stack([near, 0 * near, 0 * near], axis=1), standings,
+        ranking.ages_of(catalogue, posts, NOON),
     )  # fmt: skip
 
     examples = [

@@ -15,6 +15,7 @@ from millrace.feed.embeddings import Embeddings, packed
 from millrace.feed.freshness import Freshness, ended
 from millrace.feed.models import Models
 from millrace.feed.parts import FeedParts
+from millrace.feed.scorers import Scorers
 from millrace.feed.turns import Urgency
 from millrace.feed.wire import (
     Answered,
@@ -43,7 +44,7 @@ class Desk:
         self._say = say
         self._embeddings = Embeddings(parts)
         self.freshness = Freshness(parts, self._embeddings, held=lambda: 0)
-        self._models = Models(parts, self._embeddings)
+        self._models = Models(parts, self._embeddings, Scorers(parts))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:

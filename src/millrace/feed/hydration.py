@@ -99,7 +99,7 @@ class Hydration:
         Passes on:
             NotFoundError: there is no such member.
         """
-        asked, config = run.request, self._parts.config
+        asked, config = run.request, run.plan.config
         key, token, now = asked.member, asked.token, asked.now
         profile, relations, history = self._members.held(key, token) or (
             await self._members.read(key, token)

@@ -5,13 +5,13 @@ from importlib import resources
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES
 from millrace.feed.scorer import Scorer, prior
 from millrace.feed.scorer_fit import fitted
+from millrace.feed.scorers import Scorers
 from millrace.feed.training import Training
 from millrace.feed.types import FeedConfig, FitReport
 from millrace.feed.value import Values, parse
@@ -19,27 +19,17 @@ from millrace.kernel.errors import SetupError
 from millrace.store.session import document
 
 
-class ModelRow(Struct, frozen=True):
-    """A stored scorer, as JSON has it."""
-
-    model: dict[str, object]
-
-
 class Models:
     """Keeps scorers in the table; the newest one that this release understands serves."""
 
-    def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
+    def __init__(self, parts: FeedParts, embeddings: Embeddings, scorers: Scorers) -> None:
         self._parts = parts
+        self._scorers = scorers
         self._training = Training(parts, embeddings)
 
     async def newest(self) -> Scorer:
         """Return the newest fitted scorer, or the prior where there is none that fits."""
-        async with self._parts.router.read() as session:
-            row = await session.row(QUERIES["newest_scorer"], ModelRow)
-        if row is None:
-            return prior()
-        found = msgspec.convert(row.model, Scorer)
-        return found if found.fits(self._parts.encoder.version) else prior()
+        return await self._scorers.newest()
 
     async def fit(self) -> FitReport:
         """Fit a scorer to what members did; keep it where it beats the prior on later examples."""

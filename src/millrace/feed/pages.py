@@ -32,6 +32,7 @@ class Place(Struct, frozen=True, kw_only=True):
     fresh: int
     exhausted: bool
     degraded: list[str]
+    variants: dict[str, str] = {}
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -131,6 +132,7 @@ class Pages:
             next_cursor="" if ended else cursors.sign(at, self._parts.secret),
             caught_up=place.exhausted and (at.offset > place.fresh or ended),
             degraded=place.degraded,
+            variants=place.variants,
         )
 
 

@@ -6,7 +6,7 @@ from millrace.community.activity import Activity
 from millrace.community.percentiles import Percentiles
 from millrace.community.posts import Posts
 from millrace.community.relations import RelationBook
-from millrace.feed.ports import Encoder
+from millrace.feed.ports import Encoder, Switches
 from millrace.feed.process import EmbeddingProcess
 from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import Clock
@@ -20,6 +20,7 @@ class FeedParts(Struct, frozen=True, kw_only=True):
     secret: signs cursors.
     conninfo: where the change stream is read.
     process: embeds beside this process; None where it is done here, or elsewhere.
+    switches: decides who gets which variant of the feed; None where nothing is split.
     """
 
     router: Router
@@ -34,3 +35,4 @@ class FeedParts(Struct, frozen=True, kw_only=True):
     percentiles: Percentiles
     config: FeedConfig = FeedConfig()
     process: EmbeddingProcess | None = None
+    switches: Switches | None = None

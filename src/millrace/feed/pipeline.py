@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from millrace.feed import filters, ranking, select
@@ -27,13 +28,15 @@ from millrace.feed.embeddings import Embeddings
 from millrace.feed.hydration import Hydration, MemberCaches, MemberMaker
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v2
-from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote
+from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote, on_grid
 from millrace.feed.scorer import Scorer
+from millrace.feed.scorers import Scorers
 from millrace.feed.served import ServedFeeds
 from millrace.feed.sources import EPOCH, Sources
 from millrace.feed.standing import Standings
 from millrace.feed.types import StageTotal
 from millrace.feed.value import Values
+from millrace.feed.variants import NEWEST, SCORER_FLAG, Fault, Variants
 
 Stage = Callable[[Run], Awaitable[None]]
 WAITING = (
@@ -55,12 +58,13 @@ class Pipeline:
         values: Values,
     ) -> None:
         self.served = ServedFeeds(parts.router)
-        self.scorer: Scorer | None = None
+        self.scorers = Scorers(parts)
+        self.variants = Variants(parts.config, values, parts.switches)
         self._parts = parts
         self._catalogue = catalogue
         self._embeddings = embeddings
         self.members = MemberCaches(parts, embeddings, catalogue)
-        self.sources = Sources(parts.config, catalogue, self.members.slots)
+        self.sources = Sources(catalogue, self.members.slots)
         self._hydration = Hydration(parts, maker, self.served, self.members, catalogue)
         self._values = values
         self._standings = Standings()
@@ -126,13 +130,30 @@ class Pipeline:
         )
 
     async def _hydrate_member(self, run: Run) -> None:
+        run.plan = self.variants.plan(run.request.member, run.request.app)
         run.state = await self._hydration.member(run)
+        scorer = await self.scorers.of(run.plan.scorer)
+        if scorer is None:
+            scorer = await self._unscored(run)
+        run.scorer = scorer
         run.versions |= {
             "encoder": self._parts.encoder.version,
             "prompt": v2.VERSION,
-            "value": self._values.version,
+            "value": (run.plan.values or self._values).version,
+            "scorer": scorer.version,
             "member_embedding_position": run.state.embedding_position,
         }
+
+    async def _unscored(self, run: Run) -> Scorer:
+        """Return the scorer that serves, because the one that a flag names is not there."""
+        plan, flag = run.plan, SCORER_FLAG
+        told = f"there is no scorer {plan.scorer!r} that this release understands"
+        left = {key: one for key, one in plan.variants.items() if key != flag}
+        run.plan = replace(plan, variants=left, faults=plan.faults | {flag: told})
+        self.variants.count_fault(flag, Fault.UNKNOWN)
+        found = await self.scorers.of(NEWEST)
+        assert found is not None, "one always serves"
+        return found
 
     async def _sources(self, run: Run) -> None:
         run.candidates = await self.sources.propose(run)
@@ -164,7 +185,7 @@ class Pipeline:
 
     async def _filters(self, run: Run) -> None:
         """Remove what is not for this member; keep seen and served posts only where new are few."""
-        oldest = filters.oldest_at(run.request.now, self._parts.config.age_days_max, EPOCH)
+        oldest = filters.oldest_at(run.request.now, run.plan.config.age_days_max, EPOCH)
         found = run.candidates
         posts = filters.judging(run, self._catalogue, oldest)
         gone = [
@@ -199,27 +220,29 @@ class Pipeline:
 
     async def _score(self, run: Run) -> None:
         """Compute features and probabilities of all candidates."""
-        posts, member = run.candidates, run.member
-        scorer = self.scorer
-        assert scorer is not None, "the room gives a scorer before the first run"
-        run.versions["scorer"] = scorer.version
+        posts, member, scorer = run.candidates, run.member, run.scorer
+        assert scorer is not None, "hydrate_member comes first"
         posts.row = np.arange(len(posts), dtype=np.int32)
         run.vectors = self._catalogue.index.vectors(posts.slots)
         near = _unknown_in_the_middle(scorer.near(run.vectors, member.vector), run.vectors)
+        run.ages = ranking.ages_of(self._catalogue, posts, run.request.now)
         run.features = ranking.features_of(
-            self._catalogue, member.subject, posts, near, self._standings, run.request.now
+            self._catalogue, member.subject, posts, on_grid(near), self._standings, run.ages
         )
-        run.probabilities = scorer.probabilities(run.features)
+        run.model = self.scorers.linear(scorer, run.plan.off)
+        run.probabilities = run.model.of(run.features)
 
     async def _value(self, run: Run) -> None:
-        run.candidates.value = run.candidates.score = self._values.of(run.probabilities)
+        values = run.plan.values or self._values
+        run.weights = values.weights
+        run.candidates.value = run.candidates.score = values.of(run.probabilities)
 
     async def _select(self, run: Run) -> None:
-        config = self._parts.config
+        config = run.plan.config
         if run.member.vector is None:
             found = select.by_recency(run.candidates)
         else:
-            found = select.ordered(run.candidates, run.vectors, config)
+            found = select.ordered(run.candidates, run.vectors, run.plan)
         limit, count = config.ranked_max, len(found)
         run.candidates = found.take(slice(limit))
         if count > limit:

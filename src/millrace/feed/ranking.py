@@ -40,7 +40,7 @@ from millrace.feed.reasons import (
 from millrace.feed.run import EXPLORATION, SOURCES, Candidates
 from millrace.feed.standing import Standings
 
-HOUR = 3_600_000_000  # microseconds
+HOUR = 3_600_000  # milliseconds
 ENGAGED = [
     POST_COUNTS.index(name) for name in ("clicks", "long_dwells", "likes", "comments", "shares")
 ]
@@ -65,7 +65,7 @@ def features_of(
     posts: Candidates,
     near: NDArray[np.floating[Any]],
     standings: Standings,
-    now: datetime,
+    ages: NDArray[np.int64],
 ) -> Matrix:
     """Return one row of features per post, as they are now. Shape: (len(posts), features).
 
@@ -76,17 +76,16 @@ def features_of(
         near: how near each post's vector is to the member's, as it is and through the lens, and
             how near what is around it is. Shape: (n, 3).
         standings: the percentiles of every community that a post is from.
-        now: the moment of serving.
+        ages: milliseconds since each was written.
     """
     index, slots = catalogue.index, posts.slots
     communities, _, _ = index.classes(slots)
-    created = index.created(slots)
     return assembled(
         Batch(
             similarity=near[:, 0],
             learned=near[:, 1],
             around=near[:, 2],
-            hours=(microseconds(now) - created) / HOUR,
+            hours=ages / HOUR,
             percentiles=standings.percentiles(communities, _scaled(catalogue, slots)),
             affinity=_of_authors(catalogue, posts, subject.affinity),
             follows=np.isin(posts.authors, index.author_numbers(subject.follows)),
@@ -97,6 +96,11 @@ def features_of(
             positions=np.full(len(slots), float(POSITION_SERVED)),
         )
     )
+
+
+def ages_of(catalogue: Catalogue, posts: Candidates, now: datetime) -> NDArray[np.int64]:
+    """Return how many milliseconds ago posts were written."""
+    return microseconds(now) // 1000 - catalogue.index.created(posts.slots) // 1000
 
 
 def _scaled(catalogue: Catalogue, slots: Slots) -> Matrix:

@@ -7,7 +7,7 @@ the first byte says which one it is. Format 1 had none: it begins with zstd's ow
 import msgspec
 import zstandard
 
-from millrace.feed.records import v1, v2
+from millrace.feed.records import v1, v2, v3
 from millrace.feed.records.types import Change, Note, RankedPost, Record, RemovedPost
 from millrace.feed.run import Run
 from millrace.feed.types import Adjustment, SourceNote
@@ -17,17 +17,18 @@ __all__ = ["RankedPost", "Record", "RemovedPost", "changes", "decode", "encode",
 
 LEVEL = 1  # of zstd: level 3 takes twice the time for some per cent
 BYTES_MAX = 64 << 20
-SECOND = bytes([v2.FORMAT])
+READERS = {bytes([v2.FORMAT]): v2.decode, bytes([v3.FORMAT]): v3.decode}
+NEWEST = bytes([v3.FORMAT])
 
 
 def encode(run: Run) -> bytes:
     """Return the bytes of the record of a run that is over."""
-    return SECOND + zstandard.ZstdCompressor(level=LEVEL).compress(v2.encode(run))
+    return NEWEST + zstandard.ZstdCompressor(level=LEVEL).compress(v3.encode(run))
 
 
 def of(run: Run) -> Record:
     """Return the record of a run, as somebody would read it who reads it from the log."""
-    return v2.decode(v2.encode(run))
+    return v3.decode(v3.encode(run))
 
 
 def decode(content: bytes) -> Record:
@@ -37,13 +38,12 @@ def decode(content: bytes) -> Record:
         MillraceError: another release wrote a format that this one does not know.
     """
     try:
-        return (
-            v2.decode(_plain(content[1:])) if content[:1] == SECOND else v1.decode(_plain(content))
-        )
-    except (msgspec.DecodeError, zstandard.ZstdError) as exc:
+        reader = READERS.get(content[:1])
+        return v1.decode(_plain(content)) if reader is None else reader(_plain(content[1:]))
+    except (msgspec.DecodeError, zstandard.ZstdError, ValueError) as exc:
         raise MillraceError(
             "a served feed has a format that this release cannot read",
-            limit=f"formats 1 to {v2.FORMAT}",
+            limit=f"formats 1 to {v3.FORMAT}",
             next_step="ask for a new feed",
         ) from exc
 

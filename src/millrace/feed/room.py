@@ -28,7 +28,16 @@ from millrace.feed.pipeline import Pipeline
 from millrace.feed.run import SEEN, Request, Run
 from millrace.feed.scorer import prior
 from millrace.feed.served import NewServed
-from millrace.feed.types import LIMIT_MAX, Explanation, FeedPage, FitReport, StageTotal
+from millrace.feed.types import (
+    APP_TRACKS,
+    LIMIT_MAX,
+    UNKNOWN_APP,
+    App,
+    Explanation,
+    FeedPage,
+    FitReport,
+    StageTotal,
+)
 from millrace.feed.why import Why
 from millrace.kernel.errors import InvalidError, MillraceError, UnavailableError
 from millrace.store.cache import CacheStatistics
@@ -62,7 +71,7 @@ class Feed:
         consumers = [self.indexing, *self._pipeline.members.consumers]
         self.stream = TemporaryStream(parts.conninfo, consumers, clock=parts.clock)
         self._pages = Pages(parts)
-        self._models = Models(parts, self._embeddings)
+        self._models = Models(parts, self._embeddings, self._pipeline.scorers)
         self._why = Why(parts, self._pipeline, self._values)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -89,7 +98,7 @@ class Feed:
         sys.setswitchinterval(SWITCH_SECONDS)
         threadpool_limits(limits=1, user_api="blas")
         await self._pipeline.served.prepare(self._parts.clock.now())
-        self._pipeline.scorer = await self._models.newest()
+        self._pipeline.scorers.serving = await self._models.newest()
         await self.stream.start()
         self._started = True
         await self.freshness.start()
@@ -139,20 +148,26 @@ class Feed:
         limit: int = 20,
         cursor: str = "",
         token: str = "",
+        app: App = UNKNOWN_APP,
     ) -> FeedPage:
         """Return a page of a member's feed; without a cursor a new feed is ranked and logged.
 
         Whoever calls this serves the member: the posts count as delivered. To look only, see
-        `preview`.
+        `preview`. Flags decide when a feed is ranked; its later pages are as the first one was.
 
         Passes on:
             NotFoundError: there is no such member.
             InvalidError: the limit is outside its bounds, or the cursor is not good (any more).
         """
         _expect_limit(limit)
+        switches = self._parts.switches
+        if switches is not None and app.version and app.platform in APP_TRACKS:
+            await switches.note_app(member, app.track, app.version)
         found = await self._next(member, limit, cursor, token) if cursor else None
         if found is None:
-            found = await self._first(member, surface, limit, token)
+            now = self._parts.clock.now()
+            asked = Request(member=member, surface=surface, token=token, now=now, app=app)
+            found = await self._first(asked, limit)
         self.degraded_pages += bool(found.degraded)
         return found
 
@@ -167,7 +182,8 @@ class Feed:
             InvalidError: the limit is outside its bounds.
         """
         _expect_limit(limit)
-        run = await self._ranked(member, PREVIEW, token)
+        now = self._parts.clock.now()
+        run = await self._ranked(Request(member=member, surface=PREVIEW, token=token, now=now))
         items, offset = await self._pages.filled(
             Reading(member=member, token=token), Ranked(run), 0, limit
         )
@@ -207,13 +223,13 @@ class Feed:
                 logger.warning("the scorer is fitted though not every post is embedded")
         process = self._parts.process
         report = await (self._models.fit() if process is None else process.fit())
-        self._pipeline.scorer = await self._models.newest()
+        self._pipeline.scorers.serving = await self._models.newest()
         return report
 
     async def _ready(self) -> None:
         """Have what ranks: a process that does not serve loads it when it is asked."""
-        if self._pipeline.scorer is None:
-            self._pipeline.scorer = await self._models.newest()
+        if self._pipeline.scorers.serving is None:
+            self._pipeline.scorers.serving = await self._models.newest()
         if not self._started:
             await self._load()
 
@@ -239,32 +255,34 @@ class Feed:
             return []
         return ["the newest changes are not in it yet: the stream of changes is behind"]
 
-    async def _first(self, member: Key, surface: str, limit: int, token: str) -> FeedPage:
-        run = await self._ranked(member, surface, token)
+    async def _first(self, asked: Request, limit: int) -> FeedPage:
+        run, member = await self._ranked(asked), asked.member
+        delivered = min(limit, len(run.candidates))
         made = NewServed(
             served_feed_id=self._parts.ids.next(),
             served_at=run.request.now,
-            delivered=min(limit, len(run.candidates)),
-            surface=surface,
-            ids=run.candidates.ids,
+            delivered=delivered,
+            surface=asked.surface,
+            ids=run.candidates.ids[:delivered],
             record=records.encode(run),
+            variants=run.plan.variants,
         )
         _, (items, offset) = await asyncio.gather(
             self._pipeline.served.write(member, made),
-            self._pages.filled(Reading(member=member, token=token), Ranked(run), 0, limit),
+            self._pages.filled(Reading(member=member, token=asked.token), Ranked(run), 0, limit),
         )
+        self._pipeline.variants.count_served(run.plan)
         cursor = _cursor(member, made, offset)
         if offset > made.delivered:  # posts were gone, and those behind them moved up
-            await self._pipeline.served.raise_delivered(cursor, offset)
+            posts = run.candidates.take(slice(offset)).keys()
+            await self._pipeline.served.raise_delivered(cursor, posts)
         return self._pages.page(_place(run, cursor), items)
 
-    async def _ranked(self, member: Key, surface: str, token: str) -> Run:
+    async def _ranked(self, asked: Request) -> Run:
         """Rank a feed; it has no id, because nobody wrote it down."""
         await self._ready()
-        behind = await self._behind(token)
-        run = await self._pipeline.run(
-            Request(member=member, surface=surface, token=token, now=self._parts.clock.now())
-        )
+        behind = await self._behind(asked.token)
+        run = await self._pipeline.run(replace(asked, now=self._parts.clock.now()))
         run.degraded.extend(behind)
         return run
 
@@ -287,7 +305,8 @@ class Feed:
             place.offset,
             limit,
         )
-        await self._pipeline.served.raise_delivered(place, offset)
+        posts = [one.key for one in record.ranked[:offset]]
+        await self._pipeline.served.raise_delivered(place, posts)
         return self._pages.page(
             Place(
                 cursor=replace(place, offset=offset),
@@ -295,6 +314,7 @@ class Feed:
                 fresh=record.fresh,
                 exhausted=record.exhausted,
                 degraded=record.degraded,
+                variants=record.variants,
             ),
             items,
         )
@@ -313,7 +333,7 @@ class Feed:
     async def _fitting(self) -> None:
         """Fit once everything is embedded, if nothing was fitted yet; then now and then."""
         while True:
-            scorer = self._pipeline.scorer
+            scorer = self._pipeline.scorers.serving
             try:
                 if scorer is not None and scorer.version == prior().version:
                     await self.fit()
@@ -336,6 +356,7 @@ def _place(run: Run, cursor: Cursor) -> Place:
         fresh=int(seen[0]) if len(seen) else len(run.candidates),
         exhausted=run.exhausted,
         degraded=run.degraded,
+        variants=run.plan.variants,
     )
 
 

@@ -1,7 +1,7 @@
 """One run of the pipeline: the member, the candidates, and what each stage did to them."""
 
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct, field
@@ -11,6 +11,10 @@ from millrace.community.types import Key, Relations
 from millrace.feed.features import Matrix, Subject
 from millrace.feed.history import PostList
 from millrace.feed.index import Mask, PostIndex, Slots
+from millrace.feed.linear import Linear
+from millrace.feed.scorer import Scorer
+from millrace.feed.types import App
+from millrace.feed.variants import Plan
 
 FRESH, SERVED, SEEN = 0, 1, 2
 """Tiers of a feed: new posts, then what was delivered and maybe not looked at, then what was."""
@@ -23,6 +27,15 @@ BY_RECENCY = -2
 """In place of a place: the whole feed is in the order of time."""
 
 Column: TypeAlias = NDArray[np.float64]
+GRID = 16_384.0  # steps of nearness from 0 to 1
+
+
+def on_grid(near: NDArray[Any]) -> NDArray[Any]:
+    """Return nearness in steps that a record holds in two bytes: what is kept is what was scored.
+
+    A step is far below what any nearness of texts means.
+    """
+    return np.rint(near * near.dtype.type(GRID)) / near.dtype.type(GRID)
 
 
 class StageNote(Struct, frozen=True):
@@ -159,6 +172,7 @@ class Request(Struct, frozen=True, kw_only=True):
     """What is asked for.
 
     follow: a post to watch on its way even where no source proposes it; for `why`.
+    app: what asks.
     """
 
     member: Key
@@ -166,6 +180,7 @@ class Request(Struct, frozen=True, kw_only=True):
     token: str
     now: datetime
     follow: Key | None = None
+    app: App = App()
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -197,12 +212,17 @@ class Run(Struct, kw_only=True):
 
     candidates: those that are left; after `select` in the order of the feed.
     removed: those that are not, with the stage and the reasons.
+    plan: how this feed is made; the first stage asks the flags.
+    ages: milliseconds since each scored post was written, by `row`.
+    scorer: which one; the first stage finds it.
+    model, weights: what made probabilities of features, and a value of probabilities.
     reasons: one sentence for each candidate at the end.
     exhausted: whether the sources had nothing more to give than what they gave.
     unknown: why the post that is followed is not among the candidates at all; empty where it is.
     """
 
     request: Request
+    plan: Plan = Plan()
     candidates: Candidates = field(default_factory=lambda: NOTHING)
     removed: list[Removed] = field(default_factory=list[Removed])
     reasons: list[str] = field(default_factory=list[str])
@@ -210,6 +230,10 @@ class Run(Struct, kw_only=True):
     degraded: list[str] = field(default_factory=list[str])
     features: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
     probabilities: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
+    ages: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    scorer: Scorer | None = None
+    model: Linear | None = None
+    weights: tuple[float, ...] = ()
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     versions: dict[str, str] = field(default_factory=dict[str, str])
     exhausted: bool = False

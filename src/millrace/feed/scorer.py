@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from millrace.community.types import Action
 from millrace.feed.features import COLUMN, FEATURES
 from millrace.feed.lens import Lens, Vectors, pooled
+from millrace.feed.linear import sigmoid
 from millrace.feed.value import ACTIONS
 
-LOGIT_MAX = 30.0
 Matrix = NDArray[np.float64]
 
 # Prior: how often an action happens on a shown post that fits neither well nor badly.
@@ -106,11 +106,6 @@ class Scorer(Struct, frozen=True, kw_only=True):
     def probabilities(self, features: Matrix) -> Matrix:
         """Return how likely each action is. Shape: (n, features) to (n, actions)."""
         return sigmoid(features @ np.array(self.weights).T + np.array(self.intercepts))
-
-
-def sigmoid(logits: Matrix) -> Matrix:
-    """Return probabilities, never 0 or 1."""
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -LOGIT_MAX, LOGIT_MAX)))
 
 
 def prior() -> Scorer:

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from millrace.community.types import POSITIVE_ACTIONS
 from millrace.feed.lens import Lens
-from millrace.feed.scorer import Matrix, Scorer, sigmoid
+from millrace.feed.linear import sigmoid
+from millrace.feed.scorer import Matrix, Scorer
 from millrace.feed.types import ActionFit
 from millrace.feed.value import ACTIONS
 

@@ -1,7 +1,7 @@
 """From values to an order: author decay, diversity, a slot for new authors. Pure.
 
 Every change of a score stays in the columns of the posts: what it was before, what it is after and
-why. In words they are the adjustments of a record (records/v2.py).
+why. In words they are the adjustments of a record (records/v3.py).
 """
 
 from collections import deque
@@ -13,24 +13,26 @@ from numpy.typing import NDArray
 from millrace.feed.index import Mask, Slots
 from millrace.feed.run import BY_RECENCY, EXPLORATION, FRESH, SOURCES, Candidates
 from millrace.feed.types import FeedConfig
+from millrace.feed.variants import Plan
 
 DECAY, FLOOR = 0.5, 0.8  # author decay: 1, 0.9, 0.85, 0.825 ... towards 0.8; decision 0119
 NOTED = 1e-9  # a smaller change is no adjustment
 
 
-def ordered(posts: Candidates, vectors: NDArray[np.float32], config: FeedConfig) -> Candidates:
+def ordered(posts: Candidates, vectors: NDArray[np.float32], plan: Plan) -> Candidates:
     """Return the candidates in the order of the feed: new ones before delivered and seen ones.
 
     Args:
         posts: with their value as score.
         vectors: unit vectors by `row` of a candidate; zeros where there is none.
-        config: how strong each adjustment is.
+        plan: how strong each adjustment is.
     """
-    posts = _begun(posts)
+    posts, config = _begun(posts), plan.config
     order: list[Slots] = []
     for tier in np.unique(posts.tier).tolist():
         mine = _sorted(posts, np.flatnonzero(posts.tier == tier))
-        mine = decayed(posts, mine)
+        if plan.author_decay:
+            mine = decayed(posts, mine)
         mine = diverse(posts, mine, vectors, config)
         order.append(explored(posts, mine, config) if tier == FRESH else mine)
     return posts.take(np.concatenate(order)) if order else posts

@@ -20,6 +20,7 @@ from millrace.feed.records.types import Record
 from millrace.feed.repository import QUERIES, ServedRow
 from millrace.kernel.errors import UnavailableError
 from millrace.store.router import Router
+from millrace.store.session import document
 
 DAYS_AHEAD = 3
 TOGETHER_MAX = 32  # rows of one commit
@@ -35,7 +36,11 @@ class Served(Struct, frozen=True, kw_only=True):
 
 
 class NewServed(Struct, frozen=True, kw_only=True):
-    """One served feed as it is written down; `ids` are post and community of every ranked post."""
+    """One served feed as it is written down.
+
+    ids: post and community of the posts that are delivered with the first page.
+    variants: of each flag that decided something of it, by its key.
+    """
 
     served_feed_id: int
     served_at: datetime
@@ -43,6 +48,7 @@ class NewServed(Struct, frozen=True, kw_only=True):
     surface: str
     ids: NDArray[np.int64]
     record: bytes
+    variants: dict[str, str] = {}
 
 
 class _Waiting(Struct):
@@ -88,6 +94,7 @@ class ServedFeeds:
                 "surface": made.surface,
                 "delivered": made.delivered,
                 "record": made.record,
+                "variants": document(made.variants) if made.variants else None,
                 "post_ids": _array(made.ids[:, 0].tolist()),
                 "post_communities": _array(made.ids[:, 1].tolist()),
             },
@@ -97,7 +104,7 @@ class ServedFeeds:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         await waiting.durable
-        posts, communities = made.ids[: made.delivered].T.tolist()
+        posts, communities = made.ids.T.tolist()
         self._deliveries.add(member, DeliveredFeed(made.served_at, communities, posts))
 
     async def _write(self) -> None:
@@ -179,8 +186,8 @@ class ServedFeeds:
         self._deliveries.keep(member, feeds, until, mark)
         return delivered_in(feeds, until)
 
-    async def raise_delivered(self, cursor: Cursor, delivered: int) -> None:
-        """Remember that a feed was delivered as far as a place."""
+    async def raise_delivered(self, cursor: Cursor, posts: Sequence[Key]) -> None:
+        """Remember that a feed was delivered as far as these posts, its first ones."""
         async with self._router.write() as session:
             await session.run(
                 QUERIES["raise_delivered"],
@@ -188,7 +195,9 @@ class ServedFeeds:
                 member_id=cursor.member.id,
                 served_feed_id=cursor.served_feed_id,
                 day=cursor.moment,
-                delivered=delivered,
+                delivered=len(posts),
+                post_ids=_array([post.id for post in posts]),
+                post_communities=_array([post.community_id for post in posts]),
             )
         self._deliveries.forget(cursor.member)
 

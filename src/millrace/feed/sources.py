@@ -14,7 +14,16 @@ from millrace.feed.catalogue import AUTHOR_COUNTS, POST_COUNTS, Catalogue
 from millrace.feed.filters import oldest_at
 from millrace.feed.index import Mask, PostIndex, Scope, Slots, Vector
 from millrace.feed.known import KnownSlots
-from millrace.feed.run import NETWORK, SOURCES, Candidates, Known, Retrieved, Run, candidates
+from millrace.feed.run import (
+    NETWORK,
+    SOURCES,
+    Candidates,
+    Known,
+    Retrieved,
+    Run,
+    candidates,
+    on_grid,
+)
 from millrace.feed.scanning import Scanner
 from millrace.feed.select import earlier_alike
 from millrace.feed.types import FeedConfig
@@ -38,8 +47,7 @@ class Proposal(Struct):
 class Sources:
     """Proposes posts."""
 
-    def __init__(self, config: FeedConfig, catalogue: Catalogue, slots: KnownSlots) -> None:
-        self._config = config
+    def __init__(self, catalogue: Catalogue, slots: KnownSlots) -> None:
         self._catalogue = catalogue
         self._scanner = Scanner(catalogue.index)
         self._slots = slots
@@ -50,7 +58,7 @@ class Sources:
 
     async def propose(self, run: Run) -> Candidates:
         """Return candidates of all sources: new posts, and where they are few the earlier ones."""
-        member, config = run.member, self._config
+        member, config = run.member, run.plan.config
         index = self._catalogue.index
         run.known = known = Known(
             seen=np.concatenate([self._slots.of(member.seen), self._slots.of(member.liked)]),
@@ -67,24 +75,24 @@ class Sources:
         return found
 
     async def _all(self, run: Run, without: Slots) -> Candidates:
-        index = self._catalogue.index
+        index, config = self._catalogue.index, run.plan.config
         mask, births = index.mask(self.scope(run)), index.births
         mask[without] = False
         home = index.home(run.member.key.community_id)
         home &= mask
-        newest = index.latest(max(RECENT, self._config.network_max), np.flatnonzero(home))
-        proposals = [self._network(run, mask, newest), self._exploration(newest[:RECENT])]
+        newest = index.latest(max(RECENT, config.network_max), np.flatnonzero(home))
+        proposals = [self._network(run, mask, newest), self._exploration(newest[:RECENT], config)]
         vector = run.member.vector
         if vector is None:
-            proposals.append(_ranked(NETWORK, index.newest(self._config.network_max, mask)))
+            proposals.append(_ranked(NETWORK, index.newest(config.network_max, mask)))
         else:
-            hits = await self._scanner.search(vector, self._config.retrieval_max, mask)
-            proposals.append(Proposal(SOURCES[2], hits.slots, hits.scores))
+            hits = await self._scanner.search(vector, config.retrieval_max, mask)
+            proposals.append(Proposal(SOURCES[2], hits.slots, on_grid(hits.scores)))
         return self._merged(proposals, births)
 
     def _network(self, run: Run, mask: Mask, newest: Slots) -> Proposal:
         """Return the newest posts of followed authors, then those of the own community."""
-        index, config = self._catalogue.index, self._config
+        index, config = self._catalogue.index, run.plan.config
         follows = sorted(run.member.relations.follows - run.member.relations.hidden)
         slots: list[int] = []
         for number in index.author_numbers(follows[:FOLLOWED_AUTHORS_MAX]).tolist():
@@ -101,9 +109,9 @@ class Sources:
         authors = self._catalogue.index.authors_of(slots)
         return slots[earlier_alike(authors) < FOLLOWED_EACH]
 
-    def _exploration(self, recent: Slots) -> Proposal:
+    def _exploration(self, recent: Slots, config: FeedConfig) -> Proposal:
         """Return recent posts with few views by authors whom few know."""
-        config, catalogue = self._config, self._catalogue
+        catalogue = self._catalogue
         author = catalogue.author_counts(recent)
         new = catalogue.counts(recent)[:, VIEWS] <= config.new_views_max
         new &= author[:, FOLLOWERS] <= config.new_followers_max
@@ -154,7 +162,7 @@ class Sources:
             community_id=member.key.community_id,
             nearby=member.relations.nearby,
             languages=member.languages,
-            created_after=oldest_at(run.request.now, self._config.age_days_max, EPOCH),
+            created_after=oldest_at(run.request.now, run.plan.config.age_days_max, EPOCH),
             hidden_authors=member.relations.hidden | {member.key},
         )
 
@@ -171,7 +179,7 @@ class Sources:
         mask[slot] = True
         hits = index.search(member.vector, index.posts, mask)
         place = int((hits.slots == slot).nonzero()[0][0])
-        return Retrieved(place, float(hits.scores[place]), self._config.retrieval_max)
+        return Retrieved(place, float(hits.scores[place]), run.plan.config.retrieval_max)
 
 
 def _ranked(source: str, slots: Slots) -> Proposal:

@@ -7,6 +7,28 @@ from msgspec import Struct
 from millrace.community.types import Key, PostView
 
 LIMIT_MAX = 100
+APP_TRACKS = ("android", "ios", "desktop")
+SERVER_TRACK = "server"
+
+
+class App(Struct, frozen=True):
+    """What a request says of the app that asks: version, platform and country; empty is unknown.
+
+    version: a semantic version. country: ISO 3166 alpha-2, upper case; of the member's community
+        where it is empty.
+    """
+
+    version: str = ""
+    platform: str = ""
+    country: str = ""
+
+    @property
+    def track(self) -> str:
+        """Return the track of releases that the app belongs to; a browser has the server's."""
+        return self.platform if self.platform in APP_TRACKS else SERVER_TRACK
+
+
+UNKNOWN_APP = App()
 
 
 class SourceNote(Struct, frozen=True):
@@ -58,6 +80,7 @@ class FeedPage(Struct, frozen=True, kw_only=True):
     next_cursor: empty at the end.
     caught_up: nothing new was left; items with `seen` follow, or none.
     degraded: what could not be done as intended, in words; empty when all is well.
+    variants: of each flag that decided something of it, by the flag's key.
     """
 
     served_feed_id: int
@@ -65,6 +88,7 @@ class FeedPage(Struct, frozen=True, kw_only=True):
     next_cursor: str
     caught_up: bool
     degraded: list[str]
+    variants: dict[str, str] = {}
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -72,6 +96,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
     position: where it stands in the feed, from 0; None when it was removed or not proposed.
     sentence: for the member; everything else is for the operator.
+    variants: of each flag that was in force, by its key; faults: why a flag was not obeyed.
     """
 
     member: Key
@@ -87,6 +112,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     removed: Removal | None
     served_feed_id: int | None
     versions: dict[str, str]
+    variants: dict[str, str] = {}
+    faults: dict[str, str] = {}
 
 
 class StageTotal(Struct, frozen=True, kw_only=True):

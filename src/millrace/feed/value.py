@@ -1,6 +1,7 @@
 """The value of a post: what each action counts, in one file that people edit."""
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from millrace.kernel.hashing import fingerprint
 
 ACTIONS: tuple[Action, ...] = tuple(Action)
 WEIGHT_MAX = 1_000.0
+DIGITS_MAX, CHARACTERS_MAX = 10**30, 60
 
 
 class Values(Struct, frozen=True):
@@ -26,11 +28,15 @@ class Values(Struct, frozen=True):
         """Return the value of each row of probabilities. Shape: (n, actions) to (n,)."""
         return probabilities @ np.array(self.weights)
 
-    def notes(self, probabilities: NDArray[np.float64]) -> list[ActionNote]:
-        """Return the terms of one post's value; they sum to it."""
+    def notes(
+        self, probabilities: NDArray[np.float64], weights: Sequence[float] = ()
+    ) -> list[ActionNote]:
+        """Return the terms of one post's value; they sum to it. `weights`: those of then."""
         return [
             ActionNote(action.value, float(chance), weight, float(chance) * weight)
-            for action, chance, weight in zip(ACTIONS, probabilities, self.weights, strict=True)
+            for action, chance, weight in zip(
+                ACTIONS, probabilities, weights or self.weights, strict=True
+            )
         ]
 
 
@@ -61,6 +67,29 @@ def parse(text: str, source: str) -> Values:
     return Values(weights, fingerprint(repr(weights).encode()))
 
 
+def changed(values: Values, table: Mapping[str, object], source: str) -> Values:
+    """Return weights of which those that a table names are others.
+
+    Raises:
+        SetupError: an action is unknown (its field is `weights`), or a weight is wrong.
+    """
+    names = [action.value for action in ACTIONS]
+    unknown = sorted(set(table) - set(names))
+    if unknown:
+        raise SetupError(
+            f"{source} names an action that there is not: {unknown[0][:60]}",
+            field="weights",
+            value=unknown[0],
+            limit=", ".join(names),
+            next_step="name actions of the value file only",
+        )
+    weights = tuple(
+        _weight(table[name], name, source) if name in table else weight
+        for name, weight in zip(names, values.weights, strict=True)
+    )
+    return Values(weights, fingerprint(repr(weights).encode()))
+
+
 def _weight(value: object, name: str, source: str) -> float:
     """Return a weight.
 
@@ -68,14 +97,21 @@ def _weight(value: object, name: str, source: str) -> float:
         SetupError: it is no number, too large, or has the sign of the other side.
     """
     against = Action(name) not in POSITIVE_ACTIONS
-    number = float(value) if isinstance(value, int | float) else float("nan")
     low, high = (-WEIGHT_MAX, 0.0) if against else (0.0, WEIGHT_MAX)
-    if not low <= number <= high:
+    figure = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if figure is None or not low <= figure <= high:
         raise SetupError(
-            f"the weight of {name} in {source} is {value!r}",
+            f"the weight of {name} in {source} is {shortly(value)}",
             field=f"weights.{name}",
             value=value,
             limit=f"a number from {low:g} to {high:g}",
             next_step="correct it; actions against a post have weights below zero",
         )
-    return number
+    return float(figure)
+
+
+def shortly(value: object) -> str:
+    """Return a value as a message may show it, however long it is."""
+    if isinstance(value, int) and abs(value) > DIGITS_MAX:
+        return "a number of many digits"
+    return repr(value)[:CHARACTERS_MAX]

@@ -15,7 +15,7 @@ from millrace.feed.records.types import RankedPost, Record, RemovedPost
 from millrace.feed.repository import QUERIES, VisibilityRow, reader
 from millrace.feed.run import Request
 from millrace.feed.served import Served
-from millrace.feed.types import ActionNote, Explanation, Removal
+from millrace.feed.types import UNKNOWN_APP, ActionNote, App, Explanation, Removal
 from millrace.feed.value import Values
 from millrace.kernel.errors import NotFoundError
 from millrace.store.session import Session
@@ -64,6 +64,7 @@ class Why:
                 token=token,
                 now=self._parts.clock.now(),
                 follow=post,
+                app=App(*served[0].record.app) if served else UNKNOWN_APP,
             )
         )
         return self._of_record(member, post, record.of(run), None, unknown=run.unknown)
@@ -107,6 +108,8 @@ class Why:
             removed=None,
             served_feed_id=served,
             versions=found.versions,
+            variants=found.variants,
+            faults=found.faults,
         )
 
     def _removed(
@@ -127,10 +130,13 @@ class Why:
             removed=Removal(one.stage, one.reason),
             served_feed_id=served,
             versions=found.versions,
+            variants=found.variants,
+            faults=found.faults,
         )
 
     def _actions(self, found: Record, row: int) -> list[ActionNote]:
-        return self._values.notes(np.asarray(found.probability_matrix()[row]))
+        chances = np.asarray(found.probability_matrix()[row])
+        return self._values.notes(chances, found.weights)
 
     async def _unseen(self, member: Key, post: Key, *, oversees: bool) -> Explanation:
         """Explain to an operator what keeps a post from its member.

@@ -652,7 +652,9 @@ create table scorer_model (
 );
 
 -- One compressed row per served feed, in daily partitions that retention drops. It stays outside
--- the publication, so that it never delays an invalidation.
+-- the publication, so that it never delays an invalidation. post_communities, post_ids: the posts
+-- that were delivered, in their order. variants: of each flag that decided something of it; a
+-- column, so that what members did can be counted by it.
 create table served_feed (
     community_id    bigint      not null,
     member_id       bigint      not null,
@@ -663,6 +665,7 @@ create table served_feed (
     post_communities bigint[]   not null,
     post_ids        bigint[]    not null,
     record          bytea       not null,
+    variants        jsonb,
     primary key (community_id, member_id, served_feed_id, served_at)
 ) partition by range (served_at);
 

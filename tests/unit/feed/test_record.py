@@ -10,16 +10,21 @@ import zstandard
 from msgspec.structs import replace
 
 from millrace.community.types import Key
-from millrace.feed import record
-from millrace.feed.features import FEATURES
+from millrace.feed import record, select
+from millrace.feed.features import COLUMN, FEATURES
 from millrace.feed.index import PostIndex
-from millrace.feed.run import SEEN, SOURCES, Removed, Request, Run, StageNote, candidates
-from millrace.feed.types import Adjustment, SourceNote
+from millrace.feed.linear import Linear
+from millrace.feed.records import v2
+from millrace.feed.run import SEEN, SOURCES, Removed, Request, Run, StageNote, candidates, on_grid
+from millrace.feed.types import Adjustment, App, FeedConfig, SourceNote
 from millrace.feed.value import ACTIONS
+from millrace.feed.variants import Plan
 from millrace.kernel.errors import MillraceError
+from millrace.kernel.ids import floor_at
 
 NOON = datetime(2026, 3, 1, tzinfo=UTC)
 OLD = Path(__file__).parent / "served_feed_v1.txt"
+SECOND = Path(__file__).parent / "served_feed_v2.txt"
 
 
 def posts(*ids: tuple[int, int], **columns):
@@ -34,7 +39,8 @@ def posts(*ids: tuple[int, int], **columns):
 
 def made_run() -> Run:
     """Three ranked posts, one removed by a filter, and one that was scored and did not fit."""
-    run = Run(request=Request(member=Key(1, 1), surface="feed", token="", now=NOON))
+    run = Run(request=Request(member=Key(1, 1), surface="feed", token="", now=NOON,
+                              app=App("1.4.0", "android", "DE")))  # fmt: skip
     run.features = np.random.default_rng(1).random((4, len(FEATURES)))
     run.probabilities = np.random.default_rng(2).random((4, len(ACTIONS)))
     run.candidates = posts(
@@ -49,6 +55,10 @@ def made_run() -> Run:
     ]
     run.stages.append(StageNote("filters", 5, 4, {"muted": 1}, 0.5))
     run.versions["scorer"] = "prior-2"
+    run.plan = Plan(
+        variants={"feed.diversity": "more"},
+        faults={"feed.ranked_max": "'many' is not a whole number from 1 to 1000"},
+    )
     return run
 
 
@@ -66,16 +76,102 @@ def test_everything_comes_back():
         Adjustment("diversity", "0.75 near to a post above", 0.5, 0.25)
     ]
     assert found.ranked[1].adjustments == []
+    assert found.weights == []
     rows = [2, 0, 1, 3]
     np.testing.assert_allclose(found.feature_matrix(), run.features[rows], rtol=1e-6)
     np.testing.assert_allclose(found.probability_matrix(), run.probabilities[rows], rtol=1e-6)
+    assert_gone(found)
+    assert found.stages[0].removed == {"muted": 1}
+    assert found.versions == {"scorer": "prior-2"}
+    assert found.variants == {"feed.diversity": "more"}
+    assert found.faults == {"feed.ranked_max": "'many' is not a whole number from 1 to 1000"}
+    assert found.app == ("1.4.0", "android", "DE")
+
+
+def assert_gone(found: record.Record):
+    """The removed posts of the made run are told, in every format."""
     assert [(one.key, one.stage, one.row) for one in found.removed] == [
         (Key(2, 99), "muted", -1), (Key(2, 98), "select", 3),
     ]  # fmt: skip
+    assert found.removed[0].reason == "the member muted its author"
     assert found.removed[1].reason == "place 4 of 4; a feed holds 3"
     assert found.removed[1].score == 0.125
-    assert found.stages[0].removed == {"muted": 1}
-    assert found.versions == {"scorer": "prior-2"}
+
+
+def test_what_was_scored_comes_back_to_the_last_bit_and_what_follows_from_it_too():
+    """A feed as the pipeline makes it: probabilities, values and decay are not even stored."""
+    run = scored_run(60)
+
+    found = record.decode(record.encode(run))
+
+    rows = run.candidates.row
+    np.testing.assert_array_equal(
+        found.feature_matrix(), run.features.astype(np.float32).astype(np.float64)[rows]
+    )
+    np.testing.assert_allclose(found.probability_matrix(), run.probabilities[rows], rtol=1e-6)
+    assert [one.value for one in found.ranked] == run.candidates.value.astype(np.float32).tolist()
+    assert [one.score for one in found.ranked] == run.candidates.score.astype(np.float32).tolist()
+    said = run.candidates.scores_there.astype(np.float64)
+    for place, one in enumerate(found.ranked):
+        assert record.notes(one.sources) == [
+            SourceNote(source, int(rank), float(score))
+            for source, rank, score in zip(
+                SOURCES, run.candidates.ranks[place], said[place], strict=True
+            )
+            if rank >= 0
+        ]
+        told = v2.Changed(
+            *(getattr(run.candidates, name)[place].item() for name in v2.Changed._fields)
+        )
+        assert record.changes(one.adjustments) == [
+            Adjustment(
+                stage, reason, pytest.approx(before, rel=1e-6), pytest.approx(after, rel=1e-6)
+            )
+            for stage, reason, before, after in v2.adjustments(told)
+        ]
+    assert len(record.encode(run)) < 5_000  # of 12,000 as numbers
+
+
+def scored_run(count: int) -> Run:
+    """A run whose numbers belong together: features, model, weights, ages, and every adjustment."""
+    rng = np.random.default_rng(7)
+    run = Run(request=Request(member=Key(1, 1), surface="feed", token="", now=NOON))
+    ages = rng.integers(0, 400 * 86_400_000, count)
+    columns = rng.integers(0, 100, (count, len(FEATURES))) / 100
+    for name in ("similarity", "learned_similarity", "learned_similarity_around"):
+        columns[:, COLUMN[name]] = on_grid(rng.uniform(-0.4, 0.8, count))
+    columns[:, COLUMN["affinity"]] = np.log1p(rng.integers(0, 9, count))
+    hours = ages / 3_600_000
+    columns[:, COLUMN["recency"]] = 0.5 ** (hours / 48)
+    columns[:, COLUMN["age"]] = np.log1p(hours) / np.log1p(87_600)
+    run.ages, run.features = ages, columns
+    run.model = Linear(
+        rng.normal(size=(len(ACTIONS), len(FEATURES))).astype(np.float32).astype(np.float64),
+        rng.normal(size=len(ACTIONS)).astype(np.float32).astype(np.float64),
+    )
+    run.probabilities = run.model.of(columns)
+    run.weights = (0.5, 0.5, 1.0, 2.0, 2.0, -1.0, -2.0, -4.0, -8.0)
+    value = run.probabilities @ np.array(run.weights)
+    now = int(NOON.timestamp() * 1000)
+    ids = [(floor_at(datetime.fromtimestamp((now - age) / 1000, UTC)) + n, 1) for n, age in
+           enumerate(ages.tolist())]  # fmt: skip
+    ranks = np.full((count, len(SOURCES)), -1, dtype=np.int32)
+    ranks[:, 0], ranks[: count // 2, 2] = np.arange(count), np.arange(count // 2)
+    scores = np.zeros((count, len(SOURCES)), dtype=np.float32)
+    scores[:, 0] = 1 / np.arange(1, count + 1)
+    scores[: count // 2, 2] = columns[: count // 2, COLUMN["similarity"]]
+    posts = replace(
+        candidates(np.zeros(count, dtype=np.int64), PostIndex(1), ranks, scores),
+        ids=np.array(ids), authors=rng.integers(0, count // 2, count), value=value, score=value,
+        row=np.arange(count, dtype=np.int32),
+    )  # fmt: skip
+    posts.ranks[::7, 1], posts.scores_there[::7, 1] = 3, 0.25
+    vectors = rng.normal(size=(count, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    config = FeedConfig(diverse_max=40, diversity=0.3)
+    run.candidates = select.ordered(posts, vectors, Plan(config=config))
+    run.reasons = ["Because."] * count
+    return run
 
 
 def test_an_empty_feed_is_a_record_too():
@@ -107,8 +203,25 @@ def test_a_feed_that_an_older_release_served_is_still_read():
     assert found.probability_matrix()[1, 0] == len(ACTIONS) / 64
 
 
+def test_a_feed_of_the_second_format_is_still_read():
+    """Format 2, as it was written by the release that had it."""
+    found = record.decode(base64.b64decode(SECOND.read_text()))
+
+    assert found.format == 2
+    assert [one.key for one in found.ranked] == [Key(1, 12), Key(1, 10), Key(1, 11)]
+    assert [one.reason for one in found.ranked] == ["Because.", "Because.", "New."]
+    assert found.fresh == 2
+    assert record.notes(found.ranked[1].sources)[0] == SourceNote("network", 1, 0.5)
+    assert record.changes(found.ranked[0].adjustments) == [
+        Adjustment("diversity", "0.75 near to a post above", 0.5, 0.25)
+    ]
+    assert_gone(found)
+    assert found.feature_matrix().shape == (4, len(found.feature_names))
+    assert (found.variants, found.faults, found.app, found.weights) == ({}, {}, ("", "", ""), [])
+
+
 def test_another_format_says_so():
-    newer = b"\x03" + record.encode(made_run())[1:]
+    newer = b"\x04" + record.encode(made_run())[1:]
     no_record = zstandard.ZstdCompressor().compress(b"\x81\xa1a\x01")
 
     for content in (newer, no_record, b"\x02" + no_record, b""):

@@ -13,6 +13,7 @@ from millrace.feed.index import PostIndex
 from millrace.feed.records.v2 import Changed, adjustments
 from millrace.feed.run import FRESH, SEEN, SERVED, SOURCES, Candidates, candidates
 from millrace.feed.types import FeedConfig
+from millrace.feed.variants import Plan
 
 CONFIG = FeedConfig()
 
@@ -59,8 +60,8 @@ def changes(posts: Candidates, place: int) -> list:
     return adjustments(Changed(*(getattr(posts, n)[place].item() for n in Changed._fields)))
 
 
-def ordered(lines, vectors, config=CONFIG) -> Candidates:
-    return select.ordered(posts_of(*lines), vectors, config)
+def ordered(lines, vectors, config=CONFIG, **plan) -> Candidates:
+    return select.ordered(posts_of(*lines), vectors, Plan(config=config, **plan))
 
 
 def alone(config: FeedConfig = CONFIG, **changes) -> FeedConfig:

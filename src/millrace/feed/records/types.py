@@ -71,6 +71,9 @@ class Record(Struct, frozen=True, kw_only=True):
 
     features, probabilities: one row per ranked post, then one per scored removed post.
     exhausted: whether no new post was left behind when it was made.
+    variants: of each flag that was in force; faults: why a flag was not obeyed.
+    app: version, platform and country of what asked. weights: what each action counted; empty
+        where a format does not say.
     """
 
     format: int
@@ -85,6 +88,10 @@ class Record(Struct, frozen=True, kw_only=True):
     action_names: list[str]
     features: bytes
     probabilities: bytes
+    variants: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    app: tuple[str, str, str] = ("", "", "")
+    weights: list[float] = []
 
     @property
     def fresh(self) -> int:

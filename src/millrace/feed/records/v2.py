@@ -2,10 +2,10 @@
 
 A feed has some hundred posts, and one number of all of them packs better and is written faster
 than all numbers of one. Texts that repeat are stored once. Numbers are float32 and int32, little
-endian; the rows are the ranked posts in their order, then the removed ones.
+endian; the rows are the ranked posts in their order, then the removed ones. Nothing writes it any
+more.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +13,6 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from millrace.feed.features import FEATURES
 from millrace.feed.records.types import (
     Change,
     Note,
@@ -22,8 +21,7 @@ from millrace.feed.records.types import (
     RemovedPost,
     StageLine,
 )
-from millrace.feed.run import BY_RECENCY, SOURCES, Candidates, Run
-from millrace.feed.value import ACTIONS
+from millrace.feed.run import BY_RECENCY
 
 FORMAT = 2
 
@@ -69,54 +67,6 @@ class Stored(Struct, frozen=True, kw_only=True):
 
 
 _DECODER = msgspec.msgpack.Decoder(Stored)
-_ENCODER = msgspec.msgpack.Encoder()
-
-
-def encode(run: Run) -> bytes:
-    """Return the record of a run that is over."""
-    parts = [run.candidates, *(gone.posts for gone in run.removed)]
-    texts, reasons_of = _numbered(
-        [*run.reasons, *(r for gone in run.removed for r in gone.reasons)]
-    )
-    lengths = [len(gone.posts) for gone in run.removed]
-    rows = _joined(parts, "row")
-    scored = rows >= 0
-    places = np.full(len(rows), -1, dtype=np.int32)
-    places[scored] = np.arange(np.count_nonzero(scored))
-    return _ENCODER.encode(
-        Stored(
-            surface=run.request.surface,
-            versions=run.versions,
-            degraded=run.degraded,
-            exhausted=run.exhausted,
-            stages=[
-                StageLine(note.stage, note.taken, note.left, note.removed, note.milliseconds)
-                for note in run.stages
-            ],
-            sources=list(SOURCES),
-            feature_names=list(FEATURES),
-            action_names=[action.value for action in ACTIONS],
-            ranked=len(run.candidates),
-            removed_by=[gone.stage for gone in run.removed],
-            texts=texts,
-            ids=_packed(_joined(parts, "ids"), "<i8"),
-            ranks=_packed(_joined(parts, "ranks"), "<i4"),
-            scores_there=_packed(_joined(parts, "scores_there"), "<f4"),
-            tier=_packed(_joined(parts, "tier"), "<i1"),
-            value=_packed(_joined(parts, "value"), "<f4"),
-            behind=_packed(_joined(parts, "behind"), "<i4"),
-            decayed=_packed(_joined(parts, "decayed"), "<f4"),
-            near=_packed(_joined(parts, "near"), "<f4"),
-            spread=_packed(_joined(parts, "spread"), "<f4"),
-            lifted=_packed(_joined(parts, "lifted"), "<i4"),
-            score=_packed(_joined(parts, "score"), "<f4"),
-            row=places.tobytes(),
-            stages_of=np.repeat(np.arange(len(lengths)), lengths).astype("<i4").tobytes(),
-            reasons_of=np.array(reasons_of, dtype="<i4").tobytes(),
-            features=_packed(run.features[rows[scored]], "<f4") if scored.any() else b"",
-            probabilities=_packed(run.probabilities[rows[scored]], "<f4") if scored.any() else b"",
-        )
-    )
 
 
 def decode(plain: bytes) -> Record:
@@ -243,22 +193,6 @@ def adjustments(one: Changed) -> list[Change]:
         reason = "by recency, because there is no embedding"
         found.append(("select", reason, spread, score))
     return found
-
-
-def _numbered(texts: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Return every text once, and for each one its place."""
-    places: dict[str, int] = {}
-    numbers = [places.setdefault(text, len(places)) for text in texts]
-    return list(places), numbers
-
-
-def _joined(parts: Sequence[Candidates], name: str) -> NDArray[Any]:
-    return np.concatenate([getattr(part, name) for part in parts])
-
-
-def _packed(rows: NDArray[Any], kind: str) -> bytes:
-    """Return numbers column by column."""
-    return np.ascontiguousarray(rows.T, dtype=kind).tobytes()
 
 
 def _list(numbers: NDArray[Any]) -> list[Any]:

@@ -1,0 +1,117 @@
+"""The scorers that may serve: the newest one, the prior, and any that a flag names."""
+
+import asyncio
+import logging
+from collections.abc import Set as AbstractSet
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from millrace.feed.features import COLUMN
+from millrace.feed.linear import Linear
+from millrace.feed.parts import FeedParts
+from millrace.feed.repository import QUERIES
+from millrace.feed.scorer import TYPICAL, Scorer, prior
+from millrace.feed.variants import NEWEST, PRIOR
+from millrace.kernel.errors import MillraceError
+
+NAMED_MAX = 32
+LINEAR_MAX = 256
+AGAIN_SECONDS = 60.0  # after so long a scorer that was not there is looked for again
+
+logger = logging.getLogger(__name__)
+
+
+class ModelRow(Struct, frozen=True):
+    """A stored scorer, as JSON has it."""
+
+    model: dict[str, object]
+
+
+class _Looked(Struct, frozen=True):
+    """What the table said of a name, and when."""
+
+    found: Scorer | None
+    at: float
+
+
+class Scorers:
+    """Lends scorers. What was fitted is read from the table once."""
+
+    def __init__(self, parts: FeedParts) -> None:
+        self._parts = parts
+        self._prior = prior()
+        self._named: dict[str, _Looked] = {}
+        self._reading = asyncio.Lock()
+        self._linear: dict[tuple[str, AbstractSet[str]], Linear] = {}
+        self.serving: Scorer | None = None
+
+    async def newest(self) -> Scorer:
+        """Return the newest fitted scorer, or the prior where there is none that fits."""
+        async with self._parts.router.read() as session:
+            row = await session.row(QUERIES["newest_scorer"], ModelRow)
+        return self._usable(row) or self._prior
+
+    async def of(self, name: str) -> Scorer | None:
+        """Return the scorer of this name; None where there is none that this release understands."""
+        serving = self.serving
+        assert serving is not None, "the room gives a scorer before the first run"
+        if name in (NEWEST, serving.version):
+            return serving
+        if name in (PRIOR, self._prior.version):
+            return self._prior
+        looked = self._looked(name)
+        if looked is None:
+            async with self._reading:  # who waited finds what the first one read
+                looked = self._looked(name) or await self._look(name)
+        return looked.found
+
+    def linear(self, scorer: Scorer, off: AbstractSet[str]) -> Linear:
+        """Return what makes probabilities, without the features that are off.
+
+        Those count as if every post were a middling one, so that the rates stay what they are.
+        """
+        kept = self._linear.get((scorer.version, off))
+        if kept is None:
+            weights = np.array(scorer.weights, dtype=np.float32).astype(np.float64)
+            intercepts = np.array(scorer.intercepts, dtype=np.float64)
+            for name in sorted(off):
+                intercepts += weights[:, COLUMN[name]] * TYPICAL.get(name, 0.0)
+                weights[:, COLUMN[name]] = 0.0
+            kept = Linear(weights, intercepts.astype(np.float32).astype(np.float64))
+            if len(self._linear) >= LINEAR_MAX:
+                self._linear.clear()
+            self._linear[scorer.version, off] = kept
+        return kept
+
+    def _looked(self, name: str) -> _Looked | None:
+        looked = self._named.get(name)
+        if looked is None or looked.found is not None:
+            return looked
+        late = self._parts.clock.monotonic() - looked.at > AGAIN_SECONDS
+        return None if late else looked
+
+    async def _look(self, name: str) -> _Looked:
+        found = None
+        try:
+            async with self._parts.router.read() as session:
+                row = await session.row(QUERIES["scorer_named"], ModelRow, scorer_version=name)
+            found = self._usable(row)
+        except MillraceError as exc:
+            logger.warning("the scorer %r cannot be read: %s", name[:80], exc)
+        looked = _Looked(found, self._parts.clock.monotonic())
+        if len(self._named) >= NAMED_MAX:
+            self._named.clear()
+        self._named[name] = looked
+        return looked
+
+    def _usable(self, row: ModelRow | None) -> Scorer | None:
+        """Return a stored scorer; None where it is of another release or another encoder."""
+        if row is None:
+            return None
+        try:
+            found = msgspec.convert(row.model, Scorer)
+        except msgspec.ValidationError:
+            return None
+        return found if found.fits(self._parts.encoder.version) else None
