@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 from millrace.release.flags import closures, loops, operators, paths, splits
 from millrace.release.flags.bucketing import Bucketing
 from millrace.release.flags.coercion import truthy
+from millrace.release.flags.expressions import DEPENDS
 from millrace.release.flags.parts import (
     OPERATIONS_MAX,
     OPERATORS_DEEP_MAX,
@@ -21,11 +22,12 @@ from millrace.release.flags.parts import (
     Way,
     constant,
 )
+from millrace.release.flags.pointers import escaped
 
 Compile: TypeAlias = Callable[[Any, str], Part]
 
 REFERENCE = "$ref"
-FLAG = "millrace_flag"
+FLAG = DEPENDS
 SHOWN_MAX = 80
 CONTROL = (
     *("if", "?:", "and", "or", "var", "missing", "missing_some"),
@@ -138,7 +140,7 @@ class Compiler:
             return constant(logic)
         if name == REFERENCE:
             return self._referred(arguments, place, answer=False)
-        return self._operation(name, arguments, f"{place}/{_escaped(name)}")
+        return self._operation(name, arguments, f"{place}/{escaped(name)}")
 
     def _list(self, items: list[Any], place: str) -> Part:
         """Compile a list of expressions; one of constants costs nothing."""
@@ -389,8 +391,3 @@ def _ways(parts: Sequence[Part]) -> tuple[Way, ...]:
 
 def _steps(parts: Sequence[Part]) -> int:
     return 1 + sum(part.steps for part in parts)
-
-
-def _escaped(name: str) -> str:
-    """Return a name as a step of a JSON pointer."""
-    return name.replace("~", "~0").replace("/", "~1")
