@@ -17,6 +17,7 @@ from msgspec.structs import fields, replace
 
 from millrace.feed.types import FeedConfig
 from millrace.kernel.errors import SetupError
+from millrace.release.flags.types import FlagConfig
 from millrace.store.types import StoreConfig
 
 FILE_NAME = "millrace.toml"
@@ -64,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreConfig = StoreConfig()
     feed: FeedConfig = FeedConfig()
     door: DoorConfig = DoorConfig()
+    flags: FlagConfig = FlagConfig()
 
 
 class Loaded(Struct, frozen=True):

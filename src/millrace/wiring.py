@@ -42,6 +42,7 @@ from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
 from millrace.kernel.rng import rng
+from millrace.release.flags.room import FlagParts, Flags
 from millrace.settings import DoorConfig, Settings
 from millrace.store.embedded import EmbeddedServer, default_data_dir
 from millrace.store.migrate import migrate
@@ -83,6 +84,7 @@ class Domain(Struct, kw_only=True):
     search: Search
     percentiles: Percentiles
     identity: Identity
+    flags: Flags
 
 
 class Program(Domain, kw_only=True):
@@ -211,6 +213,15 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
         search=Search(router=router, clock=clock),
         percentiles=Percentiles(router=router, clock=clock),
         identity=Identity(router=router, clock=clock, provider=_provider(settings.door, clock)),
+        flags=Flags(
+            FlagParts(
+                router=router,
+                clock=clock,
+                ids=ids,
+                conninfo=ground.conninfo,
+                config=settings.flags,
+            )
+        ),
     )
 
 
@@ -267,6 +278,7 @@ async def build(
         feed = Feed(parts_of(domain, encoder or await loaded_encoder(config), process))
         tasks: list[asyncio.Task[None]] = []
         try:
+            await (domain.flags.start() if keep or config.serve else domain.flags.load())
             if settings.feed.serve:
                 tasks.append(asyncio.create_task(_keeper(domain).run()))
                 await feed.start()
@@ -274,6 +286,7 @@ async def build(
         finally:
             await ended(tasks)
             await feed.stop()
+            await domain.flags.stop()
 
 
 def _keeper(domain: Domain) -> PercentileKeeper:

@@ -5,17 +5,19 @@ the trail is written before the change; the database refuses a flag that its tra
 """
 
 import json
-from collections.abc import Callable, Mapping
-from typing import NoReturn, cast
+from collections.abc import Mapping
+from typing import NoReturn
 
 from msgspec import Struct
 
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError, TooLargeError
 from millrace.kernel.ids import IdMaker
+from millrace.release.flags import jsontext, soundness
 from millrace.release.flags.editing import with_member
+from millrace.release.flags.parts import RefusedError
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED
-from millrace.release.flags.types import KEY_MAX, REASON_MAX, Flag, FlagChange, FlagMove, Problem
+from millrace.release.flags.types import KEY_MAX, REASON_MAX, Flag, FlagChange, FlagMove
 from millrace.store.router import Router
 from millrace.store.session import Session
 
@@ -23,9 +25,9 @@ CONTENT_MAX = 200_000  # characters of one definition
 OWNER_MAX = 200
 LIST_MAX = 1_000
 FLAGS_MAX = 20_000
-
-Check = Callable[[str, str, Mapping[str, str]], list[Problem]]
-"""What is wrong with a definition: its key, its text, and all texts that stand, by key."""
+UNCHECKED = (FlagMove.KILL, FlagMove.REVIVE, FlagMove.REVERT, FlagMove.IMPORT)
+"""What stood once may stand again, also where an import brought it: nobody waits for a mended rule
+to switch a flag or to go back."""
 
 
 class Edit(Struct, frozen=True, kw_only=True):
@@ -50,12 +52,10 @@ class Edit(Struct, frozen=True, kw_only=True):
 class Book:
     """Reads and writes definitions. Whether a change must wait is not decided here."""
 
-    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker, check: Check) -> None:
-        """Take `check`, which says what is wrong with a definition."""
+    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker) -> None:
         self._router = router
         self._clock = clock
         self._ids = ids
-        self._check = check
 
     # ------------------------------------------------- reading
 
@@ -178,7 +178,7 @@ class Book:
         await self._expect_version(session, edit, flag, ahead=ahead)
         if flag is None and (not edit.content or edit.move is FlagMove.KILL):
             refuse_missing(edit.key)
-        if edit.content and edit.move not in (FlagMove.KILL, FlagMove.IMPORT):
+        if edit.content and edit.move not in UNCHECKED:
             await self._expect_sound(session, edit)
         return flag
 
@@ -234,10 +234,11 @@ class Book:
             InvalidError: the first grave problem, with its place in the definition.
         """
         everything = await session.rows(QUERIES["every_flag"], Flag)
-        others = {one.key: one.content for one in everything if one.key != edit.key}
-        if len(others) >= FLAGS_MAX:
-            _refuse_more(len(others))
-        grave = [one for one in self._check(edit.key, edit.content, others) if one.grave]
+        texts = {one.key: one.content for one in everything}
+        if edit.key not in texts and len(texts) >= FLAGS_MAX:
+            _refuse_more(len(texts))
+        found = soundness.problems(edit.key, edit.content, texts)
+        grave = [problem for problem in found if problem.grave]
         if grave:
             more = f" (and {len(grave) - 1} more)" if len(grave) > 1 else ""
             raise InvalidError(
@@ -315,10 +316,10 @@ def expect_plain(edit: Edit) -> None:
     Raises:
         InvalidError: the key, the owner, the reason or the text cannot be kept.
     """
-    _expect_text("key", edit.key, KEY_MAX, needed=True)
-    _expect_text("reason", edit.reason, REASON_MAX, needed=True)
-    _expect_text("owner", edit.owner or "", OWNER_MAX, needed=False)
-    _expect_text("content", edit.content, CONTENT_MAX, needed=False)
+    expect_text("key", edit.key, KEY_MAX, needed=True)
+    expect_text("reason", edit.reason, REASON_MAX, needed=True)
+    expect_text("owner", edit.owner or "", OWNER_MAX, needed=False)
+    expect_text("content", edit.content, CONTENT_MAX, needed=False)
     if edit.key.startswith("$") and edit.key not in SHARED:
         raise InvalidError(
             f"a flag's key does not begin with a dollar sign: {edit.key!r}",
@@ -331,7 +332,7 @@ def expect_plain(edit: Edit) -> None:
         _expect_object(edit)
 
 
-def _expect_text(field: str, value: str, largest: int, *, needed: bool) -> None:
+def expect_text(field: str, value: str, largest: int, *, needed: bool) -> None:
     """Refuse a text that is missing, too long, or that the database cannot hold.
 
     Raises:
@@ -371,15 +372,11 @@ def _expect_object(edit: Edit) -> None:
         InvalidError: says where the text is wrong.
     """
     try:
-        found = cast("object", json.loads(edit.content))
-    except RecursionError:
+        found = jsontext.value_of(edit.content)
+    except RefusedError as exc:
         raise InvalidError(
-            "the definition is nested too deeply", field="content", next_step="make it flatter"
-        ) from None
-    except ValueError as exc:
-        raise InvalidError(
-            f"the definition of {edit.key!r} is not JSON: {exc}",
-            field="content",
+            f"the definition of {edit.key!r} cannot be read: {exc}",
+            field=exc.place or "content",
             next_step="mend that place",
         ) from exc
     if not isinstance(found, dict):

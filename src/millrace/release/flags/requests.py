@@ -9,7 +9,7 @@ Each is carried out in one transaction with the flag and its trail, by one proce
 made once and whole, or not at all, whatever is killed in the middle.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NoReturn
 
@@ -254,7 +254,7 @@ class Requests:
         key: str | None = None,
         limit: int = 100,
         before: int | None = None,
-    ) -> Sequence[ChangeRequest]:
+    ) -> list[ChangeRequest]:
         """Return requests, newest first: of one state, of one flag, before one of them."""
         expect_limit(limit)
         async with self._router.read() as session:

@@ -1,0 +1,313 @@
+"""What this process decides with: every flag compiled, who is in which ring, and every market.
+
+It follows the log in a stream of its own: a switch that is thrown is here within milliseconds, also
+while an import fills the other stream. While the database is away, the last known decisions hold.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+from msgspec import Struct
+
+from millrace.community.types import Key
+from millrace.kernel.clock import Clock
+from millrace.kernel.hashing import hash64
+from millrace.release.flags.flagset import FlagSet
+from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED, EntryRow
+from millrace.release.flags.rings import RingBook
+from millrace.release.flags.types import Flag, Ring, RingEntry, RingRule
+from millrace.store.changes.types import UNCHANGED, Batch, Change, Operation, Row, Snapshot
+from millrace.store.session import Session
+
+TABLES = frozenset({"flag", "ring_entry", "ring_rule", "community"})
+PUBLICATION = "millrace_flags"
+ETAG_MASK = (1 << 64) - 1
+COMPILED_AT_ONCE = 20  # definitions between two turns of the event loop
+
+
+class Market(Struct, frozen=True):
+    """Where a community is."""
+
+    community_id: int
+    country: str
+
+
+class Held(Struct):
+    """The rows that everything is made from."""
+
+    texts: dict[str, str]
+    versions: dict[str, int]
+    entries: dict[tuple[Key, str, str], RingEntry]
+    rules: dict[tuple[str, str], RingRule]
+    countries: dict[int, str]
+
+
+class LiveFlags:
+    """An in-memory consumer of the change stream. All that is asked of it is answered at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._held = Held({}, {}, {}, {}, {})
+        self._marks: dict[tuple[str, str], int] = {}
+        self._sum = 0
+        self._news = asyncio.Event()
+        self.flagset = FlagSet.compile({})
+        self.rings = RingBook([], [])
+        self.following = False
+        """Whether changes come; else the last known decisions hold."""
+        self.compiled = 0
+        """How many definitions were compiled since the start."""
+        self.changed_at = clock.monotonic()
+
+    @property
+    def name(self) -> str:
+        """Return the name for logs and metrics."""
+        return "flags"
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Return the tables whose changes it wants."""
+        return TABLES
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """Return the version of every flag, and of what they share."""
+        return self._held.versions
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Return the definition of every flag as it was written, and of what they share."""
+        return self._held.texts
+
+    @property
+    def countries(self) -> Mapping[int, str]:
+        """Return the country of every community; empty where nobody said."""
+        return self._held.countries
+
+    @property
+    def etag(self) -> str:
+        """Return what is the same in two processes that decide from the same rows."""
+        return f"{self._sum:016x}"
+
+    async def news(self, etag: str, seconds: float) -> str:
+        """Wait until the etag is another one, or for so long; return what it is then."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.etag == etag:
+                    await self._news.wait()
+        except TimeoutError:
+            pass
+        return self.etag
+
+    async def holds(self, key: str, version: int, seconds: float) -> bool:
+        """Wait until a version of a flag, or a later one, decides here; say whether it was in time.
+
+        Version 0 stands for: the flag is gone.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._has(key, version):
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _has(self, key: str, version: int) -> bool:
+        stands = self._held.versions.get(key, 0)
+        return stands >= version if version else stands == 0
+
+    # ------------------------------------------------- from the tables
+
+    async def begin(self, snapshot: Snapshot) -> None:
+        """Make everything anew from a snapshot. Definitions that are the same stay compiled."""
+        await self.load(snapshot.session)
+        self.following = True
+
+    async def load(self, session: Session) -> None:
+        """Read what stands now, for a program that does not stay to follow it."""
+        flags = await session.rows(QUERIES["every_flag"], Flag)
+        entries = await session.rows(
+            QUERIES["ring_entries"],
+            EntryRow,
+            track=None,
+            ring=None,
+            after_community=0,
+            after_member=0,
+            limit=None,
+        )
+        rules = await session.rows(QUERIES["ring_rules"], RingRule)
+        markets = await session.rows(QUERIES["countries"], Market)
+        held = Held(
+            texts={flag.key: flag.content for flag in flags},
+            versions={flag.key: flag.version for flag in flags},
+            entries={(e.member, e.track, e.ring): e for e in (row.entry() for row in entries)},
+            rules={(rule.track, rule.ring): rule for rule in rules},
+            countries={market.community_id: market.country for market in markets},
+        )
+        before = self._held
+        keys = before.texts.keys() | held.texts.keys()
+        other = {key for key in keys if before.texts.get(key) != held.texts.get(key)}
+        flagset = await self._recompiled(held.texts, other)
+        rings = RingBook(list(held.entries.values()), list(held.rules.values()))
+        self._held, self.flagset, self.rings = held, flagset, rings
+        self._mark_all()
+        self._tell()
+
+    def lost(self) -> None:
+        """Hear that the stream is interrupted: the last known decisions hold."""
+        self.following = False
+
+    # ------------------------------------------------- from the stream
+
+    async def apply(self, batch: Batch) -> None:
+        """Take a batch: compile what changed, and decide with all of it from one moment on."""
+        if not batch.changes:
+            return
+        before = self._held
+        held = Held(
+            texts=dict(before.texts),
+            versions=dict(before.versions),
+            entries=before.entries,
+            rules=before.rules,
+            countries=before.countries,
+        )
+        other: set[str] = set()
+        tables = {change.table for change in batch.changes}
+        for change in batch.changes:
+            if change.op is Operation.TRUNCATE:
+                self._emptied(held, change.table, other)
+            elif change.table == "flag":
+                self._flag(held, change, other)
+            else:
+                _ROWS[change.table](self, held, change)
+        if other:
+            self.flagset = await self._recompiled(held.texts, other)
+        if tables & {"ring_entry", "ring_rule"}:
+            self.rings = RingBook(list(held.entries.values()), list(held.rules.values()))
+        self._held = held
+        self._tell()
+
+    def _flag(self, held: Held, change: Change, other: set[str]) -> None:
+        key = str(change.key[0])
+        other.add(key)
+        if change.after is None:
+            held.texts.pop(key, None)
+            held.versions.pop(key, None)
+            self._mark("flag", key, None)
+            return
+        content = change.after["content"]
+        if content is not UNCHANGED:  # else only its owner is another
+            held.texts[key] = str(content)
+        held.versions[key] = cast("int", change.after["version"])
+        self._mark("flag", key, str(held.versions[key]))
+
+    def _entry(self, held: Held, change: Change) -> None:
+        community, member, track, ring = cast("tuple[int, int, str, str]", change.key)
+        place = (Key(community, member), track, ring)
+        if change.after is None:
+            held.entries.pop(place, None)
+            self._mark("ring_entry", f"{place[0]}/{track}/{ring}", None)
+            return
+        row = cast("Mapping[str, Any]", change.after)
+        entry = EntryRow(**{name: row[name] for name in EntryRow.__struct_fields__}).entry()
+        held.entries[place] = entry
+        self._mark("ring_entry", f"{place[0]}/{track}/{ring}", entry.choice.value)
+
+    def _rule(self, held: Held, change: Change) -> None:
+        track, ring = cast("tuple[str, str]", change.key)
+        if change.after is None:
+            held.rules.pop((track, ring), None)
+            self._mark("ring_rule", f"{track}/{ring}", None)
+            return
+        rule = _rule_of(change.after)
+        held.rules[track, ring] = rule
+        self._mark("ring_rule", f"{track}/{ring}", str(rule.version))
+
+    def _community(self, held: Held, change: Change) -> None:
+        community = cast("int", change.key[0])
+        if change.after is None:
+            held.countries.pop(community, None)
+            self._mark("community", str(community), None)
+            return
+        country = str(change.after["country"])
+        held.countries[community] = country
+        self._mark("community", str(community), country)
+
+    def _emptied(self, held: Held, table: str, other: set[str]) -> None:
+        """Forget a whole table; nobody does this but a person at the database."""
+        if table == "flag":
+            other |= held.texts.keys()
+            held.texts.clear()
+            held.versions.clear()
+        else:
+            rows = {"ring_entry": held.entries, "ring_rule": held.rules}
+            rows.get(table, held.countries).clear()
+        for place in [place for place in self._marks if place[0] == table]:
+            self._mark(*place, None)
+
+    # ------------------------------------------------- compiling
+
+    async def _recompiled(self, texts: Mapping[str, str], other: set[str]) -> FlagSet:
+        """Return the set with other definitions compiled, a few at a time: requests go on."""
+        flagset = self.flagset
+        if other & set(SHARED):
+            flagset = FlagSet.of({}, texts.get(EVALUATORS, "{}"), texts.get(METADATA, "{}"))
+            other = set(texts)
+        keys = sorted(other - set(SHARED))
+        for start in range(0, len(keys), COMPILED_AT_ONCE):
+            part = keys[start : start + COMPILED_AT_ONCE]
+            flagset = flagset.with_changes({key: texts.get(key) for key in part})
+            self.compiled += len(part)
+            await asyncio.sleep(0)
+        return flagset
+
+    # ------------------------------------------------- telling
+
+    def _mark(self, table: str, key: str, said: str | None) -> None:
+        """Note what a row says. The sum of all marks does not depend on their order."""
+        place = (table, key)
+        self._sum -= self._marks.pop(place, 0)
+        if said is not None:
+            mark = self._marks[place] = hash64(f"{table}\n{key}\n{said}")
+            self._sum += mark
+        self._sum &= ETAG_MASK
+
+    def _mark_all(self) -> None:
+        held = self._held
+        self._marks.clear()
+        self._sum = 0
+        for key, version in held.versions.items():
+            self._mark("flag", key, str(version))
+        for (member, track, ring), entry in held.entries.items():
+            self._mark("ring_entry", f"{member}/{track}/{ring}", entry.choice.value)
+        for (track, ring), rule in held.rules.items():
+            self._mark("ring_rule", f"{track}/{ring}", str(rule.version))
+        for community, country in held.countries.items():
+            self._mark("community", str(community), country)
+
+    def _tell(self) -> None:
+        """Wake everybody who waits for news."""
+        self.changed_at = self._clock.monotonic()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+_ROWS = {
+    "ring_entry": LiveFlags._entry,  # pyright: ignore[reportPrivateUsage]
+    "ring_rule": LiveFlags._rule,  # pyright: ignore[reportPrivateUsage]
+    "community": LiveFlags._community,  # pyright: ignore[reportPrivateUsage]
+}
+assert _ROWS.keys() | {"flag"} == TABLES, "every table that is asked for has what applies it"
+
+
+def _rule_of(row: Row) -> RingRule:
+    """Return the rule of a row of the log."""
+    return RingRule(
+        track=str(row["track"]),
+        ring=Ring(str(row["ring"])),
+        attribute=str(row["attribute"]),
+        values=tuple(cast("list[str]", row["values"])),
+        percentage=float(cast("float", row["percentage"])),
+        version=cast("int", row["version"]),
+    )

@@ -1,0 +1,331 @@
+"""Flags and rings: what is asked of them, and what changes them. What other rooms and doors call."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from millrace.community.types import Key
+from millrace.kernel.clock import Clock
+from millrace.kernel.errors import MillraceError
+from millrace.kernel.ids import IdMaker
+from millrace.release.flags.adoption import AppBook
+from millrace.release.flags.book import LIST_MAX, Book
+from millrace.release.flags.changes import AT_ONCE, Changes, name_of
+from millrace.release.flags.contexts import App
+from millrace.release.flags.decisions import Decisions
+from millrace.release.flags.entries import RingDesk
+from millrace.release.flags.live import PUBLICATION, LiveFlags
+from millrace.release.flags.requests import Requests
+from millrace.release.flags.rings import Explanation
+from millrace.release.flags.types import (
+    Actor,
+    Adoption,
+    ChangeRequest,
+    Flag,
+    FlagChange,
+    FlagConfig,
+    RequestState,
+    Ring,
+    RingChange,
+    RingEntry,
+    RingRule,
+    Terms,
+    Usage,
+    Wait,
+)
+from millrace.release.flags.usage import UsageBook
+from millrace.store.changes.temporary import TemporaryStream
+from millrace.store.changes.types import StreamState
+from millrace.store.router import Router
+
+ARRIVAL_SECONDS_MAX = 1.0
+"""So long a writer waits until its change decides in its own process too."""
+
+logger = logging.getLogger(__name__)
+
+
+class FlagParts(Struct, frozen=True, kw_only=True):
+    """The surroundings of flags. conninfo: where the change stream is read."""
+
+    router: Router
+    clock: Clock
+    ids: IdMaker
+    conninfo: str
+    config: FlagConfig = FlagConfig()
+
+
+class Flags(Decisions, Changes):
+    """Flags and rings of one installation: `start` it where a process stays, else `load` it."""
+
+    def __init__(self, parts: FlagParts) -> None:
+        router, clock, ids, config = parts.router, parts.clock, parts.ids, parts.config
+        self._router = router
+        self.config = config
+        self.apps = AppBook(router=router, clock=clock)
+        self.desk = RingDesk(router=router, clock=clock, ids=ids, config=config)
+        book = Book(router=router, clock=clock, ids=ids)
+        pending = Requests(router=router, clock=clock, ids=ids, book=book, met=self.apps.met)
+        Changes.__init__(
+            self, book=book, pending=pending, approval=config.approval, arrived=self._await
+        )
+        Decisions.__init__(
+            self,
+            clock=clock,
+            live=LiveFlags(clock),
+            usage_book=UsageBook(router=router, clock=clock, days=config.usage_days),
+        )
+        self._stream = TemporaryStream(
+            parts.conninfo, [self.live], clock=clock, name="flags", publication=PUBLICATION
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ------------------------------------------------- its life
+
+    async def start(self) -> None:
+        """Follow every change, write counts now and then, and carry out what is due."""
+        await self._stream.start()
+        if not self._tasks:
+            config = self.config
+            self._tasks = [
+                asyncio.create_task(self._repeat(config.usage_seconds, self.flush)),
+                asyncio.create_task(self._repeat(config.schedule_seconds, self._due)),
+            ]
+
+    async def load(self) -> None:
+        """Read what stands now: for a command that decides, and does not stay."""
+        async with self._router.read() as session:
+            await self.live.load(session)
+
+    async def stop(self) -> None:
+        """End what `start` began, and write what was counted. Safe to call twice."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._stream.stop()
+        try:
+            await self.flush()
+        except MillraceError as exc:
+            logger.warning("the last counts of flags were not written: %s", exc)
+
+    async def flush(self) -> None:
+        """Write what was counted and noted since the last time."""
+        await self.usage_book.flush()
+        await self.apps.flush()
+
+    async def _due(self) -> None:
+        await self.pending.apply_due(self._clock.now())
+
+    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work again and again; what fails is told once, and tried again."""
+        told = False
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+                told = False
+            except MillraceError as exc:
+                if not told:
+                    logger.warning("flags: %s; it is tried again", exc)
+                told = True
+
+    def state(self) -> StreamState:
+        """Return how the stream of changes does, for metrics and pages."""
+        return self._stream.state()
+
+    async def _await(self, key: str, version: int) -> None:
+        """Wait a moment until this process decides by a version of a flag."""
+        if self.live.following:
+            await self.live.holds(key, version, ARRIVAL_SECONDS_MAX)
+
+    # ------------------------------------------------- what there is
+
+    async def get(self, key: str) -> Flag:
+        """Return a flag as it is stored.
+
+        Passes on:
+            NotFoundError: there is none with this key.
+        """
+        return await self.book.get(key)
+
+    async def history(
+        self, key: str, limit: int = 50, before: int | None = None
+    ) -> list[FlagChange]:
+        """Return the trail of a flag, newest first, also of one that is gone.
+
+        Args:
+            key: of the flag.
+            limit: at most so many lines.
+            before: only versions before this one.
+        """
+        return await self.book.history(key, limit, before)
+
+    async def change_to(self, key: str, version: int) -> FlagChange:
+        """Return the line of the trail that made a version.
+
+        Passes on:
+            NotFoundError: there never was such a version.
+        """
+        return await self.book.change_to(key, version)
+
+    async def shared(self) -> Mapping[str, Flag]:
+        """Return what flags share, `$evaluators` and `$metadata`, where somebody wrote them."""
+        return await self.book.shared()
+
+    async def put_shared(
+        self,
+        key: str,
+        content: str,
+        *,
+        version: int | None,
+        actor: Actor,
+        reason: str,
+        terms: Terms = AT_ONCE,
+    ) -> Flag | ChangeRequest:
+        """Write what flags share; all is as in `put`."""
+        return await self.put(
+            key, content, version=version, actor=actor, reason=reason, terms=terms
+        )
+
+    async def usage(self, key: str | None = None) -> list[Usage]:
+        """Return how often a flag was evaluated, or every flag, newest day first.
+
+        What is not written yet is not in it.
+        """
+        return await self.usage_book.of(key)
+
+    async def last_evaluated(self) -> Mapping[str, datetime]:
+        """Return when each flag was last evaluated, in any process."""
+        return await self.usage_book.last()
+
+    # ------------------------------------------------- changes that wait
+
+    async def requests(
+        self,
+        state: RequestState | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[ChangeRequest]:
+        """Return requests, newest first: of one state, of one flag, before one of them."""
+        return await self.pending.list(state, key, limit, before)
+
+    async def request(self, request_id: int) -> ChangeRequest:
+        """Return one request.
+
+        Passes on:
+            NotFoundError: there is none with this number.
+        """
+        return await self.pending.get(request_id)
+
+    async def approve(self, request_id: int, actor: Actor) -> ChangeRequest:
+        """Let a proposed change be made; at once, where it waits for nothing else.
+
+        Passes on:
+            ForbiddenError: it is the actor's own.
+            NotFoundError: there is no such request.
+            ConflictError: it is decided already.
+        """
+        made = await self.pending.approve(request_id, Actor(name_of(actor)))
+        if made.due_at is None and made.wait is None:
+            await self.pending.carry_out(request_id)
+            made = await self.pending.get(request_id)
+            if made.state is RequestState.APPLIED:
+                await self._await(made.key, made.base_version + 1 if made.content else 0)
+        return made
+
+    async def reject(self, request_id: int, actor: Actor, note: str) -> ChangeRequest:
+        """Say no to a proposed change, and why.
+
+        Passes on:
+            NotFoundError: there is no such request.
+            ConflictError: it is decided already.
+        """
+        return await self.pending.reject(request_id, Actor(name_of(actor)), note)
+
+    async def cancel(self, request_id: int, actor: Actor, note: str = "") -> ChangeRequest:
+        """Take a change back that is not made yet.
+
+        Passes on:
+            NotFoundError: there is no such request.
+            ConflictError: it is made or decided already.
+        """
+        return await self.pending.cancel(request_id, Actor(name_of(actor)), note)
+
+    async def apply_due(self, now: datetime) -> int:
+        """Carry out what is due at a moment; return how many changes were made."""
+        return await self.pending.apply_due(now)
+
+    # ------------------------------------------------- rings
+
+    async def ring_entries(
+        self,
+        track: str,
+        ring: Ring | None = None,
+        limit: int = LIST_MAX,
+        after: Key | None = None,
+    ) -> list[RingEntry]:
+        """Return who is in a ring of a track by name, or out of it by their wish; by member."""
+        return await self.desk.entries(track, ring, limit, after)
+
+    async def ring_entries_of(self, member: Key) -> list[RingEntry]:
+        """Return a member's entries in all tracks."""
+        return await self.desk.of_member(member)
+
+    async def ring_history(self, member: Key, limit: int = 50) -> list[RingChange]:
+        """Return what was done about a member's entries, newest first."""
+        return await self.desk.history(member, limit)
+
+    async def ring_put(self, entry: RingEntry, *, reason: str) -> RingEntry:
+        """Put a member into a ring by name, or note their own wish.
+
+        Passes on:
+            NotFoundError: there is no such member.
+            ForbiddenError: members do not enter this ring by themselves.
+            InvalidError: the track, the ring or the reason cannot be.
+        """
+        return await self.desk.put(entry, reason)
+
+    async def ring_remove(self, entry: RingEntry, *, reason: str) -> bool:
+        """Take an entry away, by `entry.actor`; say whether there was one."""
+        return await self.desk.remove(entry, reason)
+
+    async def ring_rules(self) -> list[RingRule]:
+        """Return the rules that somebody wrote; a ring without one has its default."""
+        return await self.desk.rules()
+
+    async def ring_rule_put(self, rule: RingRule, *, actor: Actor, reason: str) -> RingRule:
+        """Write the rule of a ring; its `version` is that which it was made from, 0 for the first.
+
+        Passes on:
+            ConflictError: the rule has another version; names both.
+            InvalidError: the rule would put nobody into its ring, or cannot be kept.
+        """
+        return await self.desk.put_rule(rule, Actor(name_of(actor)), reason)
+
+    def ring_explain(self, track: str, member: Key) -> Explanation:
+        """Say in which ring of a track a member is, and what decided it."""
+        return self.live.rings.explain(track, member, self.context_of(member, App(track=track)))
+
+    # ------------------------------------------------- versions of apps
+
+    async def note_app(self, member: Key, track: str, version: str) -> None:
+        """Remember with which version a member comes. Whoever is no member is not remembered."""
+        if member.community_id in self.live.countries:
+            self.apps.note(member, track, version)
+
+    async def adoption(self, wait: Wait) -> Adoption:
+        """Return how many of those who are active in a market have a version or a later one.
+
+        Passes on:
+            InvalidError: it is no version.
+        """
+        return await self.apps.adoption(wait)
+
+    # Last in the class: after it, `list` in an annotation would mean this method.
+    async def list(self, prefix: str = "", limit: int = LIST_MAX, after: str = "") -> "list[Flag]":
+        """Return flags as they are stored, by key: those behind `after` that begin with a prefix."""
+        return await self.book.list(prefix, limit, after)

@@ -1,0 +1,80 @@
+-- name: ring_entries
+-- Entries of rings; of one track and ring where they are named, behind a member.
+select community_id, member_id, track, ring, choice, actor, chosen_at
+  from ring_entry
+ where (%(track)s::text is null or track = %(track)s)
+   and (%(ring)s::text is null or ring = %(ring)s)
+   and (community_id, member_id) > (%(after_community)s::bigint, %(after_member)s::bigint)
+ order by community_id, member_id, track, ring
+ limit %(limit)s::bigint
+
+-- name: entries_of_member
+-- What a member's entries are.
+select community_id, member_id, track, ring, choice, actor, chosen_at
+  from ring_entry
+ where community_id = %(community_id)s and member_id = %(member_id)s
+
+-- name: put_entry
+-- Note a member's place in a ring; nothing where there is no such member.
+insert into ring_entry (community_id, member_id, track, ring, choice, actor, chosen_at)
+select community_id, member_id, %(track)s, %(ring)s, %(choice)s, %(actor)s, %(now)s
+  from member
+ where community_id = %(community_id)s and member_id = %(member_id)s
+    on conflict (community_id, member_id, track, ring) do update
+       set choice = excluded.choice, actor = excluded.actor, chosen_at = excluded.chosen_at
+returning community_id
+
+-- name: take_entry
+-- Take a member's entry away.
+delete from ring_entry
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and track = %(track)s and ring = %(ring)s
+
+-- name: tell_entry
+-- One line of the trail of entries.
+insert into ring_change (community_id, change_id, member_id, track, ring, choice, actor, reason,
+                         happened_at)
+values (%(community_id)s, %(change_id)s, %(member_id)s, %(track)s, %(ring)s, %(choice)s, %(actor)s,
+        %(reason)s, %(now)s)
+
+-- name: ring_history
+-- The trail of a member's entries, newest first.
+select change_id as id, community_id, member_id, track, ring, choice, actor, reason,
+       happened_at as at
+  from ring_change
+ where community_id = %(community_id)s and member_id = %(member_id)s
+ order by change_id desc
+ limit %(limit)s
+
+-- name: ring_rules
+-- Every rule of every ring; there are a few per track.
+select track, ring, attribute, "values", percentage, version from ring_rule order by track, ring
+
+-- name: hold_ring_rule
+-- The rule of one ring, which nobody else changes until the transaction ends.
+select track, ring, attribute, "values", percentage, version
+  from ring_rule
+ where track = %(track)s and ring = %(ring)s
+   for update
+
+-- name: put_ring_rule
+-- The next version of a ring's rule.
+insert into ring_rule (track, ring, attribute, "values", percentage, version, changed_at)
+values (%(track)s, %(ring)s, %(attribute)s, %(values)s::text[], %(percentage)s, %(version)s, %(now)s)
+    on conflict (track, ring) do update
+       set attribute = excluded.attribute, "values" = excluded."values",
+           percentage = excluded.percentage, version = excluded.version,
+           changed_at = excluded.changed_at
+
+-- name: countries
+-- The country of every community: what a member's market is known by.
+select community_id, country from community
+
+-- name: people
+-- Members in the order of their keys, those who may be served: for exact counts, in slices.
+select community_id, member_id as id
+  from member
+ where removed_at is null and banned_at is null
+   and (community_id, member_id) > (%(after_community)s::bigint, %(after_member)s::bigint)
+ order by community_id, member_id
+ limit %(limit)s
