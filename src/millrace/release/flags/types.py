@@ -161,6 +161,46 @@ class Wait(Struct, frozen=True, kw_only=True):
     community_id: int | None = None
 
 
+class Ring(StrEnum):
+    """A circle of exposure. Whoever is in one is in all that come after it."""
+
+    EMPLOYEES = "employees"
+    ALPHA = "alpha"
+    BETA = "beta"
+    ONE_PERCENT = "one_percent"
+    EVERYONE = "everyone"
+
+
+RINGS = tuple(Ring)
+"""From the inside out."""
+
+
+class Approval(StrEnum):
+    """Whether a change needs a second pair of eyes. A kill never does."""
+
+    NONE = "none"
+    REQUIRED = "required"
+
+
+class FlagConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How flags are kept.
+
+    approval: `required` makes every change but a kill a request that somebody else approves.
+    opt_in_rings: rings that members may enter by themselves, of alpha and beta.
+    stale_days: after so long without use, or fully rolled out, a flag is called stale.
+    usage_seconds: how often counts of evaluations, and versions of apps, are written.
+    usage_days: how long counts are kept.
+    schedule_seconds: how often a process looks for changes whose time has come.
+    """
+
+    approval: Approval = Approval.NONE
+    opt_in_rings: tuple[Ring, ...] = (Ring.BETA,)
+    stale_days: int = 30
+    usage_seconds: float = 10.0
+    usage_days: int = 400
+    schedule_seconds: float = 2.0
+
+
 class Terms(Struct, frozen=True, kw_only=True):
     """Under which a change is made.
 
@@ -235,20 +275,6 @@ class Adoption(Struct, frozen=True, kw_only=True):
     def share(self) -> float:
         """Return the share, 0 where nobody is active."""
         return self.members / self.active if self.active else 0.0
-
-
-class Ring(StrEnum):
-    """A circle of exposure. Whoever is in one is in all that come after it."""
-
-    EMPLOYEES = "employees"
-    ALPHA = "alpha"
-    BETA = "beta"
-    ONE_PERCENT = "one_percent"
-    EVERYONE = "everyone"
-
-
-RINGS = tuple(Ring)
-"""From the inside out."""
 
 
 class Choice(StrEnum):
