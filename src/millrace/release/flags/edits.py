@@ -225,7 +225,7 @@ def _grown(shares: Sequence[Share], variant: str, percentage: float) -> list[Sha
     grown = part * (total // scale)
     left = (total - grown) * sum(before) // (sum(before) + sum(after))
     right = total - grown - left
-    weights = [*_shared(before, left), grown, *reversed(_shared(after[::-1], right))]
+    weights = [*_shared(before, left), grown, *_shared(after, right)]
     measure = gcd(total // scale, *weights)
     return [
         Share(share.variant, weight // measure)

@@ -126,3 +126,11 @@ def test_members_wish_only_for_alpha_and_beta(wrong: RingEntry):
     """And everyone is in the ring of everyone already."""
     with pytest.raises(InvalidError):
         check_entry(wrong)
+
+
+def test_of_two_wishes_at_one_moment_to_be_left_alone_counts():
+    """Nobody is drawn in by what they said in the same breath."""
+    wishes = [entry(Ring.ALPHA, Choice.OPTED_IN), entry(Ring.BETA, Choice.OPTED_OUT)]
+    rules = [RingRule(track="ios", ring=Ring.BETA, attribute="country", values=("DE",))]
+
+    assert RingBook(wishes, rules).ring("ios", ANN, {"country": "DE"}) is Ring.EVERYONE
