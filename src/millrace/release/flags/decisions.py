@@ -18,23 +18,34 @@ class Decisions:
 
     def __init__(self, *, clock: Clock, live: LiveFlags, usage_book: UsageBook) -> None:
         self._clock = clock
+        self._monotonic = clock.monotonic
         self.live = live
         self.usage_book = usage_book
+        self._counts = usage_book.counts
+        self.set_clock()
+
+    def set_clock(self) -> None:
+        """Look at the time of day; until the next look it goes on by seconds that never run back.
+
+        Asking for the time of day costs as much as a decision, and half of that is its zone.
+        """
+        self._epoch = self._clock.now().timestamp() - self._monotonic()
 
     def evaluate(self, key: str, context: Context) -> Resolution:
         """Return what a flag gives, of whatever type."""
-        found = self.live.flagset.evaluate(key, context, self._clock.now().timestamp())
+        found = self.live.flagset.evaluate(key, context, self._epoch + self._monotonic())
         if found.error is None:
-            self.usage_book.counts[key, found.variant] += 1
+            self._counts[key, found.variant] += 1
         else:
             self.usage_book.fail(found)
         return found
 
     def resolve(self, key: str, kind: FlagType, context: Context) -> Resolution:
         """Return what a flag gives to a caller who can use one type of value only."""
-        found = self.live.flagset.resolve(key, kind, context, self._clock.now().timestamp())
+        now = self._epoch + self._monotonic()
+        found = self.live.flagset.resolve(key, kind, context, now)
         if found.error is None:
-            self.usage_book.counts[key, found.variant] += 1
+            self._counts[key, found.variant] += 1
         else:
             self.usage_book.fail(found)
         return found

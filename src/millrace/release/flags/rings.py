@@ -27,6 +27,9 @@ LEVELS = {ring: level for level, ring in enumerate(RINGS)}
 WISHED = (Ring.ALPHA, Ring.BETA)
 """The rings that members enter and leave by themselves."""
 
+TRACKS = ("android", "ios", "desktop", "server")
+"""What most requests are for; these are ready also where nobody wrote about them."""
+
 NOT_SHUT = -1
 OUTERMOST = len(RINGS) - 1
 _NAMES = [[ring.value for ring in RINGS[level:]] for level in range(len(RINGS))]
@@ -70,7 +73,7 @@ class RingBook:
             ruled.setdefault(rule.track, []).append(rule)
         self._tracks = {
             track: _Track(track, named.get(track, {}), ruled.get(track, []))
-            for track in {*named, *ruled}
+            for track in {*TRACKS, *named, *ruled}
         }
 
     def ring(self, track: str, member: Key | str, attributes: Context) -> Ring:

@@ -113,6 +113,7 @@ class Flags(Decisions, Changes):
 
     async def flush(self) -> None:
         """Write what was counted and noted since the last time."""
+        self.set_clock()
         await self.usage_book.flush()
         await self.apps.flush()
 

@@ -61,8 +61,9 @@ class UsageBook:
 
     async def flush(self) -> None:
         """Add what was counted to the table; where that fails it is counted still."""
-        counts, self.counts = self.counts, defaultdict(int)
-        errors, self.errors = self.errors, defaultdict(int)
+        counts, errors = dict(self.counts), dict(self.errors)
+        self.counts.clear()  # and not another one: whoever counts holds it
+        self.errors.clear()
         now = self._clock.now()
         day = now.astimezone(UTC).date()
         lines = [Line(key, day, variant, n, 0, now) for (key, variant), n in counts.items()]
