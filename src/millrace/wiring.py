@@ -8,9 +8,10 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -29,19 +30,21 @@ from millrace.community.reactions import Reactions
 from millrace.community.relations import RelationBook
 from millrace.community.search import Search
 from millrace.community.threads import Threads
+from millrace.community.types import Key
 from millrace.feed.desk import Desk
 from millrace.feed.freshness import ended
 from millrace.feed.parts import FeedParts
-from millrace.feed.ports import Encoder
+from millrace.feed.ports import Encoder, Switches
 from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.room import Feed
-from millrace.feed.types import Embedding, FeedConfig
+from millrace.feed.types import App, Embedding, FeedConfig
 from millrace.feed.wire import Line
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
 from millrace.kernel.rng import rng
+from millrace.release.flags.contexts import App as FlagApp
 from millrace.release.flags.room import FlagParts, Flags
 from millrace.settings import DoorConfig, Settings
 from millrace.store.embedded import EmbeddedServer, default_data_dir
@@ -275,7 +278,14 @@ async def build(
             process = _process(domain)
             stack.push_async_callback(process.stop)
             encoder = FarEncoder(await process.start())
-        feed = Feed(parts_of(domain, encoder or await loaded_encoder(config), process))
+        feed = Feed(
+            parts_of(
+                domain,
+                encoder or await loaded_encoder(config),
+                process,
+                FeedSwitches(domain.flags),
+            )
+        )
         tasks: list[asyncio.Task[None]] = []
         try:
             await (domain.flags.start() if keep or config.serve else domain.flags.load())
@@ -342,10 +352,28 @@ async def embedding(
             await desk.stop()
 
 
+class FeedSwitches:
+    """Flags and rings, as the feed asks them (feed/ports.py)."""
+
+    def __init__(self, flags: Flags) -> None:
+        self.flagset = flags.flagset
+        self.evaluate = flags.evaluate
+        self.note_app = flags.note_app
+        self._context_of = flags.context_of
+
+    def context_of(self, member: Key, app: App) -> Mapping[str, Any]:
+        """Return what is known of a member and of the app that asks."""
+        known = FlagApp(track=app.track, version=app.version, platform=app.platform)
+        return self._context_of(member, known, country=app.country)
+
+
 def parts_of(
-    domain: Domain, encoder: Encoder, process: EmbeddingProcess | None = None
+    domain: Domain,
+    encoder: Encoder,
+    process: EmbeddingProcess | None = None,
+    switches: Switches | None = None,
 ) -> FeedParts:
-    """Fit the feed's surroundings to it."""
+    """Fit the feed's surroundings to it; without switches every feed is as the settings say."""
     return FeedParts(
         router=domain.router,
         clock=domain.clock,
@@ -359,4 +387,5 @@ def parts_of(
         percentiles=domain.percentiles,
         config=domain.settings.feed,
         process=process,
+        switches=switches,
     )

@@ -1,5 +1,6 @@
 """What a handler asks of its request: who, what body, which page."""
 
+from datetime import datetime
 from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -51,4 +52,21 @@ def number_of(text: str, field: str) -> int:
         value=text,
         limit=f"a whole number from 0 to {BIGINT_MAX}",
         next_step="use an id that the API returned",
+    )
+
+
+def aware(moment: datetime, field: str) -> datetime:
+    """Return a moment that a parameter names.
+
+    Raises:
+        MalformedError: it has no time zone.
+    """
+    if moment.tzinfo is not None:
+        return moment
+    raise MalformedError(
+        f"{field} {moment.isoformat()} has no time zone",
+        field=field,
+        value=moment.isoformat(),
+        limit="a date and time with a time zone, as in RFC 3339",
+        next_step="send for example 2026-05-01T00:00:00Z",
     )

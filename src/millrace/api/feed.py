@@ -1,36 +1,73 @@
 """A member's feed, and why a post is in it or not."""
 
+from datetime import datetime
 from typing import Annotated
 
 from litestar import get
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter
 
 from millrace.api import wire
-from millrace.api.asked import Asked, program_of, viewer_of
+from millrace.api.asked import Asked, aware, program_of, viewer_of
+from millrace.api.errors import MalformedError
 from millrace.community.types import parse_key
-from millrace.feed.types import LIMIT_MAX
+from millrace.feed.types import LIMIT_MAX, App
+from millrace.release.flags import semver
 
 TAGS = ["feed"]
 LIMIT_DEFAULT = 20
+VERSION_HEADER = "Millrace-App-Version"
+PLATFORM_HEADER, COUNTRY_HEADER = "Millrace-Platform", "Millrace-Country"
 
 
-@get("/v1/members/{member_id:str}/feed", summary="A member's feed", tags=TAGS)
+def app_of(
+    version: Annotated[str, HeaderParameter(name=VERSION_HEADER, max_length=60)] = "",
+    platform: Annotated[
+        str, HeaderParameter(name=PLATFORM_HEADER, pattern=r"^([a-z][a-z0-9_.-]{0,19})?$")
+    ] = "",
+    country: Annotated[str, HeaderParameter(name=COUNTRY_HEADER, pattern=r"^([A-Z]{2})?$")] = "",
+) -> App:
+    """Return the app that asks, as its headers say; flags may go by it.
+
+    Raises:
+        MalformedError: the version is no semantic version.
+    """
+    if version and semver.parsed(version) is None:
+        raise MalformedError(
+            f"the header {VERSION_HEADER} is {version[:60]!r}, which is no version",
+            field=VERSION_HEADER,
+            value=version[:60],
+            limit="a semantic version of at most 60 characters",
+            next_step="write it like 9.2.0, or leave it out",
+        )
+    return App(version, platform, country)
+
+
+@get(
+    "/v1/members/{member_id:str}/feed",
+    summary="A member's feed",
+    tags=TAGS,
+    dependencies={"app": Provide(app_of, sync_to_thread=False)},
+)
 async def get_feed(
     request: Asked,
     member_id: FromPath[str],
+    app: NamedDependency[App],
     limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
     cursor: Annotated[str, QueryParameter(max_length=2000)] = "",
     surface: Annotated[str, QueryParameter(max_length=40)] = "feed",
 ) -> wire.FeedPage:
     """Serve one page of the feed; a page is ranked when the first one is asked for."""
+    viewer = viewer_of(request)
     page = await program_of(request).feed.page(
         parse_key(member_id, "member_id"),
         surface=surface,
         limit=limit,
         cursor=cursor,
-        token=viewer_of(request).token,
+        token=viewer.token,
+        app=app,
     )
-    return wire.feed_page(page)
+    return wire.feed_page(page, full=viewer.oversees)
 
 
 @get("/v1/members/{member_id:str}/why", summary="Why a post, or why not", tags=TAGS)
@@ -46,4 +83,25 @@ async def get_why(request: Asked, member_id: FromPath[str], post_id: FromQuery[s
     return wire.why(found, full=viewer.oversees)
 
 
-HANDLERS = [get_feed, get_why]
+@get(
+    "/v1/flags/{key:str}/outcomes",
+    summary="What members did, by variant",
+    tags=["flags"],
+)
+async def get_outcomes(
+    request: Asked,
+    key: FromPath[str],
+    since: FromQuery[datetime | None] = None,
+    until: FromQuery[datetime | None] = None,
+) -> wire.Outcomes:
+    """Cut the feed's metrics by the variants of one flag, over the last week or a period."""
+    program = program_of(request)
+    ended = program.clock.now() if until is None else aware(until, "until")
+    began = None if since is None else aware(since, "since")
+    found = await program.feed.outcomes(key, since=began, until=ended)
+    return wire.Outcomes(
+        key=key, since=began, until=ended, variants=[wire.outcome(one) for one in found]
+    )
+
+
+HANDLERS = [get_feed, get_why, get_outcomes]

@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from millrace.feed.room import Feed
-from millrace.feed.types import StageTotal
+from millrace.feed.types import StageTotal, VariantTotals
 from millrace.store.cache import CacheStatistics
 from millrace.store.changes.slots import SlotState
 from millrace.store.changes.types import StreamState
@@ -58,6 +58,13 @@ CACHE_COUNTERS = {
     "dropped": "Entries that a change let go.",
     "evictions": "Entries that were let go for want of room.",
 }
+VARIANT_GAUGES = {
+    "members": "Members with feeds of a variant in the last day.",
+    "feeds": "Feeds of a variant in the last day.",
+    "impressions": "Impressions of those feeds.",
+    "engaged": "Impressions with an engagement for the post.",
+}
+VARIANTS_SHOWN, OTHERS = 20, "(others)"
 CACHE_GAUGES = {
     "entries": "Keys that the cache holds.",
     "weight": "What they weigh: events of histories, else keys.",
@@ -84,6 +91,66 @@ class _Stages(Collector):
             for reason, count in one.removed.items():
                 removed.add_metric([one.stage, reason], count)
         return runs, seconds, taken, left, removed
+
+
+class _Variants(Collector):
+    """What flags did to feeds: the feed counts, this only shows.
+
+    Labels stay few: flags are of a closed table, and of each some variants are shown.
+    """
+
+    def __init__(self) -> None:
+        self.totals = VariantTotals(served={}, faults={}, outcomes={})
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield counters since the start, and gauges of the last day."""
+        served = CounterMetricFamily(
+            "millrace_feed_variant_served",
+            "Feeds by the variant of a flag.",
+            labels=["flag", "variant"],
+        )
+        for (flag, variant), count in few(self.totals.served).items():
+            served.add_metric([flag, variant], count)
+        faults = CounterMetricFamily(
+            "millrace_feed_flag_faults",
+            "Times that a flag was not obeyed.",
+            labels=["flag", "fault"],
+        )
+        for (flag, fault), count in self.totals.faults.items():
+            faults.add_metric([flag, fault], count)
+        return served, faults, *self._last_day()
+
+    def _last_day(self) -> Iterable[Metric]:
+        gauges = {
+            name: GaugeMetricFamily(
+                f"millrace_feed_variant_{name}", about, labels=["flag", "variant"]
+            )
+            for name, about in VARIANT_GAUGES.items()
+        }
+        engagements = GaugeMetricFamily(
+            "millrace_feed_variant_engagements",
+            "Impressions of the last day with an engagement, by its kind.",
+            labels=["flag", "variant", "kind"],
+        )
+        for flag, outcomes in self.totals.outcomes.items():
+            most = sorted(outcomes, key=lambda one: (-one.feeds, one.variant))[:VARIANTS_SHOWN]
+            for one in most:
+                for name, gauge in gauges.items():
+                    gauge.add_metric([flag, one.variant], getattr(one, name))
+                for kind, count in one.kinds.items():
+                    engagements.add_metric([flag, one.variant, kind], count)
+        return *gauges.values(), engagements
+
+
+def few(served: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """Return counts by flag and variant: of each flag those that came first, and all others as one."""
+    found: dict[tuple[str, str], int] = {}
+    shown: dict[str, int] = {}
+    for (flag, variant), count in served.items():
+        shown[flag] = shown.get(flag, 0) + 1
+        name = variant if shown[flag] <= VARIANTS_SHOWN else OTHERS
+        found[flag, name] = found.get((flag, name), 0) + count
+    return found
 
 
 class _Streams(Collector):
@@ -174,6 +241,8 @@ class Metrics:
         )
         self._stages = _Stages()
         self.registry.register(self._stages)
+        self._variants = _Variants()
+        self.registry.register(self._variants)
         self._streams, self._slots, self._caches = _Streams(), _Slots(), _Caches()
         self.registry.register(self._streams)
         self.registry.register(self._slots)
@@ -196,6 +265,7 @@ class Metrics:
         self._feed["freshness_failures"].set(feed.freshness.failures)
         self._feed["feed_degraded_pages"].set(feed.degraded_pages)
         self._stages.totals = feed.stages()
+        self._variants.totals = feed.variants()
         self._streams.states = [feed.stream.state(), feed.freshness.stream()]
         self._slots.slots = list(slots)
         self._caches.statistics = feed.caches()

@@ -10,8 +10,7 @@ from litestar.params import FromQuery, QueryParameter
 from msgspec import Struct
 
 from millrace.api import wire, wire_search
-from millrace.api.asked import Asked, number_of, program_of, viewer_of
-from millrace.api.errors import MalformedError
+from millrace.api.asked import Asked, aware, number_of, program_of, viewer_of
 from millrace.api.paging import LIMIT_DEFAULT, LIMIT_MAX, PageAsked, cursor_at, page_asked, place_in
 from millrace.community.asked_words import QUERY_MAX
 from millrace.community.search import Place, PostQuery
@@ -64,7 +63,7 @@ def post_filter(
         None if author_id is None else parse_key(author_id, "author_id"),
         kind,
         topic,
-        None if since is None else _moment(since),
+        None if since is None else aware(since, "since"),
     )
 
 
@@ -125,23 +124,6 @@ async def search_communities(
     """Find communities by name, place and description. There are few, so there is one page."""
     found = await program_of(request).search.communities(viewer_of(request), q, limit)
     return wire.Page([wire.a_community(one) for one in found], "")
-
-
-def _moment(since: datetime) -> datetime:
-    """Return the moment of `since`.
-
-    Raises:
-        MalformedError: it has no time zone.
-    """
-    if since.tzinfo is not None:
-        return since
-    raise MalformedError(
-        f"since {since.isoformat()} has no time zone",
-        field="since",
-        value=since.isoformat(),
-        limit="a date and time with a time zone, as in RFC 3339",
-        next_step="send for example 2026-05-01T00:00:00Z",
-    )
 
 
 def _written(place: Place) -> str:

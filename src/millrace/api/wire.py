@@ -186,17 +186,51 @@ class FeedItem(Struct, frozen=True, kw_only=True):
 
 
 class FeedPage(Struct, frozen=True, kw_only=True):
-    """One page of a served feed. `degraded` says in words what could not be done as intended."""
+    """One page of a served feed. `degraded` says in words what could not be done as intended.
+
+    variants: of each flag that decided something of the feed; for operators, null for others.
+    """
 
     served_feed_id: NumberText
     items: list[FeedItem]
     next_cursor: str
     caught_up: bool
     degraded: list[str]
+    variants: dict[str, str] | None = None
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What members did with the feeds of one variant.
+
+    engaged: impressions with an engagement for the post; engaged_rate its share, with the standard
+        error where each member counts once. engagements: impressions with each kind; rates: shares.
+    """
+
+    variant: str
+    members: int
+    feeds: int
+    impressions: int
+    engaged: int
+    engaged_rate: float | None
+    engaged_rate_error: float | None
+    engagements: dict[str, int]
+    rates: dict[str, float | None]
+
+
+class Outcomes(Struct, frozen=True, kw_only=True):
+    """The same of every variant of a flag. `since` null is a week before `until`."""
+
+    key: str
+    since: datetime | None
+    until: datetime
+    variants: list[Outcome]
 
 
 class Trace(Struct, frozen=True, kw_only=True):
-    """Everything that is known of why a post was shown or not; for operators."""
+    """Everything that is known of why a post was shown or not; for operators.
+
+    variants: of each flag that was in force. faults: why a flag was not obeyed.
+    """
 
     sources: list[feed.SourceNote]
     features: dict[str, float]
@@ -206,6 +240,8 @@ class Trace(Struct, frozen=True, kw_only=True):
     removed: feed.Removal | None
     served_feed_id: NumberText | None
     versions: dict[str, str]
+    variants: dict[str, str]
+    faults: dict[str, str]
 
 
 class Why(Struct, frozen=True, kw_only=True):
@@ -387,8 +423,8 @@ def comment(found: community.Comment, author: community.Member | None) -> Commen
     )
 
 
-def feed_page(page: feed.FeedPage) -> FeedPage:
-    """Return a page of a feed."""
+def feed_page(page: feed.FeedPage, *, full: bool) -> FeedPage:
+    """Return a page of a feed; for an operator with the variants that made it."""
     items = [
         FeedItem(
             post=post(item.view),
@@ -405,6 +441,22 @@ def feed_page(page: feed.FeedPage) -> FeedPage:
         next_cursor=page.next_cursor,
         caught_up=page.caught_up,
         degraded=page.degraded,
+        variants=page.variants if full else None,
+    )
+
+
+def outcome(found: feed.VariantOutcome) -> Outcome:
+    """Return what members did with the feeds of one variant."""
+    return Outcome(
+        variant=found.variant,
+        members=found.members,
+        feeds=found.feeds,
+        impressions=found.impressions,
+        engaged=found.engaged,
+        engaged_rate=found.engaged_rate,
+        engaged_rate_error=found.engaged_rate_error,
+        engagements=found.kinds,
+        rates=found.rates,
     )
 
 
@@ -419,6 +471,8 @@ def why(found: feed.Explanation, *, full: bool) -> Why:
         removed=found.removed,
         served_feed_id=None if found.served_feed_id is None else str(found.served_feed_id),
         versions=found.versions,
+        variants=found.variants,
+        faults=found.faults,
     )
     return Why(
         member_id=str(found.member),

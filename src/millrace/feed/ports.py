@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from millrace.community.types import Key
 from millrace.feed.prompts.types import Prompt
+from millrace.feed.types import App
 
 
 class Encoder(Protocol):
@@ -86,9 +87,7 @@ class Switches(Protocol):
         """Return the flags that there are."""
         ...
 
-    def context_of(
-        self, member: Key, *, track: str, app_version: str, platform: str, country: str
-    ) -> Mapping[str, Any]:
+    def context_of(self, member: Key, app: App) -> Mapping[str, Any]:
         """Return what is known of a member and of the app that asks."""
         ...
 

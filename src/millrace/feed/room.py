@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from millrace.feed.freshness import freshness_of
 from millrace.feed.index import PostIndex
 from millrace.feed.indexing import Indexing
 from millrace.feed.models import Models, values_of
+from millrace.feed.outcomes import Outcomes
 from millrace.feed.pages import Pages, Place, Ranked, Reading
 from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
@@ -37,6 +38,8 @@ from millrace.feed.types import (
     FeedPage,
     FitReport,
     StageTotal,
+    VariantOutcome,
+    VariantTotals,
 )
 from millrace.feed.why import Why
 from millrace.kernel.errors import InvalidError, MillraceError, UnavailableError
@@ -46,6 +49,7 @@ from millrace.store.changes.types import Snapshot
 
 DAY_SECONDS = 24 * 3600.0
 FIT_RETRY_SECONDS = 300.0
+MEASURE_SECONDS = 300.0
 TOKEN_SECONDS_MAX = 0.5  # so long a feed waits for the member's own changes
 SETTLE_SECONDS_MAX = 600.0
 SWITCH_SECONDS = 0.0005
@@ -72,6 +76,7 @@ class Feed:
         self.stream = TemporaryStream(parts.conninfo, consumers, clock=parts.clock)
         self._pages = Pages(parts)
         self._models = Models(parts, self._embeddings, self._pipeline.scorers)
+        self._outcomes = Outcomes(parts)
         self._why = Why(parts, self._pipeline, self._values)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -103,6 +108,8 @@ class Feed:
         self._started = True
         await self.freshness.start()
         self._tasks.append(asyncio.create_task(self._daily()))
+        if self._parts.switches is not None:
+            self._tasks.append(asyncio.create_task(self._measuring()))
         if self._parts.config.fit_minutes > 0:
             self._tasks.append(asyncio.create_task(self._fitting()))
 
@@ -226,6 +233,34 @@ class Feed:
         self._pipeline.scorers.serving = await self._models.newest()
         return report
 
+    async def outcomes(
+        self, flag: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[VariantOutcome]:
+        """Return what members did with their feeds in a period, by the variant of a flag.
+
+        Passes on:
+            NotFoundError: the flag decides nothing of the feed.
+            InvalidError: the period is empty, or longer than served feeds are kept.
+        """
+        return await self._outcomes.of(flag, since, until)
+
+    async def measure(self) -> None:
+        """Count the outcomes of the last day for every flag of the feed, for who only watches."""
+        now = self._parts.clock.now()
+        self._outcomes.latest = {
+            flag: await self._outcomes.of(flag, now - timedelta(days=1), now)
+            for flag in self._pipeline.variants.existing()
+        }
+
+    def variants(self) -> VariantTotals:
+        """Return what flags did to feeds since the start, and the last counted outcomes."""
+        asked = self._pipeline.variants
+        return VariantTotals(
+            served=dict(asked.served),
+            faults={(flag, fault.value): n for (flag, fault), n in asked.faults.items()},
+            outcomes=self._outcomes.latest,
+        )
+
     async def _ready(self) -> None:
         """Have what ranks: a process that does not serve loads it when it is asked."""
         if self._pipeline.scorers.serving is None:
@@ -329,6 +364,15 @@ class Feed:
             except MillraceError as exc:
                 logger.warning("the partitions of served feeds: %s", exc)
             await asyncio.sleep(DAY_SECONDS / 4)
+
+    async def _measuring(self) -> None:
+        """Count outcomes by variant now and then, where a flag splits members at all."""
+        while True:
+            await asyncio.sleep(MEASURE_SECONDS)
+            try:
+                await self.measure()
+            except MillraceError as exc:
+                logger.warning("the outcomes of variants: %s", exc)
 
     async def _fitting(self) -> None:
         """Fit once everything is embedded, if nothing was fitted yet; then now and then."""

@@ -116,6 +116,39 @@ class Explanation(Struct, frozen=True, kw_only=True):
     faults: dict[str, str] = {}
 
 
+class VariantOutcome(Struct, frozen=True, kw_only=True):
+    """What members did with the feeds of one variant.
+
+    members: who were served such a feed; one who changed over counts in both.
+    impressions: posts that a feed showed, each once per feed. engaged: those with an engagement for
+        the post. kinds: those with each kind of engagement.
+    engaged_rate, rates: shares of the impressions; None where there are none.
+    engaged_rate_error: standard error of the first; None for fewer than two members.
+    """
+
+    variant: str
+    members: int
+    feeds: int
+    impressions: int
+    engaged: int
+    kinds: dict[str, int]
+    engaged_rate: float | None
+    engaged_rate_error: float | None
+    rates: dict[str, float | None]
+
+
+class VariantTotals(Struct, frozen=True, kw_only=True):
+    """What flags did to feeds.
+
+    served: feeds since the start, by flag and variant. faults: how often a flag was not obeyed, by
+    flag and fault. outcomes: of the last day, by flag, as they were counted last.
+    """
+
+    served: dict[tuple[str, str], int]
+    faults: dict[tuple[str, str], int]
+    outcomes: dict[str, list[VariantOutcome]]
+
+
 class StageTotal(Struct, frozen=True, kw_only=True):
     """What one stage did since the start of the process; every number only grows.
 

@@ -164,10 +164,7 @@ class Variants:
             self._asked = tuple(sorted(BY_FLAG.keys() & set(names.keys())))
         if not self._asked:
             return self._plain
-        context = self._switches.context_of(
-            member, track=app.track, app_version=app.version, platform=app.platform,
-            country=app.country,
-        )  # fmt: skip
+        context = self._switches.context_of(member, app)
         decided = [self._switches.evaluate(key, context) for key in self._asked]
         combination = tuple((one.variant, one.error) for one in decided)
         known = self._plans.get(combination)
