@@ -233,6 +233,8 @@ SEARCH = [
     *(_read(f"/v1/search/{kind}") for kind in ("posts", "members", "communities")),
 ]
 
+OUTCOMES = [_read("/v1/flags/{key}/outcomes", Scope.RELEASE_MANAGER)]
+
 TOKENS = [
     RouteRule(
         method="POST",
@@ -294,7 +296,7 @@ PAGES = [
 ]
 
 ROUTES: tuple[RouteRule, ...] = (
-    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *BATCHES, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
+    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *BATCHES, *OUTCOMES, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
 )  # fmt: skip
 
 
