@@ -415,3 +415,21 @@ async def test_the_planner_knows_what_came_in(rooms, home, conninfo):
         known = db.execute("select reltuples from pg_class where relname = 'post'").fetchone()
 
     assert known == (1_000,)
+
+
+async def test_a_community_says_its_country_in_two_letters(rooms):
+    """A market is known by it: a word, or a code of three letters, is refused with its reason."""
+    drafts = [
+        CommunityDraft(external_id=name, name=name.upper(), country=country)
+        for name, country in [("a", "nl"), ("b", ""), ("c", "NLD"), ("d", "Holland")]
+    ]
+
+    done = await rooms.communities.upsert(OPERATOR, drafts)
+
+    assert (done.created, [one.field for one in done.rejected]) == (2, ["country", "country"])
+    assert (await rooms.communities.get(OPERATOR, done.ids["a"])).country == "NL"
+    moved = await rooms.communities.upsert(
+        OPERATOR, [CommunityDraft(external_id="b", name="B", country="BE")]
+    )
+    assert moved.updated == 1
+    assert (await rooms.communities.get(OPERATOR, done.ids["b"])).country == "BE"

@@ -46,13 +46,14 @@ class CommunityCounts(Struct, frozen=True, kw_only=True):
 
 
 class Community(Struct, frozen=True, kw_only=True):
-    """A community. `counts` is left out where a community is only named."""
+    """A community. `country` is empty where nobody said; `counts` where it is only named."""
 
     id: NumberText
     name: str
     description: str
     language: str
     place: str
+    country: str
     created_at: datetime
     version: int
     counts: CommunityCounts | None = None
@@ -372,6 +373,7 @@ def a_community(found: community.Community, size: CommunitySize | None = None) -
         description=found.description,
         language=found.language,
         place=found.place,
+        country=found.country,
         created_at=found.created_at,
         version=found.system_version,
         counts=size and CommunityCounts(members=size.members, posts=size.posts),

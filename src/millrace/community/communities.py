@@ -67,6 +67,7 @@ class CleanCommunity(Struct, frozen=True):
     description: str
     language: str
     place: str
+    country: str
     nearby: list[str]
     created_at: datetime | None
 
@@ -140,6 +141,7 @@ class Communities:
             validator.prose("description", draft.description, ABOUT_MAX),
             validator.language("language", draft.language),
             validator.line("place", draft.place, NAME_MAX),
+            validator.country("country", draft.country),
             validator.words("nearby", draft.nearby, NEARBY_MAX, EXTERNAL_ID_MAX),
             None if at is None else validator.moment("created_at", at, now),
         )
@@ -252,5 +254,6 @@ def _row(clean: CleanCommunity, named: dict[str, int], now: datetime) -> dict[st
         "description": clean.description,
         "language": clean.language,
         "place": clean.place,
+        "country": clean.country,
         "created_at": clean.created_at or now,
     }

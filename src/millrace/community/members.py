@@ -78,6 +78,16 @@ class Members:
         async with self._router.read(viewer.token) as session:
             return await _seen(session, viewer, key)
 
+    async def several(self, keys: Sequence[Key]) -> list[Member]:
+        """Return those of the members who exist, in no order, whoever asks: for their names."""
+        async with self._router.read() as session:
+            return await session.rows(
+                QUERIES["members_by_keys"],
+                Member,
+                communities=[key.community_id for key in keys],
+                members=[key.id for key in keys],
+            )
+
     async def find(self, name: str) -> Member:
         """Return the member with this key, handle or external id, in any community.
 

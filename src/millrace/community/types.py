@@ -136,7 +136,7 @@ def program(name: str = "millrace") -> Viewer:
 
 
 class Community(Struct, frozen=True, kw_only=True):
-    """The place that posts belong to, and the shard key."""
+    """The place that posts belong to, and the shard key. country: ISO 3166 alpha-2, empty for unknown."""
 
     community_id: int
     external_id: str
@@ -146,6 +146,7 @@ class Community(Struct, frozen=True, kw_only=True):
     place: str
     created_at: datetime
     system_version: int
+    country: str = ""
 
 
 class Member(Struct, frozen=True, kw_only=True):
@@ -378,6 +379,7 @@ class CommunityDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     description: str = ""
     language: str = "en"
     place: str = ""
+    country: str = ""
     nearby: list[str] = []
     created_at: datetime | None = None
 

@@ -29,6 +29,7 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 INTEGER_MAX = (1 << 31) - 1
 COUNT_MAX = 10**15
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}")
+COUNTRY = re.compile(r"[A-Z]{2}")
 HANDLE = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 
 CONTROLS = {code: " " for code in (*range(1, 32), *range(127, 160)) if chr(code) not in "\t\n\r"}
@@ -236,6 +237,24 @@ def language(field: str, value: str) -> str:
         value=tag,
         limit="two or three letters, then parts joined by '-'",
         next_step="send a tag such as en, de or pt-BR",
+    )
+
+
+def country(field: str, value: str) -> str:
+    """Clean the code of a country such as `NL`; empty for unknown.
+
+    Raises:
+        InvalidError: it has another form.
+    """
+    code = line(field, value, WORD_MAX).upper()
+    if not code or COUNTRY.fullmatch(code):
+        return code
+    raise InvalidError(
+        f"{field} {code!r} is not the code of a country",
+        field=field,
+        value=code,
+        limit="two letters, as ISO 3166 has them",
+        next_step="send a code such as NL, or leave it out",
     )
 
 

@@ -1,18 +1,21 @@
 -- name: communities
 -- Every community, by name.
-select community_id, external_id, name, description, language, place, created_at, system_version
+select community_id, external_id, name, description, language, place, created_at, system_version,
+       country
   from community
  order by name, community_id
 
 -- name: community_by_id
 -- One community.
-select community_id, external_id, name, description, language, place, created_at, system_version
+select community_id, external_id, name, description, language, place, created_at, system_version,
+       country
   from community
  where community_id = %(community_id)s
 
 -- name: community_named
 -- One community by external id, or else by id.
-select community_id, external_id, name, description, language, place, created_at, system_version
+select community_id, external_id, name, description, language, place, created_at, system_version,
+       country
   from community
  where external_id = %(name)s or community_id::text = %(name)s
  order by external_id = %(name)s desc
@@ -24,12 +27,13 @@ select external_id, community_id as id from community
 
 -- name: insert_communities
 -- Creates those communities that are new.
-insert into community (community_id, external_id, name, description, language, place, created_at)
+insert into community (community_id, external_id, name, description, language, place, created_at,
+                       country)
 select line.community_id, line.external_id, line.name, line.description, line.language, line.place,
-       line.created_at
+       line.created_at, line.country
   from jsonb_to_recordset(%(rows)s::jsonb) as line (
        community_id bigint, external_id text, name text, description text, language text,
-       place text, created_at timestamptz)
+       place text, created_at timestamptz, country text)
  where not exists (select from community old where old.community_id = line.community_id)
  order by line.community_id
 
@@ -37,12 +41,14 @@ select line.community_id, line.external_id, line.name, line.description, line.la
 -- Brings communities up to date; one that says nothing new is not touched.
 update community
    set name = line.name, description = line.description, language = line.language,
-       place = line.place
+       place = line.place, country = line.country
   from jsonb_to_recordset(%(rows)s::jsonb) as line (
-       community_id bigint, name text, description text, language text, place text)
+       community_id bigint, name text, description text, language text, place text,
+       country text)
  where community.community_id = line.community_id
-   and (community.name, community.description, community.language, community.place)
-       is distinct from (line.name, line.description, line.language, line.place)
+   and (community.name, community.description, community.language, community.place,
+        community.country)
+       is distinct from (line.name, line.description, line.language, line.place, line.country)
 returning community.community_id
 
 -- name: replace_nearby
@@ -78,7 +84,7 @@ select community_id, count(*) as members, coalesce(sum(counter.posts), 0)::bigin
 -- name: near
 -- The communities whose nearby posts one community sees, by name.
 select neighbour.community_id, external_id, name, description, language, place,
-       neighbour.created_at, neighbour.system_version
+       neighbour.created_at, neighbour.system_version, neighbour.country
   from nearby
   join community neighbour on neighbour.community_id = nearby.neighbour_id
  where nearby.community_id = %(community_id)s
@@ -88,7 +94,7 @@ select neighbour.community_id, external_id, name, description, language, place,
 -- The communities that see the nearby posts of one community, by name. Reads the table of
 -- neighbours whole, which is small.
 select seeing.community_id, external_id, name, description, language, place,
-       seeing.created_at, seeing.system_version
+       seeing.created_at, seeing.system_version, seeing.country
   from nearby
   join community seeing on seeing.community_id = nearby.community_id
  where nearby.neighbour_id = %(community_id)s

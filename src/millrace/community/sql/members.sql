@@ -5,6 +5,13 @@ select member.*
        as member
  where community_id = %(community_id)s and member_id = %(member_id)s
 
+-- name: members_by_keys
+-- Several members, to be called by their names; those who are gone as well.
+select member.*
+  from unnest((select %(communities)s::bigint[]), (select %(members)s::bigint[]))
+       as asked (community_id, member_id)
+  join member using (community_id, member_id)
+
 -- name: members_named
 -- Members by key, handle or external id, in every community.
 select member.*
