@@ -7,6 +7,7 @@ from millrace.community.retries import retried
 from millrace.kernel.errors import InvalidError
 from millrace.release.flags import edits
 from millrace.release.flags.book import Book, Edit, switched
+from millrace.release.flags.bringing import Exported, Imported, planned, written
 from millrace.release.flags.editing import with_member
 from millrace.release.flags.requests import Requests
 from millrace.release.flags.types import (
@@ -172,6 +173,42 @@ class Changes:
         found = await self._wanted(edit, AT_ONCE)
         assert not isinstance(found, Flag), "a flag that was taken away is not there"
         return found
+
+    async def bring_in(self, text: str, *, actor: Actor, reason: str) -> Imported:
+        """Write what a file of flags says, as another evaluator has it: faults are warnings.
+
+        Each flag is a change of its own. Where one fails those before it stand, and to bring the
+        file in again does the rest.
+
+        Passes on:
+            InvalidError: nothing in the file can be read; says where.
+            ConflictError: somebody changed a flag meanwhile.
+        """
+        plan = planned(text, {flag.key: flag for flag in await self.book.every()})
+        waiting: list[str] = []
+        for key, content in plan.texts.items():
+            edit = Edit(
+                key=key,
+                move=FlagMove.IMPORT,
+                content=content,
+                actor=name_of(actor),
+                reason=reason,
+                version=plan.versions[key],
+            )
+            if isinstance(await self._wanted(edit, AT_ONCE), ChangeRequest):
+                waiting.append(key)
+        return Imported(
+            created=tuple(key for key in plan.created if key not in waiting),
+            changed=tuple(key for key in plan.changed if key not in waiting),
+            unchanged=plan.unchanged,
+            waiting=tuple(waiting),
+            left_out=plan.left_out,
+            problems=plan.problems,
+        )
+
+    async def document(self) -> Exported:
+        """Return the file of all flags, in flagd's JSON."""
+        return written(await self.book.every())
 
     async def _changed(
         self, flag: Flag, move: FlagMove, content: str, said: tuple[int, Actor, str]
