@@ -96,7 +96,7 @@ def _double(value: float) -> str:
     if not power:
         return digits
     # JavaScript writes 0.000001 in full, and 1e-7 without the zero before the seven.
-    return f"{digits}e{int(power):+d}" if int(power) < -6 else f"{Decimal(repr(value)):f}"
+    return f"{Decimal(repr(value)):f}" if -7 < int(power) < 0 else f"{digits}e{int(power):+d}"
 
 
 def _joined(items: list[Any]) -> str:

@@ -56,7 +56,9 @@ def compiled(split: Split) -> Part:
     weights = [weight_of(share.weight.value) for share in split.shares]
     whole = [weight for weight in weights if weight is not None]
     if len(whole) < len(weights) or not 0 < sum(whole) <= SUM_MAX:
-        return constant(split.nothing, steps)
+        if split.key is None or split.key.constant:
+            return constant(split.nothing, steps)
+        return Part(way=_moving(split), steps=steps)  # the key may turn out to be a share
     outcomes = [split.outcome(share.variant.value) for share in split.shares]
     ends = [-(-(end << 32) // sum(whole)) for end in accumulate(whole)]
     if split.key is None and split.top and len(outcomes) == 2:
