@@ -5,7 +5,7 @@ while an import fills the other stream. While the database is away, the last kno
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from msgspec import Struct
@@ -51,6 +51,7 @@ class LiveFlags:
         self._held = Held({}, {}, {}, {}, {})
         self._marks: dict[tuple[str, str], int] = {}
         self._sum = 0
+        self._etag = f"{self._sum:016x}"
         self._news = asyncio.Event()
         self.flagset = FlagSet.compile({})
         self.rings = RingBook([], [])
@@ -81,6 +82,16 @@ class LiveFlags:
         return self._held.texts
 
     @property
+    def entries(self) -> Collection[RingEntry]:
+        """Return who is in a ring by name."""
+        return self._held.entries.values()
+
+    @property
+    def rules(self) -> Collection[RingRule]:
+        """Return who else is in a ring."""
+        return self._held.rules.values()
+
+    @property
     def countries(self) -> Mapping[int, str]:
         """Return the country of every community; empty where nobody said."""
         return self._held.countries
@@ -88,7 +99,7 @@ class LiveFlags:
     @property
     def etag(self) -> str:
         """Return what is the same in two processes that decide from the same rows."""
-        return f"{self._sum:016x}"
+        return self._etag
 
     async def news(self, etag: str, seconds: float) -> str:
         """Wait until the etag is another one, or for so long; return what it is then."""
@@ -289,6 +300,7 @@ class LiveFlags:
     def _tell(self) -> None:
         """Wake everybody who waits for news."""
         self.changed_at = self._clock.monotonic()
+        self._etag = f"{self._sum:016x}"  # not before: who has it has what it stands for
         news, self._news = self._news, asyncio.Event()
         news.set()
 
