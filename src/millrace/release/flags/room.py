@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -12,7 +12,9 @@ from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags.adoption import AppBook
-from millrace.release.flags.book import LIST_MAX, Book
+from millrace.release.flags.audience import Audience, Difference
+from millrace.release.flags.book import LIST_MAX, Book, refuse_missing
+from millrace.release.flags.census import Census
 from millrace.release.flags.changes import AT_ONCE, Changes, name_of
 from millrace.release.flags.contexts import App
 from millrace.release.flags.decisions import Decisions
@@ -77,6 +79,7 @@ class Flags(Decisions, Changes):
             live=LiveFlags(clock),
             usage_book=UsageBook(router=router, clock=clock, days=config.usage_days),
         )
+        self.census = Census(router=router, clock=clock, known=self)
         self._stream = TemporaryStream(
             parts.conninfo, [self.live], clock=clock, name="flags", publication=PUBLICATION
         )
@@ -259,6 +262,37 @@ class Flags(Decisions, Changes):
     async def apply_due(self, now: datetime) -> int:
         """Carry out what is due at a moment; return how many changes were made."""
         return await self.pending.apply_due(now)
+
+    # ------------------------------------------------- who gets what
+
+    async def audience(self, key: str) -> Audience:
+        """Return how many members are given each variant of a flag, by ring and market.
+
+        Exact for the moment when it was counted, some seconds ago at most.
+
+        Passes on:
+            NotFoundError: there is no such flag.
+        """
+        return (await self.audiences([key]))[key]
+
+    async def audiences(self, keys: Sequence[str]) -> Mapping[str, Audience]:
+        """Return the same of several flags, from one look at all members.
+
+        Passes on:
+            NotFoundError: one of them is not there.
+        """
+        for key in keys:
+            if key not in self.live.texts:
+                refuse_missing(key)
+        return await self.census.audiences(keys)
+
+    async def preview(self, key: str, content: str) -> Difference:
+        """Return whom a change of a flag would give another variant; empty content removes it.
+
+        Passes on:
+            InvalidError: it is what all flags share, which has no variants of its own.
+        """
+        return await self.census.preview(key, content)
 
     # ------------------------------------------------- rings
 

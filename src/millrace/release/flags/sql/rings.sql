@@ -71,10 +71,19 @@ values (%(track)s, %(ring)s, %(attribute)s, %(values)s::text[], %(percentage)s, 
 select community_id, country from community
 
 -- name: people
--- Members in the order of their keys, those who may be served: for exact counts, in slices.
-select community_id, member_id as id
+-- Members in the order of their keys, those who may be served, with the app that each was last seen
+-- with: for exact counts, in slices.
+select member.community_id, member.member_id, coalesce(app.track, '') as track,
+       coalesce(app.version, '') as version
   from member
+  left join lateral (
+       select track, version
+         from member_app
+        where member_app.community_id = member.community_id
+          and member_app.member_id = member.member_id
+        order by seen_at desc
+        limit 1) as app on true
  where removed_at is null and banned_at is null
-   and (community_id, member_id) > (%(after_community)s::bigint, %(after_member)s::bigint)
- order by community_id, member_id
+   and (member.community_id, member.member_id) > (%(after_community)s::bigint, %(after_member)s::bigint)
+ order by member.community_id, member.member_id
  limit %(limit)s
