@@ -59,6 +59,7 @@ BODIES = {
     "ImpressionBatch": {"items": []},
     "EngagementBatch": {"items": []},
     "TokenNew": {"member_id": "ADA"},
+    "FlagUses": {"lines": [{"key": "unknown", "evaluations": 1}]},
     "OperatorNew": {"name": "NEW"},
     "ReportNew": {"thing_kind": "post", "thing_id": "POST", "reason": "spam"},
     "ActionNew": {
@@ -120,6 +121,7 @@ class Knocker:
             "thing_kind": "post",
             "thing_id": str(place.posts["ada"]),
             "q": "sea",
+            "key": "feed.diversity",
         }
         self._count = 0
 

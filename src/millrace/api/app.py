@@ -14,6 +14,7 @@ from millrace.api import (
     bulk,
     events,
     feed,
+    flag_snapshot,
     members,
     moderation,
     openapi,
@@ -39,7 +40,7 @@ from millrace.wiring import Program
 
 OWN_HANDLERS: list[ControllerRouterHandler] = [
     *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS, *events.HANDLERS,
-    *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
+    *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS, *flag_snapshot.HANDLERS,
 ]  # fmt: skip
 
 

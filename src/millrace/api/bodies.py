@@ -201,6 +201,20 @@ class ActionNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str
 
 
+class FlagUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often one variant was given; an empty variant stands for the caller's own default."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=200)]
+    variant: Annotated[str, Meta(max_length=200)] = ""
+    evaluations: Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class FlagUses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Evaluations of another process since it last told of them."""
+
+    lines: Annotated[list[FlagUse], Meta(max_length=10_000)]
+
+
 class TokenNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token to issue for a member."""
 

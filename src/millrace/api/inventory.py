@@ -235,6 +235,20 @@ SEARCH = [
 
 OUTCOMES = [_read("/v1/flags/{key}/outcomes", Scope.RELEASE_MANAGER)]
 
+IN_PROCESS = [
+    _read("/v1/flag-snapshot", Scope.RELEASE_MANAGER),
+    RouteRule(
+        method="POST",
+        path="/v1/flag-usage",
+        scope=Scope.RELEASE_MANAGER,
+        rate_class=RateClass.WRITE,
+        body_bytes_max=BATCH_BYTES,
+        media=Media.JSON,
+        body=bodies.FlagUses,
+        status=204,
+    ),
+]
+
 TOKENS = [
     RouteRule(
         method="POST",
@@ -260,7 +274,7 @@ ABOUT_THE_SERVER = [
 ]
 
 PAGES = [
-    _page("/", Scope.MEMBER),
+    _page("/", Scope.KNOWN),  # a release manager, who has no feed, is sent to the flags
     _page("/sign-in", Scope.PUBLIC, RateClass.PUBLIC),
     _form("/sign-in", Scope.PUBLIC, RateClass.SIGN_IN),
     _form("/sign-out", Scope.PUBLIC),
@@ -292,11 +306,26 @@ PAGES = [
     _page("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
     _form("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
     _page("/operator", Scope.OPERATOR),
+    _page("/profile/early", Scope.AUTHOR),
+    _form("/profile/early", Scope.AUTHOR),
+    _page("/flags", Scope.RELEASE_MANAGER),
+    _page("/flag-new", Scope.RELEASE_MANAGER),
+    _form("/flag-new", Scope.RELEASE_MANAGER),
+    _page("/flags/{key}", Scope.RELEASE_MANAGER),
+    _page("/flags/{key}/edit", Scope.RELEASE_MANAGER),
+    *(
+        _form(f"/flags/{{key}}/{verb}", Scope.RELEASE_MANAGER)
+        for verb in ("edit", "kill", "revive", "ramp", "revert", "remove")
+    ),
+    _page("/flag-requests", Scope.RELEASE_MANAGER),
+    _form("/flag-requests/{request_id}", Scope.RELEASE_MANAGER),
+    _page("/rings", Scope.RELEASE_MANAGER),
+    _form("/rings/{track}/{ring}", Scope.RELEASE_MANAGER),
     _public("/static/{path}"),
 ]
 
 ROUTES: tuple[RouteRule, ...] = (
-    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *BATCHES, *OUTCOMES, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
+    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *BATCHES, *OUTCOMES, *IN_PROCESS, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
 )  # fmt: skip
 
 
