@@ -1,7 +1,7 @@
 """Fakes of the feed's ports, for tests of this room and of those that use it."""
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from millrace.community.testing import Rooms
-from millrace.community.types import Audience, Member, Post, PostCounts, PostKind, PostView, Role
+from millrace.community.types import (
+    Audience,
+    Key,
+    Member,
+    Post,
+    PostCounts,
+    PostKind,
+    PostView,
+    Role,
+)
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Marker, Prompt
 from millrace.feed.room import Feed
-from millrace.feed.types import FeedConfig
+from millrace.feed.types import App, FeedConfig
 from millrace.kernel.errors import UnavailableError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import IdMaker
@@ -144,6 +154,46 @@ class BrokenEncoder(FakeEncoder):
             raise UnavailableError("the encoder is broken", next_step="mend it")
         self.embedded += len(prompts)
         return await super().embed(prompts)
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """What a flag of a test says."""
+
+    key: str
+    value: Any = None
+    variant: str = ""
+    error: str | None = None
+    message: str = ""
+
+
+class FakeSwitches:
+    """Flags as plain functions from member and app to a variant and its value."""
+
+    def __init__(self, **flags: Callable[[Key, App], Said]) -> None:
+        self._flags = {f"feed.{name}": said for name, said in flags.items()}
+        self.noted: list[tuple[Key, str, str]] = []
+        self.asked = 0
+
+    def flagset(self) -> Mapping[str, Callable[[Key, App], Said]]:
+        """Return the flags: a dictionary has keys."""
+        return self._flags
+
+    def put(self, name: str, said: Callable[[Key, App], Said]) -> None:
+        """Change a flag: the set is another one from now on."""
+        self._flags = self._flags | {f"feed.{name}": said}
+
+    def context_of(self, member: Key, app: App) -> Mapping[str, Any]:
+        """Return what is known of a member."""
+        return {"member": member, "app": app}
+
+    def evaluate(self, key: str, context: Mapping[str, Any]) -> Said:
+        """Return what a flag says."""
+        self.asked += 1
+        return replace(self._flags[key](context["member"], context["app"]), key=key)
+
+    async def note_app(self, member: Key, track: str, version: str) -> None:
+        """Remember it."""
+        self.noted.append((member, track, version))
 
 
 def sample_view(**fields: object) -> PostView:

@@ -191,6 +191,11 @@ def trace_view(found: Explanation) -> TraceView:
                 [[name, number(value)] for name, value in sorted(found.features.items())],
             ),
             Table(
+                "Flags",
+                ["flag", "variant, or why it was not obeyed"],
+                [list(v) for v in sorted((found.variants | found.faults).items())],
+            ),
+            Table(
                 "Versions", ["part", "version"], [list(v) for v in sorted(found.versions.items())]
             ),
         ],
