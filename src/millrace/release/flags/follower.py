@@ -34,6 +34,9 @@ SECONDS_MAX = 10.0
 SILENT_SECONDS_MAX = 60.0
 AGAIN_SECONDS = 0.2
 AGAIN_SECONDS_MAX = 10.0
+LISTENED_SECONDS = 1.0
+"""A stream that ends sooner did not work."""
+
 LATE_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Another process of the server may hear of a change a moment after the one that told of it."""
 
@@ -127,26 +130,34 @@ class Follower:
 
     async def _follow(self, client: httpx.AsyncClient) -> None:
         """Read and listen, again and again; wait longer each time that it does not work."""
-        failures = 0
+        clock, failures = asyncio.get_running_loop().time, 0
         while True:
-            try:
-                await self._read(client)
-                if await self._listen(client):
+            seconds = await self._read_and_tell(client)
+            if seconds is None:
+                began = clock()
+                await self._listen(client)
+                if clock() - began > LISTENED_SECONDS:
                     failures = 0
                     continue  # it listened, and the server hung up: look at once what changed
-                seconds = 0.0
-            except UnauthenticatedError as error:
-                self._told.refused(error.message)
-                seconds = AGAIN_SECONDS_MAX
-            except TooManyError as error:
-                seconds = error.retry_seconds
-            except _FAILURES as error:
-                self._told.stale(f"{type(error).__name__}: {error}")
-                seconds = 0.0
             failures += 1
             wait = min(AGAIN_SECONDS * 2 ** min(failures - 1, 10), AGAIN_SECONDS_MAX)
             # Not all who follow one server come back to it in the same moment.
-            await asyncio.sleep(max(seconds, wait * self._rng.uniform(0.5, 1.0)))
+            await asyncio.sleep(max(seconds or 0.0, wait * self._rng.uniform(0.5, 1.0)))
+
+    async def _read_and_tell(self, client: httpx.AsyncClient) -> float | None:
+        """Read, and tell what is wrong; return how long to wait at least, None where all is well."""
+        try:
+            await self._read(client)
+        except UnauthenticatedError as error:
+            self._told.refused(error.message)
+            return AGAIN_SECONDS_MAX
+        except TooManyError as error:
+            self._told.stale(error.message)
+            return error.retry_seconds
+        except _FAILURES as error:
+            self._told.stale(f"{type(error).__name__}: {error}")
+            return 0.0
+        return None
 
     async def _read(self, client: httpx.AsyncClient) -> None:
         """Read what there is, unless it is known."""
@@ -158,21 +169,21 @@ class Follower:
             self._known = snapshot.read(answer.content, before)
         self._told.current(before, self._known)
 
-    async def _listen(self, client: httpx.AsyncClient) -> bool:
-        """Read again whenever the server says so, until it hangs up; False if it never answered."""
+    async def _listen(self, client: httpx.AsyncClient) -> None:
+        """Read again whenever the server says so, until it hangs up or cannot be heard.
+
+        That by itself makes nothing stale: the next reading tells.
+        """
         headers = self._headers() | {"last-event-id": self._known.etag}
         timeout = httpx.Timeout(SECONDS_MAX, read=SILENT_SECONDS_MAX)
-        heard = False
         try:
             async with client.stream("GET", EVENTS, headers=headers, timeout=timeout) as answer:
                 _expect_success(answer)
-                heard = True
                 async for line in answer.aiter_lines():
                     if line.startswith("data:"):
                         await self._hear(client, line.removeprefix("data:"))
-        except httpx.TransportError as error:
+        except (MillraceError, *_FAILURES) as error:
             logger.info("the stream of changes ended: %s", error)
-        return heard
 
     async def _hear(self, client: httpx.AsyncClient, data: str) -> None:
         """Read again until what is known is what the server told of."""
