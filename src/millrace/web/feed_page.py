@@ -7,10 +7,10 @@ from litestar import Response, get
 from litestar.params import QueryParameter
 from msgspec import Struct
 
-from millrace.community.types import Key, Viewer, parse_key
+from millrace.community.types import Key, Role, Viewer, parse_key
 from millrace.feed.types import FeedPage
 from millrace.kernel.errors import ForbiddenError, InvalidError, NotFoundError
-from millrace.web.asked import Asked, page, program_of, viewer_of, wants_fragment
+from millrace.web.asked import Asked, go, page, program_of, viewer_of, wants_fragment
 from millrace.web.cards import Card, card_of, fed_card
 from millrace.web.forms import ComposeForm
 from millrace.web.listing import LIST_SIZE, before_of, card_list
@@ -67,9 +67,11 @@ async def home(
     seen: Cursor = "",
     posted: Cursor = "",
     removed: Cursor = "",
-) -> Response[str]:
-    """Show a member their feed, and an operator the newest posts."""
+) -> Response[str] | Response[None]:
+    """Show a member their feed, an operator the newest posts; send a release manager to the flags."""
     viewer = viewer_of(request)
+    if viewer.role is Role.RELEASE_MANAGER:
+        return go("/flags")
     if viewer.member is None:
         return await _newest(request, viewer, cursor)
     program, me = program_of(request), viewer.member

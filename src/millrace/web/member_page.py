@@ -53,7 +53,7 @@ async def _profile(request: Asked, key: Key) -> Profile:
 async def profile_page(request: Asked) -> Response[str]:
     """Show the form of one's own profile."""
     viewer = viewer_of(request)
-    member = await program_of(request).members.get(viewer, _me(viewer))
+    member = await program_of(request).members.get(viewer, member_asking(viewer))
     return await _show_form(request, profile_form(member))
 
 
@@ -61,7 +61,7 @@ async def profile_page(request: Asked) -> Response[str]:
 async def save_profile(request: Asked) -> Response[str] | Response[None]:
     """Change one's own profile; what is wrong is said at its field."""
     viewer, form = viewer_of(request), await form_of(request)
-    key = _me(viewer)
+    key = member_asking(viewer)
     try:
         await program_of(request).members.update(
             viewer, key, profile_changes(form), version_in(form)
@@ -75,7 +75,7 @@ async def _show_form(request: Asked, form: ProfileForm, *, status: int = 200) ->
     return drawn("profile.html", await shell_for(request), status=status, form=form)
 
 
-def _me(viewer: Viewer) -> Key:
+def member_asking(viewer: Viewer) -> Key:
     """Return the member who asks.
 
     Raises:

@@ -23,8 +23,9 @@ class Me(Struct, frozen=True, kw_only=True):
     """Who is signed in. An operator has a name and no key.
 
     community: the home community; empty for who is no member.
-    moderates, operates: which rooms of the page are open to them. It only decides what is shown:
-        the gate and the rooms decide what is allowed.
+    reads, moderates, releases, operates: which rooms of the page are open to them. It only decides
+        what is shown: the gate and the rooms decide what is allowed.
+    office: what somebody who is no member is here for.
     """
 
     name: str
@@ -32,8 +33,11 @@ class Me(Struct, frozen=True, kw_only=True):
     key: str = ""
     community: str = ""
     community_id: int = 0
+    reads: bool = True
     moderates: bool = False
+    releases: bool = False
     operates: bool = False
+    office: str = "Operator"
 
 
 class MyPanel(Struct, frozen=True, kw_only=True):
@@ -157,10 +161,15 @@ def me_of(viewer: Viewer, panel: MyPanel | None) -> Me:
     home = viewer.member
     return Me(
         name=panel.name if panel else viewer.name.partition(":")[2] or viewer.name,
-        face=panel.face if panel else Face("OP", 9),
+        face=panel.face
+        if panel
+        else Face("RM" if viewer.role is Role.RELEASE_MANAGER else "OP", 9),
         key="" if home is None else str(home),
         community=panel.community if panel else "",
         community_id=0 if home is None else home.community_id,
+        reads=viewer.role is not Role.RELEASE_MANAGER,
         moderates=viewer.oversees or viewer.role is Role.MODERATOR,
+        releases=viewer.oversees or viewer.role is Role.RELEASE_MANAGER,
         operates=viewer.oversees,
+        office="Release manager" if viewer.role is Role.RELEASE_MANAGER else "Operator",
     )

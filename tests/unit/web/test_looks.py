@@ -10,7 +10,9 @@ from millrace.web import assets as assets_module
 from millrace.web.assets import Assets
 from millrace.web.cards import AUDIENCE_LABELS, KIND_LABELS
 from millrace.web.cases import MOVE_ICONS, STATE_ICONS
+from millrace.web.crowds import SHADES
 from millrace.web.face import HUES
+from millrace.web.flag_request_views import STATE_ICONS as REQUEST_ICONS
 from millrace.web.problem_page import problem_page
 
 ROOM = Path(assets_module.__file__).parent
@@ -64,6 +66,18 @@ def test_fields_have_an_edge(theme):
     assert contrast(PAIRS["strong-line"][theme], PAIRS["surface"][theme]) >= 3
 
 
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_the_pieces_of_a_bar_are_seen(theme):
+    """Every variant's colour keeps 3 : 1 against the card and the bar's ground; each has a class."""
+    shades = {name: pair[theme] for name, pair in PAIRS.items() if name.startswith("shade-")}
+
+    assert len(shades) == SHADES + 1
+    assert all(f".shade-{name} {{ fill" in CSS for name in [*range(1, SHADES + 1), "plain", "none"])
+    for ground in ("surface", "sunken"):
+        weak = [n for n, shade in shades.items() if contrast(shade, PAIRS[ground][theme]) < 3]
+        assert not weak, f"{weak} on --{ground}"
+
+
 def test_initials_are_readable():
     """White on every face keeps 4.5 : 1, and every hue has a face."""
     hues = dict(re.findall(r"\.hue-(\d) \{ background: (#[0-9a-f]{6})", CSS))
@@ -101,7 +115,7 @@ def test_every_icon_exists():
     named = r'(?:icon\(|entry\("[^"]*", )"([a-z]+)"'
     asked = {n for t in TEMPLATES for n in re.findall(named, t.read_text())}
     asked |= {kind.value for kind in KIND_LABELS} | {kind.value for kind in AUDIENCE_LABELS}
-    asked |= {*MOVE_ICONS.values(), *STATE_ICONS.values()}
+    asked |= {*MOVE_ICONS.values(), *STATE_ICONS.values(), *REQUEST_ICONS.values()}
 
     assert asked - sprite == set()
     assert sprite - asked == set(), "remove unused icons from icons.svg"

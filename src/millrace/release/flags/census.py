@@ -5,6 +5,7 @@ that they were last seen with.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -17,7 +18,7 @@ from millrace.release.flags.audience import Audience, Difference, compare, count
 from millrace.release.flags.contexts import TRACK, App
 from millrace.release.flags.flagset import FlagSet
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED
-from millrace.release.flags.types import Context
+from millrace.release.flags.types import Context, Ring
 from millrace.store.router import Router
 
 SLICE = 5_000  # members that are asked about between two looks at the database
@@ -116,6 +117,22 @@ class Census:
                 found = found.merged(part)
         return found
 
+    async def rings(self, track: str) -> dict[Ring, int]:
+        """Return how many members have each ring of a track as their innermost."""
+        known = self._known
+
+        def asked(persons: Sequence[Person]) -> Counter[Ring]:
+            members = (Key(one.community_id, one.member_id) for one in persons)
+            return Counter(
+                Ring(known.context_of(member, App(track=track))["ring"]) for member in members
+            )
+
+        found = Counter[Ring]()
+        async with self._turn:
+            async for part in self._each(asked):
+                found += part
+        return dict(found)
+
     def _is_fresh(self, key: str, etag: str) -> bool:
         held = self._remembered.get(key)
         if held is None or held.etag != etag:
@@ -133,7 +150,11 @@ class Census:
             found = {key: audience.merged(part[key]) for key, audience in found.items()}
         return found
 
-    async def _slices(self, asked: Callable[[People], S]) -> AsyncGenerator[S]:
+    def _slices(self, asked: Callable[[People], S]) -> AsyncGenerator[S]:
+        """Yield what is found of all members, each with the app that they were last seen with."""
+        return self._each(lambda persons: self._asked(persons, asked))
+
+    async def _each(self, asked: Callable[[Sequence[Person]], S]) -> AsyncGenerator[S]:
         """Yield what is found of all members, slice by slice; each is asked about in a thread."""
         last = Key(0, 0)
         while True:
@@ -147,7 +168,7 @@ class Census:
                 )
             if persons:
                 last = Key(persons[-1].community_id, persons[-1].member_id)
-                yield await asyncio.to_thread(self._asked, persons, asked)
+                yield await asyncio.to_thread(asked, persons)
             if len(persons) < SLICE:
                 return
 

@@ -294,6 +294,10 @@ class Flags(Decisions, Changes):
         """
         return await self.census.preview(key, content)
 
+    async def ring_counts(self, track: str) -> Mapping[Ring, int]:
+        """Return how many members have each ring of a track as their innermost, exactly."""
+        return await self.census.rings(track)
+
     # ------------------------------------------------- rings
 
     async def ring_entries(

@@ -527,6 +527,25 @@ async function refreshFigures(place) {
   }
 }
 
+// What takes a while to count comes after the page; without the module its link asks for it.
+async function later(link) {
+  const place = document.getElementById(link.dataset.later);
+  const words = element("span", "", "Counting who gets each …");
+  link.replaceWith(words);
+  place.ariaBusy = "true";
+  try {
+    const holder = document.createElement("template");
+    holder.innerHTML = await fragment(link.getAttribute("href"));
+    if (!place.contains(document.activeElement)) place.replaceChildren(holder.content);
+    else words.replaceWith(link);
+  } catch {
+    words.replaceWith(link);
+  } finally {
+    words.remove();
+    place.ariaBusy = "false";
+  }
+}
+
 // Back to the very feed that one came from, with its place; a link to it would rank a new one.
 function back(link) {
   const from = document.referrer ? new URL(document.referrer) : null;
@@ -819,6 +838,7 @@ offline();
 all("[data-post]").forEach(watch);
 all("[data-more]").forEach((place) => nearEnd.observe(place));
 all("[data-refresh]").forEach((place) => setInterval(() => refreshFigures(place), FIGURES_MS));
+all("[data-later]").forEach(later);
 if ($("[data-newer]")) listen(`since=${encodeURIComponent(body.dataset.now)}`, "newer", hear);
 all("[data-thread]").forEach(followThread);
 

@@ -1,0 +1,85 @@
+"""What the pages of flags and rings have in common: the room, who acts, and what waits."""
+
+from msgspec import Struct
+
+from millrace.community.types import program
+from millrace.kernel.errors import MillraceError
+from millrace.release.flags import soundness
+from millrace.release.flags.book import LIST_MAX
+from millrace.release.flags.room import Flags
+from millrace.release.flags.types import (
+    REASON_MAX,
+    Actor,
+    Approval,
+    ChangeRequest,
+    Flag,
+    Problem,
+    RequestState,
+)
+from millrace.web.asked import Asked, Form, program_of, viewer_of
+from millrace.web.forms import field_of, said
+
+SEER = program("flags")  # a release manager counts by community, and is a member of none
+
+
+class ActForm(Struct, frozen=True, kw_only=True):
+    """A press of a button with its reason, and what is wrong with it."""
+
+    reason: str = ""
+    error: str = ""
+    field: str = ""
+    reason_max: int = REASON_MAX
+
+
+def flags_of(request: Asked) -> Flags:
+    """Return the room of flags."""
+    return program_of(request).flags
+
+
+def doer_of(request: Asked) -> Actor:
+    """Return who acts, as every trail names them."""
+    return Actor(viewer_of(request).name)
+
+
+def refused_act(form: Form, error: MillraceError) -> ActForm:
+    """Return a press as it was sent, with what is wrong."""
+    return ActForm(reason=form.text("reason"), error=said(error), field=field_of(error))
+
+
+async def open_requests(request: Asked, key: str | None = None) -> list[ChangeRequest]:
+    """Return the changes that wait, newest first: of one flag, or of all."""
+    flags = flags_of(request)
+    found: list[ChangeRequest] = []
+    for state in (RequestState.PROPOSED, RequestState.APPROVED):
+        found += await flags.requests(state, key)
+    return sorted(found, key=lambda one: one.id, reverse=True)
+
+
+def four_eyes(request: Asked) -> bool:
+    """Whether a change needs a second person."""
+    return program_of(request).settings.flags.approval is Approval.REQUIRED
+
+
+async def communities_by_number(request: Asked) -> dict[str, str]:
+    """Return the names of all communities by their numbers, as contexts have them."""
+    found = await program_of(request).communities.list(SEER)
+    return {str(one.community_id): one.name for one in found}
+
+
+async def problems_of(request: Asked, key: str, content: str) -> list[Problem]:
+    """Return what is wrong with a definition among all that stand, grave or not."""
+    flags = flags_of(request)
+    texts = {flag.key: flag.content for flag in await every_flag(request) if flag.key != key}
+    texts |= {name: flag.content for name, flag in (await flags.shared()).items()}
+    return soundness.problems(key, content, texts)
+
+
+async def every_flag(request: Asked) -> list[Flag]:
+    """Read all flags, by key."""
+    flags = flags_of(request)
+    found: list[Flag] = []
+    while True:
+        more = await flags.list("", LIST_MAX, found[-1].key if found else "")
+        found += more
+        if len(more) < LIST_MAX:
+            return found

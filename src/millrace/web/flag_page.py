@@ -1,0 +1,218 @@
+"""One flag: its kill switch, who gets it now, its rules, its past; and what is done about it."""
+
+from asyncio import gather
+from collections.abc import Sequence
+from typing import Annotated
+
+from litestar import Response, get, post
+from litestar.params import FromPath, QueryParameter
+from msgspec import Struct
+
+from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
+from millrace.release.flags import stale
+from millrace.release.flags.book import switched
+from millrace.release.flags.types import ChangeRequest, Flag, FlagChange
+from millrace.web.asked import Asked, Form, form_of, go, program_of
+from millrace.web.crowds import CrowdView
+from millrace.web.flag_asked import (
+    ActForm,
+    communities_by_number,
+    doer_of,
+    flags_of,
+    four_eyes,
+    open_requests,
+    refused_act,
+)
+from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
+from millrace.web.flag_ramps import ramp_view
+from millrace.web.flag_request_views import waiting_line
+from millrace.web.flag_views import (
+    flag_address,
+    flag_head,
+    history_line,
+    is_on,
+    last_evaluated,
+    life_of,
+    stale_marks,
+    usage_view,
+)
+from millrace.web.forms import number_of, version_of
+from millrace.web.shell import drawn, shell_for
+
+HISTORY_SIZE = 20
+SOON = "Every server follows within a second."
+DONE = {
+    "killed": f"Killed. {SOON}",
+    "revived": f"Switched on again. {SOON}",
+    "saved": f"Saved. {SOON}",
+    "same": "Nothing was changed: it says what it said before.",
+    "reverted": f"Reverted. {SOON}",
+    "made": f"Made. {SOON}",
+}
+Text = Annotated[str, QueryParameter(max_length=60)]
+
+
+class Sides(Struct, frozen=True, kw_only=True):
+    """What the page shows beside the flag itself: a refused press, what was done, older changes."""
+
+    form: ActForm = ActForm()
+    done: str = ""
+    before: int | None = None
+    status: int = 200
+
+
+@get("/flags/{key:str}", include_in_schema=False)
+async def show_flag(
+    request: Asked, key: FromPath[str], done: Text = "", before: Text = ""
+) -> Response[str]:
+    """Show a flag with everything that is known of it, also of one that was removed."""
+    last = number_of(before, "before") if before else None
+    return await _show(request, key, Sides(done=DONE.get(done, ""), before=last))
+
+
+async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
+    """Draw the page of a flag.
+
+    Raises:
+        NotFoundError: there is no such flag, and never was.
+    """
+    flags = flags_of(request)
+    history = await flags.history(key, HISTORY_SIZE + 1, sides.before)
+    try:
+        flag = await flags.get(key)
+    except NotFoundError:
+        if not history:
+            raise
+        return await _show_gone(request, key, history, sides)
+    now = program_of(request).clock.now()
+    shell, newest, usage, waiting, (crowd, words) = await gather(
+        shell_for(request, "flags"),
+        flags.history(key, 1, None),
+        flags.usage(key),
+        open_requests(request, key),
+        _crowd(request, flag),
+    )
+    days = program_of(request).settings.flags.stale_days
+    head = flag_head(
+        flag,
+        now,
+        last=newest[0] if newest else None,
+        evaluated=last_evaluated(usage),
+        stale=stale_marks(stale.findings(life_of(flag, usage, {}), now, days)),
+    )
+    return drawn(
+        "flag.html",
+        shell,
+        status=sides.status,
+        flag=head,
+        crowd=crowd,
+        kill_words=words,
+        ramp=ramp_view(flag.content, now),
+        usage=usage_view(usage, flag.content, now),
+        requests=[waiting_line(one) for one in waiting],
+        four_eyes=four_eyes(request),
+        form=sides.form,
+        done=sides.done,
+        **_past(request, key, history, flag.version),
+    )
+
+
+def _past(
+    request: Asked, key: str, history: Sequence[FlagChange], version: int
+) -> dict[str, object]:
+    now = program_of(request).clock.now()
+    shown = history[:HISTORY_SIZE]
+    more = len(history) > HISTORY_SIZE
+    older = f"{flag_address(key)}?before={shown[-1].version}#history" if more else ""
+    lines = [history_line(one, now, version) for one in shown]
+    return {"history": lines, "history_more": older}
+
+
+async def _show_gone(
+    request: Asked, key: str, history: Sequence[FlagChange], sides: Sides
+) -> Response[str]:
+    """Show what a flag was that is there no more; it can be brought back."""
+    return drawn(
+        "flag_gone.html",
+        await shell_for(request, "flags"),
+        status=sides.status,
+        flag={"key": key, "address": flag_address(key), "version": 0},
+        form=sides.form,
+        **_past(request, key, history, 0),
+    )
+
+
+async def _crowd(request: Asked, flag: Flag) -> tuple[CrowdView, str]:
+    """Count who gets a flag now, and say whom its switch concerns."""
+    flags = flags_of(request)
+    names = await communities_by_number(request)
+    audience = await flags.audience(flag.key)
+    view = crowd_view(audience, flag.content, names)
+    if is_on(flag.content):
+        return view, kill_words(audience)
+    revived = await flags.preview(flag.key, switched(flag.content, "ENABLED"))
+    return view, revive_words(revived)
+
+
+# ---------------------------------------------------------------- what is done about it
+
+
+@post("/flags/{key:str}/kill", include_in_schema=False)
+async def kill(request: Asked, key: FromPath[str]) -> Response[str] | Response[None]:
+    """Switch a flag off now. Whoever else changed it meanwhile: it is off in any case."""
+    form = await form_of(request)
+    try:
+        await flags_of(request).kill(key, actor=doer_of(request), reason=form.text("reason"))
+    except InvalidError as error:
+        return await refused_press(request, key, form, error)
+    return go(f"{flag_address(key)}?done=killed")
+
+
+@post("/flags/{key:str}/revive", include_in_schema=False)
+async def revive(request: Asked, key: FromPath[str]) -> Response[str] | Response[None]:
+    """Switch a killed flag on again."""
+    form = await form_of(request)
+    try:
+        made = await flags_of(request).revive(
+            key, version=made_from(form), actor=doer_of(request), reason=form.text("reason")
+        )
+    except (ConflictError, InvalidError) as error:
+        return await refused_press(request, key, form, error)
+    return after(made, key, "revived")
+
+
+@post("/flags/{key:str}/remove", include_in_schema=False)
+async def remove(request: Asked, key: FromPath[str]) -> Response[str] | Response[None]:
+    """Remove a flag; its history stays."""
+    form = await form_of(request)
+    try:
+        made = await flags_of(request).remove(
+            key, version=made_from(form), actor=doer_of(request), reason=form.text("reason")
+        )
+    except (ConflictError, InvalidError) as error:
+        return await refused_press(request, key, form, error)
+    return after(made, key, "removed") if made else go("/flags?done=removed")
+
+
+async def refused_press(
+    request: Asked, key: str, form: Form, error: ConflictError | InvalidError
+) -> Response[str]:
+    """Show the page as it is now, with what was refused and what was typed."""
+    status = 409 if isinstance(error, ConflictError) else 422
+    return await _show(request, key, Sides(form=refused_act(form, error), status=status))
+
+
+def made_from(form: Form) -> int:
+    """Return the version that a press was made from; 0 where its page named none.
+
+    Passes on:
+        InvalidError: it is no number.
+    """
+    return version_of(form) or 0
+
+
+def after(made: Flag | ChangeRequest, key: str, done: str) -> Response[None]:
+    """Go to the flag, or to the request that was made of the change."""
+    if isinstance(made, ChangeRequest):
+        return go(f"/flag-requests?done=asked#request-{made.id}")
+    return go(f"{flag_address(key)}?done={done}")

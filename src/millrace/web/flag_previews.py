@@ -1,0 +1,84 @@
+"""The step before a change is made: what it says, whom it adds and drops, and why it is made."""
+
+from litestar import Response
+from msgspec import Struct
+
+from millrace.release.flags.reassignment import reassigned
+from millrace.release.flags.types import REASON_MAX
+from millrace.web.asked import Asked
+from millrace.web.flag_asked import flags_of, four_eyes
+from millrace.web.flag_crowds import difference_view
+from millrace.web.flag_forms import TRACKS, LaterFields, object_of
+from millrace.web.flag_views import changed_words
+from millrace.web.shell import drawn, shell_for
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """A change that is about to be made.
+
+    before, after: the definitions; empty for none. owners: before and after.
+    hidden: the fields that carry it to the next press.
+    schedules: whether it can be made later. editable: whether one can go back to its form.
+    """
+
+    key: str
+    before: str
+    after: str
+    title: str
+    back: str
+    action: str
+    hidden: list[tuple[str, str]]
+    save: str
+    owners: tuple[str, str] = ("", "")
+    reason: str = ""
+    later: LaterFields = LaterFields()
+    error: str = ""
+    field: str = ""
+    schedules: bool = False
+    editable: bool = False
+    status: int = 200
+
+
+class StepForm(LaterFields, frozen=True, kw_only=True):
+    """The fields of the step that are filled in."""
+
+    reason: str
+    error: str
+    field: str
+    reason_max: int = REASON_MAX
+    tracks: tuple[str, ...] = TRACKS
+
+
+async def show_step(request: Asked, step: Step) -> Response[str]:
+    """Show a change before it is made."""
+    flags = flags_of(request)
+    difference = await flags.preview(step.key, step.after)
+    problems = reassigned(object_of(step.before), object_of(step.after)) if step.before else []
+    words = changed_words(step.key, step.before, step.after)
+    was, then = step.owners
+    if was != then:
+        words = [*words, f"Owner: {was or 'none'} becomes {then or 'none'}."]
+    reviewed = four_eyes(request)
+    return drawn(
+        "flag_preview.html",
+        await shell_for(request, "flags"),
+        status=step.status,
+        title=step.title,
+        back=step.back,
+        back_label=step.key if step.before else "Flags",
+        action=step.action,
+        hidden=step.hidden,
+        words=words,
+        problems=problems,
+        difference=difference_view(difference, step.before, step.after),
+        form=_form(step),
+        schedule=step.schedules,
+        editable=step.editable,
+        four_eyes=reviewed,
+        save_label=f"Ask to {step.save.lower()}" if reviewed else step.save,
+    )
+
+
+def _form(step: Step) -> StepForm:
+    later = {name: getattr(step.later, name) for name in LaterFields.__struct_fields__}
+    return StepForm(reason=step.reason, error=step.error, field=step.field, **later)

@@ -1,0 +1,147 @@
+"""Changes that wait for a second pair of eyes, for their time, or for a version to be adopted."""
+
+from asyncio import gather
+from typing import Annotated
+
+from litestar import Response, get, post
+from litestar.params import FromPath, QueryParameter
+
+from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
+from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Wait
+from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
+from millrace.web.flag_asked import doer_of, flags_of, open_requests
+from millrace.web.flag_clashes import standing
+from millrace.web.flag_crowds import DifferenceView, difference_view
+from millrace.web.flag_request_views import OPEN, Looked, RequestCard, request_card
+from millrace.web.forms import number_of, said
+from millrace.web.shell import drawn, shell_for
+
+SETTLED_SIZE = 50
+DONE = {
+    "asked": "Asked. It stands here until it is made, rejected or called off.",
+    "approved": "Approved, and made.",
+    "waits": "Approved. It is made when its time has come.",
+    "failed": "Approved, and could not be made: its note says why.",
+    "rejected": "Rejected.",
+    "cancelled": "Called off.",
+}
+Text = Annotated[str, QueryParameter(max_length=40)]
+
+
+@get("/flag-requests", include_in_schema=False)
+async def show_requests(
+    request: Asked, show: Text = "", preview: Text = "", done: Text = ""
+) -> Response[str]:
+    """Show the requests that are open, or those that were settled."""
+    looked_into = number_of(preview, "preview") if preview else 0
+    return await _show(request, settled=show == "done", preview=looked_into, done=done)
+
+
+async def _show(
+    request: Asked,
+    *,
+    settled: bool = False,
+    preview: int = 0,
+    done: str = "",
+    refused: tuple[int, str, str] | None = None,
+) -> Response[str]:
+    """Draw the page. `refused`: the request, what was wrong with the press, and the note of it."""
+    shell, waiting = await gather(shell_for(request, "flags"), open_requests(request))
+    found = await _settled(request) if settled else waiting
+    cards = [await _card(request, one, preview, refused) for one in found]
+    return drawn(
+        "flag_requests.html",
+        shell,
+        status=409 if refused else 200,
+        requests=cards,
+        show="done" if settled else "open",
+        waiting=len(waiting),
+        done=DONE.get(done, ""),
+        error=refused[1] if refused else "",
+    )
+
+
+async def _settled(request: Asked) -> list[ChangeRequest]:
+    found = await flags_of(request).requests(None, None, SETTLED_SIZE)
+    return [one for one in found if one.state not in OPEN]
+
+
+async def _card(
+    request: Asked, one: ChangeRequest, preview: int, refused: tuple[int, str, str] | None
+) -> RequestCard:
+    flag = await standing(request, one.key)
+    waits = one.wait is not None and one.state in OPEN
+    return request_card(
+        one,
+        Looked(
+            flag=flag,
+            adoption=await flags_of(request).adoption(_wait(one)) if waits else None,
+            viewer=viewer_of(request).name,
+            now=program_of(request).clock.now(),
+            typed=refused[2] if refused and refused[0] == one.id else "",
+            difference=await _difference(request, one, flag) if preview == one.id else None,
+        ),
+    )
+
+
+def _wait(one: ChangeRequest) -> Wait:
+    assert one.wait is not None, "who asks has looked"
+    return one.wait
+
+
+async def _difference(
+    request: Asked, one: ChangeRequest, flag: Flag | None
+) -> DifferenceView | None:
+    """Count whom a request adds and drops; of what is removed there is nothing to count."""
+    if not one.content:
+        return None
+    found = await flags_of(request).preview(one.key, one.content)
+    return difference_view(found, flag.content if flag else "", one.content)
+
+
+@post("/flag-requests/{request_id:str}", include_in_schema=False)
+async def decide(request: Asked, request_id: FromPath[str]) -> Response[str] | Response[None]:
+    """Approve, reject or call off a request; what does not go is said, and the note stays."""
+    form, number = await form_of(request), number_of(request_id, "request_id")
+    try:
+        done = await _decided(request, number, form)
+    except (ConflictError, ForbiddenError, InvalidError) as error:
+        return await _show(request, refused=(number, said(error), form.text("note")))
+    return go(f"/flag-requests?done={done}#main")
+
+
+async def _decided(request: Asked, number: int, form: Form) -> str:
+    """Do what the pressed button says; return what came of it.
+
+    Raises:
+        InvalidError: it says nothing, or rejects without a word.
+
+    Passes on:
+        NotFoundError: there is no such request.
+        ForbiddenError: who approves is who proposed.
+        ConflictError: it was decided already.
+    """
+    flags, actor, note = flags_of(request), doer_of(request), form.text("note")
+    match form.text("do"):
+        case "approve":
+            made = await flags.approve(number, actor)
+            if made.state is RequestState.FAILED:
+                return "failed"
+            return "approved" if made.state is RequestState.APPLIED else "waits"
+        case "reject" if note:
+            await flags.reject(number, actor, note)
+            return "rejected"
+        case "reject":
+            step = "write what is wrong with it"
+            raise InvalidError("a rejection needs a note", field="note", next_step=step)
+        case "cancel":
+            await flags.cancel(number, actor, note)
+            return "cancelled"
+        case other:
+            raise InvalidError(
+                f"{other[:40]!r} is nothing to do about a request",
+                field="do",
+                value=other[:40],
+                limit="approve, reject, cancel",
+                next_step="press one of the buttons",
+            )

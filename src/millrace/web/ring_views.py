@@ -1,0 +1,220 @@
+"""Rings as the pages show them. Pure: no reads, no markup."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from millrace.community.types import Key
+from millrace.release.flags import percentages
+from millrace.release.flags.rings import WISHED, default_rule
+from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
+from millrace.web.crowds import exact, share_text
+from millrace.web.flag_forms import RING_LABELS
+from millrace.web.flag_views import by_whom
+from millrace.web.when import When, when_of
+
+ENTRIES_MAX = 100  # that are shown of a ring
+RADII = ("14", "34", "56", "80", "106")  # of the circles, from the inside out
+ABOUT = {
+    Ring.EMPLOYEES: "Whoever works here: they meet everything first.",
+    Ring.ALPHA: "A few who like to see what is not finished.",
+    Ring.BETA: "Those who try what is nearly finished.",
+    Ring.ONE_PERCENT: "A share of all, drawn once and for good.",
+    Ring.EVERYONE: "All members. Nobody has to be put in here.",
+}
+CHOICES = {
+    Choice.LISTED: "by name",
+    Choice.OPTED_IN: "by their own wish",
+    Choice.OPTED_OUT: "out, by their own wish",
+}
+EARLY = {
+    Ring.ALPHA: "What is not finished: new every day, and broken now and then.",
+    Ring.BETA: "What is nearly finished, some days before everybody else.",
+}
+TRACK_LABELS = {
+    "server": "The feed and these pages",
+    "android": "The app for Android",
+    "ios": "The app for iPhone and iPad",
+    "desktop": "The app for the desktop",
+}
+
+
+class EntryLine(Struct, frozen=True, kw_only=True):
+    """A member who is in a ring, or out of it, by name."""
+
+    key: str
+    name: str
+    choice: str
+    by: str
+    when: When
+
+
+class TypedRing(Struct, frozen=True, kw_only=True):
+    """What was typed into the forms of a ring, and was refused."""
+
+    member: str = ""
+    reason: str = ""
+    rule_reason: str = ""
+
+
+class RingCard(Struct, frozen=True, kw_only=True):
+    """A ring of a track: how many are in it, by which rule, and who by name."""
+
+    ring: str
+    label: str
+    about: str
+    members: str
+    share: str
+    rule_words: str
+    attribute: str
+    values_text: str
+    percentage: str
+    version: int
+    entries: list[EntryLine]
+    rest: int
+    editable: bool
+    open: bool
+    typed: TypedRing
+
+
+class EarlyRing(Struct, frozen=True, kw_only=True):
+    """A ring that a member may enter or leave. inside: whether they are in it, `words` says why.
+
+    wishes: what they can wish, as the value of a button and its label.
+    """
+
+    ring: str
+    label: str
+    about: str
+    inside: bool
+    words: str
+    wishes: list[tuple[str, str]]
+
+
+class EarlyTrack(Struct, frozen=True, kw_only=True):
+    """What a member gets early of one track."""
+
+    track: str
+    label: str
+    rings: list[EarlyRing]
+
+
+def inside_counts(counts: Mapping[Ring, int]) -> dict[Ring, int]:
+    """Return how many are in each ring, from counts by the innermost ring of each member."""
+    found: dict[Ring, int] = {}
+    before = 0
+    for ring in RINGS:
+        before += counts.get(ring, 0)
+        found[ring] = before
+    return found
+
+
+def rule_words(rule: RingRule | None, ring: Ring) -> str:
+    """Say who is in a ring beside those who are in by name."""
+    if ring is Ring.EVERYONE:
+        return "Every member, and whoever is asked about without a name."
+    if rule is None:
+        return "Nobody but those by name and those of the rings inside."
+    parts: list[str] = []
+    if rule.attribute:
+        parts.append(f"members whose {rule.attribute} is {' or '.join(rule.values)}")
+    if rule.percentage:
+        parts.append(f"{percentages.in_words(rule.percentage)} of all members")
+    if not parts:
+        return "Nobody but those by name and those of the rings inside."
+    words = " and ".join(parts)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def rule_in(rules: Sequence[RingRule], track: str, ring: Ring) -> RingRule | None:
+    """Return the rule of a ring: the written one, or the one that holds until one is written."""
+    found = next((one for one in rules if one.track == track and one.ring is ring), None)
+    return default_rule(track) if found is None and ring is Ring.ONE_PERCENT else found
+
+
+def entry_line(entry: RingEntry, names: Mapping[Key, str], now: datetime) -> EntryLine:
+    """Show an entry."""
+    return EntryLine(
+        key=str(entry.member),
+        name=names.get(entry.member, str(entry.member)),
+        choice=CHOICES[entry.choice],
+        by=by_whom(entry.actor),
+        when=when_of(entry.at, now),
+    )
+
+
+class RingFacts(Struct, frozen=True, kw_only=True):
+    """What is known of a ring of a track."""
+
+    ring: Ring
+    rule: RingRule | None
+    entries: Sequence[EntryLine]
+    members: int
+    everybody: int
+    typed: TypedRing | None = None
+
+
+def ring_card(facts: RingFacts) -> RingCard:
+    """Show a ring. `typed`: what was refused; its forms stay open then."""
+    rule = facts.rule
+    percent = percentages.in_words(rule.percentage).removesuffix(" %") if rule else "0"
+    return RingCard(
+        ring=facts.ring.value,
+        label=RING_LABELS[facts.ring],
+        about=ABOUT[facts.ring],
+        members=exact(facts.members),
+        share=share_text(facts.members, facts.everybody),
+        rule_words=rule_words(rule, facts.ring),
+        attribute=rule.attribute if rule else "",
+        values_text=", ".join(rule.values) if rule else "",
+        percentage="" if percent == "0" else percent,
+        version=rule.version if rule else 0,
+        entries=list(facts.entries[:ENTRIES_MAX]),
+        rest=max(0, len(facts.entries) - ENTRIES_MAX),
+        editable=facts.ring is not Ring.EVERYONE,
+        open=facts.typed is not None,
+        typed=facts.typed or TypedRing(),
+    )
+
+
+def early_rings(
+    inside: Mapping[Ring, bool], own: Mapping[Ring, Choice], offered: Sequence[Ring]
+) -> list[EarlyRing]:
+    """Show alpha and beta to a member.
+
+    Args:
+        inside: whether they are in each ring.
+        own: what they are in each ring by name.
+        offered: the rings that members may enter.
+    """
+    return [_early_ring(ring, inside[ring], own, ring in offered) for ring in WISHED]
+
+
+def _early_ring(ring: Ring, inside: bool, own: Mapping[Ring, Choice], offered: bool) -> EarlyRing:
+    wish = own.get(ring)
+    inner = RINGS[: RINGS.index(ring) + 1]
+    listed = any(own.get(one) is Choice.LISTED for one in inner)
+    wishes: list[tuple[str, str]] = []
+    if wish is Choice.OPTED_OUT and not offered:
+        wishes = [("forget", "Let chance decide again")]
+    elif not listed and (inside or (wish is None and not offered)):
+        wishes = [("leave", "Leave" if inside else "Stay out")]
+    elif not inside and offered:
+        wishes = [("enter", "Join")]
+    if listed:
+        words = "A release manager put you in, and can take you out."
+    elif inside:
+        words = "You wanted to be in." if wish is Choice.OPTED_IN else "You are among its first."
+    elif wish is Choice.OPTED_OUT:
+        words = "You wanted to stay out."
+    else:
+        words = "" if offered else "Nobody enters by themselves; now and then somebody is chosen."
+    return EarlyRing(
+        ring=ring.value,
+        label=RING_LABELS[ring],
+        about=EARLY[ring],
+        inside=inside,
+        words=words,
+        wishes=wishes,
+    )
