@@ -26,7 +26,9 @@ FILE_VARIABLE = "MILLRACE_SETTINGS"
 DEFAULT = "default"
 SECRET_NAMES = ("secret", "password", "token", "primary")
 MASK = "(set)"
-RATES = {"public": 600, "read": 1200, "write": 300, "bulk": 120, "sign_in": 30}
+RATES = {
+    "public": 600, "read": 1200, "write": 300, "bulk": 120, "sign_in": 30, "evaluate": 60_000,
+}  # fmt: skip
 
 
 class DoorConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

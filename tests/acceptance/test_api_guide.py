@@ -1,14 +1,24 @@
-"""Goal: every example of docs/api.md is true."""
+"""Goal: every example of docs/api.md and docs/flags.md is true."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from millrace.api.inventory import Inventory
 from millrace.api.testing import town
+from millrace.release.flags.types import Actor
 
-GUIDE = Path(__file__).parents[2] / "docs" / "api.md"
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDE = DOCS / "api.md"
+GREETING = {
+    "state": "ENABLED",
+    "variants": {"short": "hi", "long": "good day"},
+    "defaultVariant": "short",
+    "targeting": {"if": [{"==": [{"var": "country"}, "SE"]}, "long", "short"]},
+}
 BLOCK = re.compile(r"```http\n(.*?)\n```", re.DOTALL)
 ANYTHING = "*"
 
@@ -34,14 +44,23 @@ def differs(told: Any, found: Any) -> str:
     return "" if told == found else f"{found!r} instead of {told!r}"
 
 
-async def test_examples(conninfo, tmp_path):
+@pytest.mark.parametrize("guide", ["api.md", "flags.md"])
+async def test_examples(conninfo, tmp_path, guide):
     """Each request of the guide gets the answer below it."""
-    blocks = BLOCK.findall(GUIDE.read_text())
+    blocks = BLOCK.findall((DOCS / guide).read_text())
     async with town(conninfo, str(tmp_path)) as place, place.client() as client:
         await place.program.feed.settled()
+        await place.program.flags.put(
+            "greeting",
+            json.dumps(GREETING),
+            version=0,
+            actor=Actor("operator:olga"),
+            reason="a test",
+        )
         known = place.tokens | {
             "ada_id": str(place.members["ada"]),
             "adas_post": str(place.posts["ada"]),
+            "ben_id": str(place.members["ben"]),
             "bens_post": str(place.posts["ben"]),
         }
 

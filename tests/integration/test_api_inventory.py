@@ -62,5 +62,9 @@ async def test_the_document_says_where_if_match_counts(conninfo, tmp_path):
     }
 
     member, post = "/v1/members/{member_id}", "/v1/posts/{post_id}"
-    assert taking == {(method, path) for method in ("patch", "delete") for path in (member, post)}
+    flag, rule = "/v1/flags/{key}", "/v1/rings/{track}/{ring}/rule"
+    expected = {(method, path) for method in ("patch", "delete") for path in (member, post)}
+    expected |= {("put", flag), ("delete", flag), ("put", rule)}
+    expected |= {("post", f"{flag}/{verb}") for verb in ("revive", "ramp", "revert")}
+    assert taking == expected
     assert all("412" in paths[path][method]["responses"] for method, path in taking)

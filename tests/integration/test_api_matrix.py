@@ -2,6 +2,9 @@
 inventory, so a new route is in it by itself.
 """
 
+import json
+from datetime import timedelta
+
 import psycopg
 
 from millrace.api.inventory import MEMBER, POST, Inventory, Media, RouteRule, Scope
@@ -11,6 +14,7 @@ from millrace.community.moves import Move, ReportReason, Thing, ThingKind
 from millrace.community.testing import as_member
 from millrace.community.types import Key, MemberDraft, program
 from millrace.kernel.clock import ManualClock, SystemClock
+from millrace.release.flags.types import Actor, Terms
 
 ROLES = [
     "anonymous", "self", "another", "foreign", "moderator", "operator", "manager",
@@ -51,6 +55,7 @@ CLOSER = {
 # What Cleo of the hill may not see: Ada's posts are for the harbour.
 UNSEEN_FROM_ELSEWHERE = {"/v1/posts/{post_id}", "/posts/{post_id}"}
 
+FLAG = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
 BODIES = {
     "PostNew": {"text": "good morning"},
     "PostPatch": {"text": "good evening"},
@@ -68,10 +73,23 @@ BODIES = {
         "move": "warn",
         "reason": "for the test",
     },
+    "EvaluationRequest": {},
+    "FlagPut": {"definition": FLAG, "reason": "for the test"},
+    "FlagLook": {"definition": FLAG},
+    "FlagReason": {"reason": "for the test"},
+    "FlagRamp": {"variant": "on", "percentage": 10, "reason": "for the test"},
+    "FlagRevert": {"to_version": 1, "reason": "for the test"},
+    "Decision": {"note": "for the test"},
+    "EntryPut": {"reason": "for the test"},
+    "RulePut": {"percentage": 1.5, "reason": "for the test"},
+    "RingChoice": {"choice": "opted_in"},
 }
 QUERIES = {
     "/v1/members": ("community_id",),
     "/v1/members/{member_id}/why": ("post_id",),
+    "/v1/rings/{track}/explain": ("member_id",),
+    "/v1/flags/{key}": ("reason",),
+    "/v1/rings/{track}/{ring}/entries/{member_id}": ("reason",),
     "/v1/search": ("q",),
     "/v1/search/posts": ("q",),
     "/v1/search/members": ("q",),
@@ -80,7 +98,8 @@ QUERIES = {
 TABLES = (
     "community", "member", "post", "comment", "reaction", "follow", "block", "mute", "impression",
     "engagement", "report", "moderation_case", "moderation_action", "revoked_token",
-    "operator_account", "signing_key", "idempotency_key",
+    "operator_account", "signing_key", "idempotency_key", "flag", "flag_change", "flag_request",
+    "ring_entry", "ring_change", "ring_rule",
 )  # fmt: skip
 
 
@@ -107,7 +126,7 @@ def digest(conninfo: str) -> dict[str, str]:
 class Knocker:
     """Sends a request of every route as anybody."""
 
-    def __init__(self, place: Town, client, spare_token: str, case: Key) -> None:
+    def __init__(self, place: Town, client, spare_token: str, case: Key, request: int) -> None:
         self._client = client
         self._params = {
             "member_id": str(place.members["ada"]),
@@ -121,7 +140,11 @@ class Knocker:
             "thing_kind": "post",
             "thing_id": str(place.posts["ada"]),
             "q": "sea",
-            "key": "feed.diversity",
+            "key": "shown",
+            "track": "server",
+            "ring": "beta",
+            "request_id": str(request),
+            "reason": "for the test",
         }
         self._count = 0
 
@@ -192,13 +215,25 @@ async def reported(place: Town) -> Key:
     return (await moderation.cases(program(), CaseQuery()))[0].key
 
 
+async def flagged(place: Town) -> int:
+    """Write a flag, let a change of it wait, and return the request."""
+    flags, actor, text = place.program.flags, Actor("operator:test"), json.dumps(FLAG)
+    await flags.put("shown", text, version=0, actor=actor, reason="for the test")
+    later = Terms(due_at=place.program.clock.now() + timedelta(days=1))
+    other = text.replace('"off"}', '"on"}')
+    made = await flags.put("shown", other, version=1, actor=actor, reason="later", terms=later)
+    return made.id
+
+
 async def test_matrix(conninfo, tmp_path):
     """Every route refuses everybody whom its scope leaves out, and lets the others through."""
     clock = ManualClock(SystemClock().now())
     async with town(conninfo, str(tmp_path), clock=clock) as place, place.client() as client:
         headers = await proofs(place, clock)
         spare = await place.program.identity.issue(f"member:{place.members['ada']}", 3600)
-        knocker = Knocker(place, client, spare.token_id, await reported(place))
+        knocker = Knocker(
+            place, client, spare.token_id, await reported(place), await flagged(place)
+        )
         before, wrong = digest(conninfo), []
         for rule, role in [(rule, role) for rule in RULES for role in ROLES]:
             refused = scope_of(rule, role)

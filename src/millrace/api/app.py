@@ -14,12 +14,16 @@ from millrace.api import (
     bulk,
     events,
     feed,
+    flag_requests,
     flag_snapshot,
+    flags,
     members,
     moderation,
+    ofrep,
     openapi,
     posts,
     relations,
+    rings,
     search,
     server,
     threads,
@@ -27,20 +31,25 @@ from millrace.api import (
 )
 from millrace.api.asked import Asked
 from millrace.api.errors import InternalError, known
+from millrace.api.evaluations import Evaluations
+from millrace.api.flag_streams import FlagStreams
 from millrace.api.gate import Gate, Parts
 from millrace.api.idempotency import Keys
 from millrace.api.inventory import Inventory, RateClass
+from millrace.api.lane import Lane
 from millrace.api.limits import Limits
 from millrace.api.listeners import Listeners
 from millrace.api.logs import make_log
 from millrace.api.metrics import Metrics
 from millrace.api.refusals import refusal
+from millrace.api.remembered import Remembered
 from millrace.web import pages
 from millrace.wiring import Program
 
 OWN_HANDLERS: list[ControllerRouterHandler] = [
     *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS, *events.HANDLERS,
-    *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS, *flag_snapshot.HANDLERS,
+    *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
+    *flags.HANDLERS, *flag_requests.HANDLERS, *flag_snapshot.HANDLERS, *rings.HANDLERS, *ofrep.HANDLERS,
 ]  # fmt: skip
 
 
@@ -60,12 +69,24 @@ def create_app(
     rules = inventory or Inventory()
     log, metrics = make_log(log_stream), Metrics()
     listeners = Listeners(program.feed.arrivals, program.posts.newer, log)
-    metrics.streams.set_function(lambda: float(len(listeners)))
+    remembered = Remembered(program.identity, program.clock)
+    evaluations, flag_streams = Evaluations(program.flags), FlagStreams(program.flags)
+    metrics.streams.set_function(lambda: float(len(listeners) + len(flag_streams)))
     app = Litestar(
         route_handlers=[*OWN_HANDLERS, *pages.handlers()],
         openapi_config=None,  # the framework's own pages load scripts from elsewhere
         exception_handlers={Exception: _problem},
-        state=State({"program": program, "metrics": metrics, "log": log, "listeners": listeners}),
+        state=State(
+            {
+                "program": program,
+                "metrics": metrics,
+                "log": log,
+                "listeners": listeners,
+                "evaluations": evaluations,
+                "flag_streams": flag_streams,
+                "remembered": remembered,
+            }
+        ),
         logging_config=None,
         request_max_body_size=None,  # the gate has read the body, within the route's own limit
         response_cache_config=ResponseCacheConfig(),
@@ -80,8 +101,9 @@ def create_app(
         keys=Keys(program.router, program.clock),
         metrics=metrics,
         log=log,
+        remembered=remembered,
     )
-    app.asgi_handler = Gate(app, app.asgi_handler, parts)
+    app.asgi_handler = Lane(Gate(app, app.asgi_handler, parts), parts, evaluations, remembered)
     return app
 
 

@@ -19,6 +19,7 @@ from millrace.kernel.errors import ForbiddenError, UnauthenticatedError
 SESSION_COOKIE = "millrace_session"
 TOKEN_COOKIE = "millrace_token"  # noqa: S105  the name of a cookie, not a secret
 TOKEN_HEADER = "millrace-token"  # noqa: S105  the name of a header
+API_KEY_HEADER = "x-api-key"
 BEARER_CHARACTERS_MAX = 8192
 ADDRESS_CHARACTERS_MAX = 64
 IPV6_PREFIX = 64
@@ -109,6 +110,17 @@ def bearer_of(headers: Mapping[str, str]) -> str | None:
             next_step="send a token that the API issued",
         )
     return token.strip()
+
+
+def with_api_key(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers with an X-API-Key told as a bearer token, where there is no other proof.
+
+    The same tokens in another header: some clients of OFREP can set only that one.
+    """
+    key = headers.get(API_KEY_HEADER, "").strip()
+    if not key or "authorization" in headers:
+        return headers
+    return {**headers, "authorization": f"Bearer {key}"}
 
 
 def token_of(headers: Mapping[str, str]) -> str | None:

@@ -5,7 +5,7 @@ test compares the two.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
@@ -22,6 +22,7 @@ from millrace.kernel.errors import (
     TooLargeError,
     TooManyError,
 )
+from millrace.release.flags.types import Problem as Wrong
 
 MEDIA_TYPE = "application/problem+json"
 VALUE_CHARACTERS_MAX = 120
@@ -99,6 +100,16 @@ class KeyInUseError(ConflictError):
         self.retry_seconds = retry_seconds
 
 
+class DefinitionError(InvalidError):
+    """A flag's definition is wrong."""
+
+    code = "wrong_definition"
+
+    def __init__(self, message: str, *, field: str, problems: Sequence[Wrong]) -> None:
+        super().__init__(message, field=field, next_step="mend the places in `problems`")
+        self.problems = problems
+
+
 class InternalError(MillraceError):
     """Something that we did not foresee. The log has the cause under the request id."""
 
@@ -123,12 +134,21 @@ STATUS: dict[str, int] = {
     "invalid": 422,
     "too_large": 422,
     "idempotency_key_reused": 422,
+    "wrong_definition": 422,
     "too_many": 429,
     "error": 500,
     "internal": 500,
     "setup": 500,
     "unavailable": 503,
 }
+
+
+class Misplaced(Struct, frozen=True, kw_only=True):
+    """What is wrong at one place of a definition, a JSON pointer; `grave` must be mended."""
+
+    place: str
+    message: str
+    grave: bool
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -144,6 +164,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: what the field held, shortened.
     limit: what it may hold.
     next_step: what to do about it.
+    problems: all that is wrong, where the body is a definition.
     """
 
     type: str
@@ -156,6 +177,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: str | int | float | bool | None = None
     limit: str | int | float | bool | None = None
     next_step: str | None = None
+    problems: list[Misplaced] | None = None
 
 
 def titles() -> dict[str, str]:
@@ -214,8 +236,17 @@ def answer_of(error: MillraceError, request_id: str) -> Answer:
         value=_plain(error.value),
         limit=_plain(error.limit),
         next_step=error.next_step,
+        problems=_misplaced(error),
     )
     return Answer(problem, headers)
+
+
+def _misplaced(error: MillraceError) -> list[Misplaced] | None:
+    if not isinstance(error, DefinitionError):
+        return None
+    return [
+        Misplaced(place=one.place, message=one.message, grave=one.grave) for one in error.problems
+    ]
 
 
 def _retry_seconds(error: MillraceError) -> float | None:

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from litestar.utils import normalize_path
 from msgspec import Struct
 
-from millrace.api import auth, headers, limits
+from millrace.api import admissions, auth, headers, limits
 from millrace.api.asked import Asked
 from millrace.api.errors import InternalError, MethodError, known
 from millrace.api.idempotency import KEPT_HEADERS, Claim, KeptAnswer, Keys, key_of, request_hash
@@ -31,8 +31,10 @@ from millrace.api.incoming import (
 from millrace.api.inventory import Inventory, RateClass, RouteRule
 from millrace.api.metrics import Metrics
 from millrace.api.refusals import refusal
+from millrace.api.remembered import Remembered
 from millrace.api.visit import Capture, RawHeaders, Visit
 from millrace.api.waiting import Waiting
+from millrace.community.types import Viewer
 from millrace.kernel.errors import (
     MillraceError,
     NotFoundError,
@@ -55,6 +57,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     keys: Keys
     metrics: Metrics
     log: Any
+    remembered: Remembered
 
 
 class Gate:
@@ -208,14 +211,28 @@ class Gate:
         if rule.anonymous:
             return unknown
         try:
-            viewer, by_cookie = await auth.viewer_of(
-                incoming.headers, self._parts.program.identity, lenient=rule.page
-            )
+            viewer, by_cookie = await self._viewer(incoming, rule)
         except UnauthenticatedError:
             visit.caller = unknown
             self._take(visit, RateClass.SIGN_IN)
             raise
         return auth.Caller(viewer=viewer, by_cookie=by_cookie, address=address, direct=direct)
+
+    async def _viewer(self, incoming: Incoming, rule: RouteRule) -> tuple[Viewer | None, bool]:
+        """Return who asks and whether a cookie said so; OFREP has more ways of saying it.
+
+        Passes on:
+            UnauthenticatedError: what was sent does not hold.
+        """
+        program, sent = self._parts.program, incoming.headers
+        if not rule.ofrep:
+            return await auth.viewer_of(sent, program.identity, lenient=rule.page)
+        sent = auth.with_api_key(sent)
+        if rule.admission and "authorization" not in sent:
+            viewer = admissions.viewer_of(program.secret, incoming.query, program.clock.now())
+            if viewer is not None:
+                return viewer, False
+        return await auth.viewer_of(sent, self._parts.remembered, lenient=False)
 
     def _take(self, visit: Visit, rate_class: RateClass) -> None:
         """Count the request.

@@ -14,7 +14,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 EXPOSED = "ETag, Location, Idempotent-Replay, Millrace-Token, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 ACCEPTED = (
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Millrace-App-Version, "
-    "Millrace-Country, Millrace-Platform, Millrace-Token, X-Request-Id"
+    "Millrace-Country, Millrace-Platform, Millrace-Token, X-API-Key, X-Request-Id"
 )
 PREFLIGHT_SECONDS = 600
 TOKEN_COOKIE_SECONDS = 3600

@@ -111,10 +111,10 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
 
     What goes beyond the limit is not kept, only read for a while: see `_is_hopeless`.
 
-    A body that is larger than the route takes, announced or not, is a BodyTooLargeError.
+    A body that is larger than the route takes, announced or not, is a BodyTooLargeError; one that
+    did not arrive in time is a BodyTimeoutError.
 
     Raises:
-        BodyTimeoutError: the body did not arrive in time.
         ClientGoneError: the client hung up.
     """
     announced = incoming.headers.get("content-length", "")
@@ -140,14 +140,20 @@ async def read_body(incoming: Incoming, rule: RouteRule, receive: Receive) -> by
                 elif size > rule.body_bytes_max + DRAINED_BYTES_MAX:
                     more = False
     except TimeoutError as exc:
-        raise BodyTimeoutError(
-            f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
-            limit=BODY_SECONDS_MAX,
-            next_step="send it again over a better connection, or in smaller batches",
-        ) from exc
+        error = late_body()
+        raise error from exc
     if size > rule.body_bytes_max:
         _refuse_size(rule, size)
     return b"".join(chunks)
+
+
+def late_body() -> BodyTimeoutError:
+    """Return what to say about a body that did not arrive in time."""
+    return BodyTimeoutError(
+        f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
+        limit=BODY_SECONDS_MAX,
+        next_step="send it again over a better connection, or in smaller batches",
+    )
 
 
 def _is_hopeless(incoming: Incoming, excess: int) -> bool:
@@ -183,9 +189,10 @@ def _refuse_size(rule: RouteRule, size: int) -> NoReturn:
 def check_media(incoming: Incoming, rule: RouteRule, body: bytes) -> None:
     """Refuse a body of another type than the route reads.
 
+    A body with a NUL character, which no text may hold, is a MalformedError.
+
     Raises:
         MediaTypeError: the type is another.
-        MalformedError: the body holds a NUL character, which no text may.
     """
     if rule.media is Media.NONE or (rule.media is Media.FORM and not body):
         return
@@ -198,7 +205,16 @@ def check_media(incoming: Incoming, rule: RouteRule, body: bytes) -> None:
             limit=wanted,
             next_step=f"send Content-Type: {wanted}",
         )
-    if b"%00" in body if rule.media is Media.FORM else JSON_NUL.search(body) is not None:
+    refuse_nul(rule.media, body)
+
+
+def refuse_nul(media: Media, body: bytes) -> None:
+    """Refuse a body with a NUL character, which no text may hold.
+
+    Raises:
+        MalformedError: it has one.
+    """
+    if b"%00" in body if media is Media.FORM else JSON_NUL.search(body) is not None:
         raise MalformedError(
             "the body holds the character NUL",
             field="body",

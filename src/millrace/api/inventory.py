@@ -8,9 +8,11 @@ same table.
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from millrace.api import bodies
+from millrace.api import bodies, bodies_flags
+from millrace.api.evaluations import BODY_BYTES_MAX
+from millrace.api.wire_ofrep import EvaluationRequest
 from millrace.kernel.errors import SetupError
 
 
@@ -47,6 +49,7 @@ class RateClass(StrEnum):
     WRITE = "write"
     BULK = "bulk"
     SIGN_IN = "sign_in"
+    EVALUATE = "evaluate"
 
 
 class Media(StrEnum):
@@ -57,6 +60,9 @@ class Media(StrEnum):
     FORM = "form"
 
 
+OFREP = "/ofrep/"
+
+
 class RouteRule(Struct, frozen=True, kw_only=True):
     """What holds for one method of one path.
 
@@ -64,6 +70,8 @@ class RouteRule(Struct, frozen=True, kw_only=True):
     page: made for a browser: who is not signed in is sent to the sign-in page.
     anonymous: nobody is asked who they are, so the route answers without the database.
     versioned: a read answers an ETag, a write takes If-Match.
+    reading: a POST that only asks: it changes nothing, has no idempotency key and no token.
+    admission: an admission in the query stands for a token.
     stream: the answer goes on until the caller has enough; its time says nothing.
     status: the status of success.
     """
@@ -78,13 +86,20 @@ class RouteRule(Struct, frozen=True, kw_only=True):
     page: bool = False
     anonymous: bool = False
     versioned: bool = False
+    reading: bool = False
+    admission: bool = False
     stream: bool = False
     status: int = 200
 
     @property
     def unsafe(self) -> bool:
         """Whether the route changes something."""
-        return self.method not in {"GET", "HEAD", "OPTIONS"}
+        return self.method not in {"GET", "HEAD", "OPTIONS"} and not self.reading
+
+    @property
+    def ofrep(self) -> bool:
+        """Whether the route speaks OFREP, in its refusals too."""
+        return self.path.startswith(OFREP)
 
 
 KIB = 1024
@@ -233,6 +248,89 @@ SEARCH = [
     *(_read(f"/v1/search/{kind}") for kind in ("posts", "members", "communities")),
 ]
 
+EVALUATE = "/ofrep/v1/evaluate/flags"
+
+EVALUATIONS = [
+    *(
+        RouteRule(
+            method="POST",
+            path=path,
+            scope=Scope.KNOWN,
+            rate_class=RateClass.EVALUATE,
+            body_bytes_max=BODY_BYTES_MAX,
+            media=Media.JSON,
+            body=EvaluationRequest,
+            reading=True,
+        )
+        for path in (EVALUATE, EVALUATE + "/{key}")
+    ),
+    RouteRule(
+        method="GET",
+        path="/ofrep/v1/events",
+        scope=Scope.KNOWN,
+        rate_class=RateClass.READ,
+        admission=True,
+        stream=True,
+    ),
+]
+
+FLAG = "/v1/flags/{key}"
+RING = "/v1/rings/{track}/{ring}"
+IMPORT_BYTES = 8 * 1024 * KIB
+
+
+def _flag_write(
+    method: str, path: str, body: type[Struct] | None, *, versioned: bool = False
+) -> RouteRule:
+    return structs.replace(
+        _write(method, path, Scope.RELEASE_MANAGER, body, versioned=versioned), status=200
+    )
+
+
+def _flag_look(path: str) -> RouteRule:
+    """A definition to look at: it is sent, and nothing is written."""
+    looked = _write("POST", path, Scope.RELEASE_MANAGER, bodies_flags.FlagLook)
+    return structs.replace(looked, status=200, reading=True, rate_class=RateClass.READ)
+
+
+WAITING = frozenset({FLAG, *(f"{FLAG}/{kind}" for kind in ("revive", "ramp", "revert"))})
+"""Where a change may wait for a second pair of eyes; the answer to a change is then 202."""
+
+FLAGS = [
+    _read("/v1/flags", Scope.RELEASE_MANAGER),
+    _read("/v1/flags/document", Scope.RELEASE_MANAGER, versioned=True),
+    _read(FLAG, Scope.RELEASE_MANAGER, versioned=True),
+    _flag_write("PUT", FLAG, bodies_flags.FlagPut, versioned=True),
+    _flag_write("DELETE", FLAG, None, versioned=True),
+    *(_read(f"{FLAG}/{kind}", Scope.RELEASE_MANAGER) for kind in ("history", "usage")),
+    *(_flag_look(f"{FLAG}/{kind}") for kind in ("check",)),
+    _flag_write("POST", f"{FLAG}/kill", bodies_flags.FlagReason),
+    _flag_write("POST", f"{FLAG}/revive", bodies_flags.FlagReason, versioned=True),
+    _flag_write("POST", f"{FLAG}/ramp", bodies_flags.FlagRamp, versioned=True),
+    _flag_write("POST", f"{FLAG}/revert", bodies_flags.FlagRevert, versioned=True),
+    _read("/v1/flag-requests", Scope.RELEASE_MANAGER),
+    _read("/v1/flag-requests/{request_id}", Scope.RELEASE_MANAGER),
+    *(
+        _flag_write("POST", f"/v1/flag-requests/{{request_id}}/{kind}", bodies_flags.Decision)
+        for kind in ("approve", "reject", "cancel")
+    ),
+]
+
+RINGS = [
+    _read("/v1/rings/{track}", Scope.RELEASE_MANAGER),
+    _read("/v1/rings/{track}/explain", Scope.RELEASE_MANAGER),
+    *(_read(f"{RING}/{kind}", Scope.RELEASE_MANAGER) for kind in ("entries",)),
+    _flag_write("PUT", f"{RING}/entries/{{member_id}}", bodies_flags.EntryPut),
+    _write("DELETE", f"{RING}/entries/{{member_id}}", Scope.RELEASE_MANAGER),
+    _flag_write("PUT", f"{RING}/rule", bodies_flags.RulePut, versioned=True),
+    _read(f"{MEMBER}/rings", Scope.SELF),
+    structs.replace(
+        _write("PUT", f"{MEMBER}/rings/{{track}}/{{ring}}", Scope.OWN, bodies_flags.RingChoice),
+        status=200,
+    ),
+    _write("DELETE", f"{MEMBER}/rings/{{track}}/{{ring}}", Scope.OWN),
+]
+
 OUTCOMES = [_read("/v1/flags/{key}/outcomes", Scope.RELEASE_MANAGER)]
 
 IN_PROCESS = [
@@ -325,7 +423,8 @@ PAGES = [
 ]
 
 ROUTES: tuple[RouteRule, ...] = (
-    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *BATCHES, *OUTCOMES, *IN_PROCESS, *TOKENS, *ABOUT_THE_SERVER, *PAGES,
+    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *EVALUATIONS, *FLAGS, *OUTCOMES, *IN_PROCESS, *RINGS, *BATCHES,
+    *TOKENS, *ABOUT_THE_SERVER, *PAGES,
 )  # fmt: skip
 
 

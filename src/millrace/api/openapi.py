@@ -12,9 +12,12 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
+from millrace.api.admissions import PARAMETER
 from millrace.api.bodies import BULK_BODIES, EngagementBatch, ImpressionBatch
 from millrace.api.errors import MEDIA_TYPE, Problem
-from millrace.api.inventory import Inventory, Media, RouteRule, Scope
+from millrace.api.inventory import EVALUATE, WAITING, Inventory, Media, RouteRule, Scope
+from millrace.api.wire_ofrep import MEDIA_TYPE as OFREP_TYPE
+from millrace.api.wire_ofrep import EvaluationFailure
 
 Node = dict[str, Any]
 REFERENCES = "#/components/schemas/{name}"
@@ -25,7 +28,7 @@ TEXT: Node = {"type": "string"}
 ID_FORMS: dict[str, Node] = {
     "member_id": KEY, "target_id": KEY, "post_id": KEY, "comment_id": KEY, "author_id": KEY,
     "case_id": KEY, "thing_id": KEY,
-    "community_id": NUMBER, "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "community_id": NUMBER, "request_id": NUMBER, "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }  # fmt: skip
 BAD_ITEM: Node = {"description": "Anything else is rejected by its place; the rest is taken."}
 HEADER_PARAMETERS: dict[str, tuple[str, str, Node]] = {
@@ -57,7 +60,9 @@ def document(handlers: Sequence[ControllerRouterHandler], inventory: Inventory) 
     schemas: Node = found.setdefault("components", {}).setdefault("schemas", {})
     rows = [rule for rule in inventory if not rule.page and rule.path in found["paths"]]
     bodies = [rule.body for rule in rows if rule.body is not None]
-    _, components = msgspec.json.schema_components([*bodies, Problem], ref_template=REFERENCES)
+    _, components = msgspec.json.schema_components(
+        [*bodies, Problem, EvaluationFailure], ref_template=REFERENCES
+    )
     schemas |= components
     for body in (ImpressionBatch, EngagementBatch, *BULK_BODIES.values()):
         items = schemas[body.__name__]["properties"]["items"]
@@ -68,7 +73,9 @@ def document(handlers: Sequence[ControllerRouterHandler], inventory: Inventory) 
         kept.setdefault(rule.path, {})[rule.method.lower()] = _completed(operation, rule)
     found["paths"] = kept
     found["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "admission": {"type": "apiKey", "in": "query", "name": PARAMETER},
     }
     found["info"]["description"] = (
         "Errors are RFC 9457 problems. Lists come in pages with a cursor. Every write takes an "
@@ -90,20 +97,34 @@ def _completed(operation: Node, rule: RouteRule) -> Node:
             "required": True,
             "content": {"application/json": {"schema": reference}},
         }
-    operation["security"] = SECURITY.get(rule.scope, [{"bearer": []}])
+    operation["security"] = _security(rule)
     operation["x-millrace-scope"] = str(rule.scope)
     operation["x-millrace-rate-class"] = str(rule.rate_class)
     operation["x-millrace-body-bytes-max"] = rule.body_bytes_max
     responses: Node = operation["responses"]
     responses.pop("400", None)  # the framework's own form of an error
+    form, media_type = (EvaluationFailure, OFREP_TYPE) if rule.ofrep else (Problem, MEDIA_TYPE)
+    schema = {"$ref": REFERENCES.format(name=form.__name__)}
     for status in _problems(rule, parameters):
         responses[str(status)] = {
             "description": PROBLEMS[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": REFERENCES.format(name="Problem")}}},
+            "content": {media_type: {"schema": schema}},
         }
-    if rule.versioned and rule.method == "GET":
+    if rule.unsafe and rule.path in WAITING:
+        responses["202"] = {
+            "description": "The change waits.",
+            "content": responses["200"]["content"],
+        }
+    if rule.path == EVALUATE or (rule.versioned and rule.method == "GET"):
         responses["304"] = {"description": "The client has the current version."}
     return operation
+
+
+def _security(rule: RouteRule) -> list[Node]:
+    """Return the proofs that a route takes, each by itself."""
+    more = (["api_key"] if rule.ofrep else []) + (["admission"] if rule.admission else [])
+    named: list[Node] = [{name: []} for name in more]
+    return [*SECURITY.get(rule.scope, [{"bearer": []}]), *named]
 
 
 SECURITY: dict[Scope, list[Node]] = {Scope.PUBLIC: [], Scope.LOCAL: [{"bearer": []}, {}]}
@@ -129,8 +150,10 @@ def _headers(rule: RouteRule) -> list[str]:
     found: list[str] = []
     if rule.unsafe:
         found.append("idempotency")
-    elif not rule.anonymous:
+    elif not rule.anonymous and not rule.ofrep:
         found.append("token")
+    if rule.path == EVALUATE:
+        found.append("none_match")
     if rule.versioned:
         found.append("match" if rule.unsafe else "none_match")
     return found
@@ -158,7 +181,7 @@ def _problems(rule: RouteRule, parameters: list[Node]) -> list[int]:
         found += [408, 415]
     if rule.unsafe:
         found += [409, 422]
-    elif parameters:
+    elif parameters or rule.media is not Media.NONE:
         found.append(422)
     if rule.unsafe and rule.versioned:
         found.append(412)

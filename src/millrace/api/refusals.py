@@ -4,9 +4,11 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from millrace.api import wire_ofrep
 from millrace.api.asked import Asked
 from millrace.api.errors import MEDIA_TYPE, answer_of
-from millrace.api.inventory import RouteRule
+from millrace.api.evaluations import code_of
+from millrace.api.inventory import EVALUATE, OFREP, RouteRule
 from millrace.kernel.errors import MillraceError
 from millrace.web.problem_page import problem_page
 
@@ -30,6 +32,8 @@ def refusal(error: MillraceError, request: Asked, rule: RouteRule | None) -> Rep
         request: the request; its state has the request id.
         rule: the route's row; None where there is no route.
     """
+    if request.scope["path"].startswith(OFREP):
+        return ofrep_refusal(error, request.scope["path"])
     answer = answer_of(error, request.scope["state"]["request_id"])
     problem = answer.problem
     page = rule is not None and rule.page and "x-fragment" not in request.headers
@@ -42,6 +46,16 @@ def refusal(error: MillraceError, request: Asked, rule: RouteRule | None) -> Rep
         )
         return Reply(problem.status, answer.headers | {"content-type": HTML}, drawn.encode())
     return Reply(problem.status, answer.headers | {"content-type": MEDIA_TYPE}, answer.body())
+
+
+def ofrep_refusal(error: MillraceError, path: str) -> Reply:
+    """Return what to answer to a client of OFREP, whose errors have a form of their own."""
+    answer = answer_of(error, "")
+    key = path.removeprefix(EVALUATE).strip("/") if path.startswith(EVALUATE) else ""
+    step = f"; {error.next_step}" if error.next_step else ""
+    body = wire_ofrep.failure(code_of(error), f"{error.message}{step}", key or None)
+    headers = answer.headers | {"content-type": wire_ofrep.MEDIA_TYPE}
+    return Reply(answer.problem.status, headers, body)
 
 
 def _for_people(request: Asked, rule: RouteRule | None) -> bool:

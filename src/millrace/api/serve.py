@@ -11,6 +11,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import Litestar
 
+from millrace.api.flag_streams import STREAMS_MAX
 from millrace.api.listeners import ALL_MAX
 from millrace.kernel.errors import SetupError
 
@@ -18,7 +19,7 @@ HEADER_MILLISECONDS_MAX = 10_000
 SHUTDOWN_SECONDS_MAX = 20
 BACKLOG = 256
 # Requests in the application at once; more wait in the socket. Streams have places of their own.
-BACKPRESSURE = 256 + ALL_MAX
+BACKPRESSURE = 256 + ALL_MAX + STREAMS_MAX
 PORT_MAX = 65535
 
 
@@ -81,6 +82,7 @@ async def serving(app: Litestar, host: str, port: int) -> AsyncGenerator[str]:
         yield f"http://{f'[{address}]' if ':' in address else address}:{number}"
     finally:
         app.state.listeners.close()  # what streams would keep the server waiting
+        app.state.flag_streams.close()
         server.stop()
         with suppress(TimeoutError):  # what still runs then is cut off: nobody waits for ever
             await asyncio.wait_for(running, SHUTDOWN_SECONDS_MAX)
