@@ -5,7 +5,7 @@ while an import fills the other stream. While the database is away, the last kno
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from millrace.kernel.hashing import hash64
 from millrace.release.flags.flagset import FlagSet
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED, EntryRow
 from millrace.release.flags.rings import RingBook
-from millrace.release.flags.types import Flag, Ring, RingEntry, RingRule
+from millrace.release.flags.types import Choice, Flag, Ring, RingEntry, RingRule
 from millrace.store.changes.types import UNCHANGED, Batch, Change, Operation, Row, Snapshot
 from millrace.store.session import Session
 
@@ -111,22 +111,30 @@ class LiveFlags:
             pass
         return self.etag
 
-    async def holds(self, key: str, version: int, seconds: float) -> bool:
-        """Wait until a version of a flag, or a later one, decides here; say whether it was in time.
-
-        Version 0 stands for: the flag is gone.
-        """
+    async def until(self, true: "Callable[[LiveFlags], bool]", seconds: float) -> bool:
+        """Wait until something is so here; say whether it was in time."""
         try:
             async with asyncio.timeout(seconds):
-                while not self._has(key, version):
+                while not true(self):
                     await self._news.wait()
         except TimeoutError:
             return False
         return True
 
-    def _has(self, key: str, version: int) -> bool:
+    def has(self, key: str, version: int) -> bool:
+        """Return whether a version of a flag, or a later one, decides here; 0 for: it is gone."""
         stands = self._held.versions.get(key, 0)
         return stands >= version if version else stands == 0
+
+    def chose(self, entry: RingEntry) -> Choice | None:
+        """Return how a member came to the place of an entry, as it decides here; None for no entry."""
+        found = self._held.entries.get((entry.member, entry.track, entry.ring.value))
+        return None if found is None else found.choice
+
+    def rule_version(self, track: str, ring: Ring) -> int:
+        """Return the version of a ring's rule that decides here, 0 where nobody wrote one."""
+        found = self._held.rules.get((track, ring.value))
+        return 0 if found is None else found.version
 
     # ------------------------------------------------- from the tables
 

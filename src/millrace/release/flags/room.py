@@ -142,8 +142,12 @@ class Flags(Decisions, Changes):
 
     async def _await(self, key: str, version: int) -> None:
         """Wait a moment until this process decides by a version of a flag."""
+        await self._until(lambda live: live.has(key, version))
+
+    async def _until(self, true: Callable[[LiveFlags], bool]) -> None:
+        """Wait a moment until something that was written decides here too."""
         if self.live.following:
-            await self.live.holds(key, version, ARRIVAL_SECONDS_MAX)
+            await self.live.until(true, ARRIVAL_SECONDS_MAX)
 
     # ------------------------------------------------- what there is
 
@@ -326,11 +330,15 @@ class Flags(Decisions, Changes):
             ForbiddenError: members do not enter this ring by themselves.
             InvalidError: the track, the ring or the reason cannot be.
         """
-        return await self.desk.put(entry, reason)
+        made = await self.desk.put(entry, reason)
+        await self._until(lambda live: live.chose(made) is made.choice)
+        return made
 
     async def ring_remove(self, entry: RingEntry, *, reason: str) -> bool:
         """Take an entry away, by `entry.actor`; say whether there was one."""
-        return await self.desk.remove(entry, reason)
+        removed = await self.desk.remove(entry, reason)
+        await self._until(lambda live: live.chose(entry) is None)
+        return removed
 
     async def ring_rules(self) -> list[RingRule]:
         """Return the rules that somebody wrote; a ring without one has its default."""
@@ -343,7 +351,9 @@ class Flags(Decisions, Changes):
             ConflictError: the rule has another version; names both.
             InvalidError: the rule would put nobody into its ring, or cannot be kept.
         """
-        return await self.desk.put_rule(rule, Actor(name_of(actor)), reason)
+        made = await self.desk.put_rule(rule, Actor(name_of(actor)), reason)
+        await self._until(lambda live: live.rule_version(made.track, made.ring) >= made.version)
+        return made
 
     def ring_explain(self, track: str, member: Key) -> Explanation:
         """Say in which ring of a track a member is, and what decided it."""
