@@ -141,7 +141,13 @@ async def test_a_large_definition_survives_another_owner(router, conninfo):
         targeting = {"in": [{"var": "targetingKey"}, [f"{hash64(str(n)):x}" for n in range(1_000)]]}
         large = switch(targeting={"if": [targeting, "on", "off"]})
         await one.put("large", large, version=0, **SAID)
-        await one.put("large", large, version=1, terms=Terms(owner="olga"), **SAID)
+        with psycopg.connect(conninfo) as database:
+            database.execute(
+                "insert into flag_change select change_id + 1, flag_key, 2, move, actor, reason,"
+                " after, after, 'olga', null, happened_at from flag_change where flag_key = 'large'"
+            )
+            database.execute("update flag set version = 2, owner = 'olga' where key = 'large'")
+        await until(lambda: one.live.versions["large"] == 2)
         await same(one, two)
 
         assert two.live.versions["large"] == 2
