@@ -1,84 +1,26 @@
 """Commands beside a database: what they print, and how they fail."""
 
-import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
-from msgspec import Struct
+from command_line import Millrace, Ran
 
-from millrace.api.serve import free_address
-from millrace.cli import checks, main
+from millrace.cli import checks
 from millrace.cli.checks import Applied, ContentState, ServerState, State
-from millrace.cli.ports import Doors
 from millrace.cli.proof import judged
 from millrace.cli.up import with_demo
 from millrace.community.recount import Compared, Difference
 from millrace.settings import overlaid, read
 from millrace.store.changes.slots import SlotState
 from millrace.store.migrate import Migration
-from millrace.wiring import Program
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SERVER = ServerState(version="18.4", wal_level="logical", size_bytes=9 << 20, migrated=True)
-
-
-@asynccontextmanager
-async def closed(_program: Program, host: str, port: int) -> AsyncGenerator[str]:
-    """Serve nothing: no command here opens the doors."""
-    yield f"http://{host}:{port}"
-
-
-DOORS = Doors(free_address, closed)
-
-
-class Ran(Struct, frozen=True):
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, object]:
-        """Return the one object on standard output."""
-        return json.loads(self.out)
-
-
-Millrace = Callable[..., Ran]
-
-
-@pytest.fixture
-def millrace(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Millrace:
-    """Run commands in this process: away from any settings of this machine."""
-    for name in [name for name in os.environ if name.startswith("MILLRACE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MILLRACE_STORE_DATA_DIR", str(tmp_path / "data"))
-
-    def ran(*arguments: str) -> Ran:
-        capsys.readouterr()
-        status = main.run(DOORS, list(arguments))
-        said = capsys.readouterr()
-        return Ran(status, said.out, said.err)
-
-    return ran
-
-
-@pytest.fixture
-def beside(millrace: Millrace, conninfo: str, monkeypatch: pytest.MonkeyPatch) -> Millrace:
-    """The same, beside a fresh migrated database."""
-    monkeypatch.setenv("MILLRACE_STORE_PRIMARY", conninfo)
-    return millrace
 
 
 # ------------------------------------------------------------------------------ help and failure

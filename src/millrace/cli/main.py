@@ -12,12 +12,14 @@ from millrace.cli.doctor import doctor
 from millrace.cli.embed import embed
 from millrace.cli.evaluate import evaluate
 from millrace.cli.feed import feed, why
+from millrace.cli.flags import flags
 from millrace.cli.frame import Frame
 from millrace.cli.imports import group as imports
 from millrace.cli.migrations import migrate
 from millrace.cli.operators import operator
 from millrace.cli.ports import Doors
 from millrace.cli.rebuild import rebuild
+from millrace.cli.rings import rings
 from millrace.cli.river import river
 from millrace.cli.settings import settings
 from millrace.cli.town import group as town
@@ -50,6 +52,8 @@ for command in (
     town,
     feed,
     why,
+    flags,
+    rings,
     operator,
     doctor,
     migrate,

@@ -1,0 +1,187 @@
+"""`millrace flags list` and `show`: what stands."""
+
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import click
+import msgspec
+from msgspec import Struct
+
+from millrace.cli.flag_desk import ago, decoded, every, show, table, waits, worked
+from millrace.cli.frame import (
+    Frame,
+    console,
+    data_dir_option,
+    json_option,
+    pass_frame,
+    print_json,
+    say,
+)
+from millrace.release.flags import rules
+from millrace.release.flags.difference import shown
+from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Usage
+from millrace.wiring import Domain
+
+WEEK = timedelta(days=7)
+DEFAULT_SHOWN = 40
+
+
+@click.command(
+    "list",
+    epilog="\b\nExamples:\n  millrace flags list\n  millrace flags list --prefix feed. --json\n",
+)
+@click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin with it.")
+@data_dir_option
+@json_option
+@pass_frame
+def listed(frame: Frame, prefix: str, data_dir: str | None, as_json: bool) -> None:
+    """Print every flag: what it gives, whose it is, when it was changed and asked for."""
+
+    async def look(domain: Domain) -> tuple[list[Flag], dict[str, datetime], datetime]:
+        found = await every(domain.flags, prefix)
+        return found, dict(await domain.flags.last_evaluated()), domain.clock.now()
+
+    found, last, now = worked(frame, data_dir, as_json, look)
+    rows = [_row(flag, last.get(flag.key)) for flag in found]
+    if as_json:
+        print_json({"flags": rows})
+        return
+    made = table("flag", "state", "by default", "rules", "owner", "version", "changed", "asked")
+    for flag, row in zip(found, rows, strict=True):
+        made.add_row(
+            flag.key,
+            "on" if row["state"] == "ENABLED" else f"[yellow]{_state(row['state'])}[/]",
+            str(row["default"])[:DEFAULT_SHOWN],
+            str(row["rules"]),
+            flag.owner or "-",
+            str(flag.version),
+            ago(flag.changed_at, now),
+            ago(last.get(flag.key), now),
+        )
+    show(made)
+    if not rows:
+        say("there are no flags; `millrace flags set KEY --boolean` makes one")
+
+
+def _row(flag: Flag, last: datetime | None) -> dict[str, object]:
+    definition = decoded(flag.content)
+    known = rules.read(definition.get("targeting"))
+    variants = definition.get("variants")
+    default = definition.get("defaultVariant")
+    values = cast("dict[str, Any]", variants) if isinstance(variants, dict) else {}
+    value = values.get(str(default))
+    return {
+        "key": flag.key,
+        "state": definition.get("state"),
+        "variants": variants,
+        "default": f"{default} = {shown(value)}" if default else "the code's",
+        "rules": "by hand" if known is None else len(known),
+        "owner": flag.owner,
+        "version": flag.version,
+        "created_at": flag.created_at,
+        "changed_at": flag.changed_at,
+        "last_evaluated_at": last,
+    }
+
+
+def _state(state: object) -> str:
+    return "off" if state == "DISABLED" else str(state)
+
+
+class Sight(Struct, frozen=True):
+    """A flag as `show` shows it."""
+
+    flag: Flag
+    usage: list[Usage]
+    waiting: list[ChangeRequest]
+    audience: dict[str, Any] | None
+    now: datetime
+
+
+@click.command(
+    "show",
+    epilog="\b\nExamples:\n  millrace flags show new-home\n"
+    "  millrace flags show new-home --audience --json\n",
+)
+@click.argument("key")
+@click.option(
+    "--audience", is_flag=True, help="Also count who gets it now, by ring and market, exactly."
+)
+@data_dir_option
+@json_option
+@pass_frame
+def shown_flag(frame: Frame, key: str, audience: bool, data_dir: str | None, as_json: bool) -> None:
+    """Print the flag KEY: its definition, its rules in words, its use, what waits."""
+
+    async def look(domain: Domain) -> Sight:
+        flag = await domain.flags.get(key)
+        counted = None
+        if audience:
+            await domain.flags.load()
+            counted = msgspec.to_builtins(await domain.flags.audience(key))
+        proposed = await domain.flags.requests(RequestState.PROPOSED, key)
+        waiting = proposed + await domain.flags.requests(RequestState.APPROVED, key)
+        usage = await domain.flags.usage(key)
+        return Sight(flag, usage, waiting, counted, domain.clock.now())
+
+    sight = worked(frame, data_dir, as_json, look)
+    definition = decoded(sight.flag.content)
+    known = rules.read(definition.get("targeting"))
+    words = None if known is None else [rules.in_words(rule) for rule in known]
+    if as_json:
+        print_json(
+            {
+                **msgspec.structs.asdict(sight.flag),
+                "content": msgspec.Raw(sight.flag.content.encode()),
+                "rules": words,
+                "usage": sight.usage,
+                "requests": sight.waiting,
+                "audience": sight.audience,
+            }
+        )
+        return
+    _print_sight(sight, words)
+
+
+def _print_sight(sight: Sight, words: list[str] | None) -> None:
+    flag, now = sight.flag, sight.now
+    out = console()
+    last = max((each.last_at for each in sight.usage), default=None)
+    week = sum(each.evaluations for each in sight.usage if each.last_at > now - WEEK)
+    out.print(f"{flag.key}, version {flag.version}, of {flag.owner or 'nobody'}", style="bold")
+    out.print(
+        f"changed {flag.changed_at:%Y-%m-%d %H:%M} UTC, created {flag.created_at:%Y-%m-%d}; "
+        f"asked {week:,} times on the days of this week, last {ago(last, now)} ago"
+        if last
+        else f"changed {flag.changed_at:%Y-%m-%d %H:%M} UTC, created {flag.created_at:%Y-%m-%d}; "
+        "never asked"
+    )
+    if words is None:
+        out.print("Its rules are written by hand.")
+    for number, sentence in enumerate(words or (), 1):
+        out.print(f"{number}. {sentence}", markup=False)
+    out.print(msgspec.json.format(flag.content, indent=2), markup=False, soft_wrap=True)
+    if sight.audience is not None:
+        _print_audience(sight.audience)
+    for each in sight.waiting:
+        out.print(f"request {each.id} {waits(each)}: {each.reason}", markup=False)
+
+
+def _print_audience(audience: dict[str, Any]) -> None:
+    variants = sorted(audience["variants"])
+    made = table("who", "members", *[name or "(code)" for name in variants])
+    cuts = [("all", {"": audience["variants"]})]
+    cuts += [
+        (name, audience[part])
+        for name, part in (
+            ("ring", "rings"),
+            ("country", "countries"),
+            ("community", "communities"),
+        )
+    ]
+    for name, cut in cuts:
+        for place, counts in cut.items():
+            numbers = [f"{counts.get(variant, 0):,}" for variant in variants]
+            where = f"{name} {place or 'unknown'}" if name != "all" else name
+            made.add_row(where, f"{sum(counts.values()):,}", *numbers)
+    show(made)
