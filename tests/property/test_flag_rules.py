@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.kernel.errors import InvalidError
 from millrace.release.flags import rules
+from millrace.release.flags.bucketing import v2
 from millrace.release.flags.conditions import (
     AppVersions,
     Between,
@@ -21,16 +22,19 @@ from millrace.release.flags.conditions import (
     Members,
 )
 from millrace.release.flags.expressions import operation
+from millrace.release.flags.flagset import FlagSet
 from millrace.release.flags.outcomes import Give, Share, Split
 from millrace.release.flags.ramps import Ramp, Step, percentage_at
 from millrace.release.flags.rules import Rule
+from millrace.release.flags.semver import parsed
 from millrace.release.flags.types import Ring
 
 PLAIN = {"if", "and", "or", "in", "var", "sem_ver", "fractional", ">=", "<"}
 """The operators that a rule may be written with, all of which flagd has."""
 
 names = st.text(min_size=1, max_size=12)
-variants = st.sampled_from(["on", "off", "blue", "true", "0", "größer"])
+VARIANTS = ["on", "off", "blue", "true", "0", "größer"]
+variants = st.sampled_from(VARIANTS)
 seconds = st.integers(0, 4_000_000_000)
 moments = seconds.map(lambda at: datetime.fromtimestamp(at, UTC))
 versions = st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)).map(
@@ -182,3 +186,115 @@ def test_a_ramp_that_falls_is_refused(ramp: Ramp, data: st.DataObject):
             rules.write([Rule((), longer)])
     else:
         assert rules.read(rules.write([Rule((), longer)])) == [Rule((), longer)]
+
+
+def holds(condition: Any, context: dict[str, Any], now: datetime, others: dict[str, str]) -> bool:
+    """Whether a condition holds, by its words."""
+    match condition:
+        case Members(members):
+            return context["targetingKey"] in members
+        case InRings(rings):
+            return any(ring in context["rings"] for ring in rings)
+        case Markets(countries, communities):
+            return context["country"] in countries or context["community"] in communities
+        case AppVersions(at_least, below):
+            mine, low, high = map(parsed, (context["appVersion"], at_least or "0", below or "999"))
+            return low <= mine < high
+        case Between(start, end):
+            return (start is None or start <= now) and (end is None or now < end)
+        case Depends(flag, variant):
+            return others[flag] == variant
+        case Having(name, values):
+            return context[name] in values
+
+
+def given_by(outcome: Any, flag: str, context: dict[str, Any], now: datetime) -> str:
+    """The variant that an outcome gives, by its words."""
+    match outcome:
+        case Give(variant):
+            return variant
+        case Split(shares):
+            key = flag + context["targetingKey"]
+            return shares[v2.bucket(key, [share.weight for share in shares])].variant
+        case Ramp(variant, otherwise):
+            share = round(percentage_at(outcome, now) * 10**6)
+            key = flag + context["targetingKey"]
+            return otherwise if v2.bucket(key, [share, 10**8 - share]) else variant
+
+
+@st.composite
+def requests(draw: st.DrawFn, found: list[Rule]) -> dict[str, Any]:
+    """A context in which conditions of these rules often hold."""
+    held = [condition for rule in found for condition in rule.conditions]
+    said = {"targetingKey": ["7-1"], "country": ["DE"], "community": ["7"], "appVersion": ["2.0.0"]}
+    said |= {name: ["x"] for name in ("platform", "language", "track", "plan")}
+    for condition in held:
+        match condition:
+            case Members(members):
+                said["targetingKey"] += members
+            case Markets(countries, communities):
+                said["country"] += countries
+                said["community"] += communities
+            case AppVersions(at_least, below):
+                said["appVersion"] += [end for end in (at_least, below) if end]
+            case Having(name, values):
+                said[name] += values
+    context = {name: draw(st.sampled_from(values)) for name, values in said.items()}
+    inner = draw(st.integers(0, len(Ring) - 1))
+    return {**context, "rings": [ring.value for ring in Ring][inner:]}
+
+
+@st.composite
+def times_near(draw: st.DrawFn, found: list[Rule]) -> datetime:
+    """A moment at which something changes, a second before it, or any."""
+    marks = [step.at for rule in found for step in getattr(rule.outcome, "steps", ())]
+    for rule in found:
+        for condition in rule.conditions:
+            if isinstance(condition, Between):
+                marks += [at for at in (condition.start, condition.end) if at]
+    at = draw(st.sampled_from(marks) if marks else moments)
+    return at - timedelta(seconds=draw(st.integers(0, 1)))
+
+
+def spelt(node: Any) -> Any:
+    """The same expression in other words that are read as the same rules."""
+    match operation(node):
+        case "in", [left, [value]]:
+            return {"==": [value, spelt(left)]}
+        case "var", [str(name)]:
+            return {"var": [name]}
+        case "if", [first, then, *rest] if rest:
+            return {"if": [spelt(first), spelt(then), spelt({"if": rest} if rest[1:] else rest[0])]}
+        case "fractional", _:
+            return node
+        case (name, arguments):
+            return {name: [spelt(each) for each in arguments]}
+    return [spelt(each) for each in node] if isinstance(node, list) else node
+
+
+@settings(max_examples=150)
+@given(lists, st.data())
+def test_what_is_written_decides_as_the_words_say(found: list[Rule], data: st.DataObject):
+    """First match wins, then the default; in either spelling."""
+    context, now = data.draw(requests(found)), data.draw(times_near(found))
+    asked = {c.flag: c.variant for r in found for c in r.conditions if isinstance(c, Depends)}
+    others = {flag: data.draw(st.sampled_from([variant, "x"])) for flag, variant in asked.items()}
+    flag = next(
+        name
+        for name in ("flag", "other", "third", "fourth", "fifth", "sixth")
+        if name not in others
+    )
+    plain = {"state": "ENABLED", "variants": dict.fromkeys([*VARIANTS, "rest"], 1)}
+    fixed = {
+        other: {"state": "ENABLED", "variants": {given: 1}, "defaultVariant": given}
+        for other, given in others.items()
+    }
+    matching = [r for r in found if all(holds(c, context, now, others) for c in r.conditions)]
+    expected = given_by(matching[0].outcome, flag, context, now) if matching else "rest"
+
+    written = rules.write(found)
+    for targeting in (written, spelt(written)):
+        mine = {**plain, "defaultVariant": "rest", "targeting": targeting or {}}
+        flags = FlagSet.compile({"flags": {**fixed, flag: mine}})
+        assert flags.evaluate(flag, context, now.timestamp()).variant == expected
+        assert rules.read(targeting) is not None
