@@ -22,10 +22,10 @@ ROUNDING = 1e-4  # share of the two lengths; single precision loses less over 1,
 
 
 class Products(Struct, frozen=True):
-    """Inner products of rows with a query, and how far any of them may be from the true one."""
+    """Inner products of rows with a query, and how far each of them may be from the true one."""
 
     values: Vector
-    bound: float
+    off: Vector
 
 
 class Coarse:
@@ -35,9 +35,8 @@ class Coarse:
         self._codes = np.zeros((rows, dims), dtype=np.int8)
         self._scales = np.zeros(rows, dtype=np.float32)
         self._changed: deque[int] = deque()
-        # The length of what rounding took from a row, the worst there ever was.
-        self._lost_max = 0.0
-        self._length_max = 0.0
+        self._lost = np.zeros(rows, dtype=np.float32)  # length of what rounding took from a row
+        self._length_max = 0.0  # of a row with what rounding took, the longest there ever was
 
     def changed(self, row: int) -> None:
         """Hear that a row has another vector."""
@@ -47,6 +46,7 @@ class Coarse:
         """Have twice as many rows."""
         self._codes = np.concatenate([self._codes, np.zeros_like(self._codes)])
         self._scales = np.concatenate([self._scales, np.zeros_like(self._scales)])
+        self._lost = np.concatenate([self._lost, np.zeros_like(self._lost)])
 
     def products(self, query: Vector, vectors: Vector) -> Products:
         """Return the products of the query with rows that these are small copies of."""
@@ -62,9 +62,11 @@ class Coarse:
             rows = slice(start, min(start + PIECE, len(values)))
             found = np.asarray(simsimd.cdist(codes, self._codes[rows], "dot"))[0]
             np.multiply(found, self._scales[rows] * scale[0], out=values[rows], casting="same_kind")
-        lengths = (length + lost) * (self._length_max + self._lost_max)
-        bound = length * self._lost_max + lost * (self._length_max + self._lost_max)
-        return Products(values, bound + ROUNDING * lengths)
+        # What rounding took from the row, times the query; what it took from the query, times the
+        # row as it was rounded; and what single precision may lose of both lengths.
+        off = self._lost[: len(values)] * np.float32(length)
+        off += np.float32((lost + ROUNDING * (length + lost)) * self._length_max)
+        return Products(values, off)
 
     def _copy(self, rows: list[int], vectors: Vector) -> None:
         """Make the small copies of some rows."""
@@ -74,9 +76,9 @@ class Coarse:
         exact = vectors[rows]
         codes, scales = _coded(exact)
         self._codes[rows], self._scales[rows] = codes, scales
-        lost = np.linalg.norm(exact - codes * scales[:, None], axis=1)
-        self._lost_max = max(self._lost_max, float(lost.max()))
-        self._length_max = max(self._length_max, float(np.linalg.norm(exact, axis=1).max()))
+        self._lost[rows] = lost = np.linalg.norm(exact - codes * scales[:, None], axis=1)
+        longest = float((np.linalg.norm(exact, axis=1) + lost).max())
+        self._length_max = max(self._length_max, longest)
 
 
 def _coded(rows: Vector) -> tuple[NDArray[np.int8], NDArray[np.floating[Any]]]:

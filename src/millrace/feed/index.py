@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from millrace.community.types import Audience, Key
 from millrace.feed.coarse import Coarse
+from millrace.feed.recollections import Recollections
+from millrace.feed.threshold import kth, likely
 
 Vector = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -34,7 +36,6 @@ COARSE_SHARE = 0.1  # of the posts; whoever asks for more of them has little use
 GROUP = 8  # rows; a multiple of the four that the matrix-vector kernel takes at a time
 # A row in order costs 46 ns and one alone 121 ns (384 dimensions): so dense blocks are scanned.
 SCAN_SHARE = 0.38
-SAMPLE_STEP = 16  # a scan guesses its threshold from every sixteenth score
 CAPACITY_MIN = BLOCK  # rows; capacities are powers of two, so they hold whole blocks
 AUDIENCES = tuple(Audience)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,6 +78,13 @@ class Hits(Struct, frozen=True):
     scores: Vector
 
 
+class Near(Struct, frozen=True):
+    """What a first look says: which slots may score `least` or more, masked or not."""
+
+    likely: Mask
+    least: np.float32
+
+
 class PostIndex:
     """Unit vectors of live posts."""
 
@@ -101,6 +109,7 @@ class PostIndex:
         self._languages: dict[str, int] = {}
         self._vectors = np.zeros((size, dims), dtype=np.float32)
         self._coarse, self._coarse_min = Coarse(size, dims), coarse
+        self.recollections = Recollections()
         self._alive = np.zeros(size, dtype=np.bool_)
         self._vectored = np.zeros(size, dtype=np.bool_)
         self._class = np.zeros(size, dtype=np.intp)  # the type that indexes without a copy
@@ -166,6 +175,7 @@ class PostIndex:
             assert np.isfinite(vector).all(), f"the vector in slot {slot} is not finite"
             self._vectors[slot] = vector
             self._coarse.changed(slot)
+            self.recollections.changed(slot)
         self._with_vector += (vector is not None) - int(self._vectored[slot])
         self._vectored[slot] = vector is not None
 
@@ -308,28 +318,38 @@ class PostIndex:
             k: how many; fewer come back when fewer pass the mask.
             mask: what `mask` returned since the last `await`; None lets every post through.
         """
+        query, allowed = self.query(vector), self.allowed(mask)
+        k = min(k, int(np.count_nonzero(allowed)))
+        if k <= 0:
+            return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
+        near = self.near(query, allowed, k)
+        if near is not None:
+            slots = np.flatnonzero(near.likely & allowed)
+            if len(slots) <= SCAN_SHARE * len(allowed):
+                return self.best(slots, self.scores(query, slots), k)
+        bits = np.bitwise_count(allowed.view(np.uint64)).reshape(-1, BLOCK // 8)
+        dense = bits.sum(axis=1, dtype=np.int64) >= SCAN_SHARE * BLOCK
+        if dense.all():
+            return self.best(*self._scan(query, 0, allowed, k), k)
+        parts = [self._scan(query, start, allowed[start:end], k) for start, end in _runs(dense)]
+        sparse = np.where(dense.repeat(BLOCK), np.False_, allowed) if parts else allowed
+        alone = np.flatnonzero(sparse)
+        parts.append((alone, self.scores(query, alone)))
+        slots = np.concatenate([part[0] for part in parts])
+        return self.best(slots, np.concatenate([part[1] for part in parts]), k)
+
+    def query(self, vector: Vector) -> Vector:
+        """Return a vector as searches take it."""
         assert vector.shape == (self._dims,), f"vector {vector.shape} is not ({self._dims},)"
-        query = np.ascontiguousarray(vector, dtype=np.float32)
+        return np.ascontiguousarray(vector, dtype=np.float32)
+
+    def allowed(self, mask: Mask | None) -> Mask:
+        """Return which slots a search may find, in whole blocks; None lets every post through."""
         used = self._used()
         allowed = self._alive[:used] & self._vectored[:used]
         if mask is not None:  # and alive: a delete counts even where the mask is older
             allowed = allowed[: _round_up(len(mask), BLOCK)] & _whole_blocks(mask)
-        k = min(k, count := int(np.count_nonzero(allowed)))
-        if k <= 0:
-            return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
-        if count >= self._coarse_min and k <= COARSE_SHARE * count:
-            near = self._near(query, allowed, k)
-            if len(near) <= SCAN_SHARE * len(allowed):
-                return self._best(*self._gather(query, near), k)
-        bits = np.bitwise_count(allowed.view(np.uint64)).reshape(-1, BLOCK // 8)
-        dense = bits.sum(axis=1, dtype=np.int64) >= SCAN_SHARE * BLOCK
-        if dense.all():
-            return self._best(*self._scan(query, 0, allowed, k), k)
-        parts = [self._scan(query, start, allowed[start:end], k) for start, end in _runs(dense)]
-        sparse = np.where(dense.repeat(BLOCK), np.False_, allowed) if parts else allowed
-        parts.append(self._gather(query, np.flatnonzero(sparse)))
-        slots = np.concatenate([part[0] for part in parts])
-        return self._best(slots, np.concatenate([part[1] for part in parts]), k)
+        return allowed
 
     def newest(self, k: int, mask: Mask | None = None) -> Slots:
         """Return the k slots with the newest posts, newest first; ties go to the newest id."""
@@ -348,26 +368,30 @@ class PostIndex:
             slots, first = slots[kept], first[kept]
         return slots[np.lexsort((self._ids[:, 1].take(slots), first))[::-1]][: max(k, 0)]
 
-    def _near(self, query: Vector, allowed: Mask, k: int) -> Slots:
-        """Return slots that hold the k best, mostly two or three times as many.
+    def near(self, query: Vector, allowed: Mask, k: int) -> Near | None:
+        """Look first at small copies of all vectors; None where that does not pay.
 
-        One of them is no further below the k-th of a first look than both may be off together.
+        Whatever is not likely scores less than the least, and k that are allowed do not.
         """
+        count = int(np.count_nonzero(allowed))
+        if count < self._coarse_min or k > COARSE_SHARE * count:
+            return None
         found = self._coarse.products(query, self._vectors[: len(allowed)])
-        _, likely = _likely(found.values, allowed, k)
-        floor = _kth(likely, k) - np.float32(2 * found.bound)
-        return np.flatnonzero((found.values >= floor) & allowed)
+        lowest = found.values - found.off
+        least = kth(lowest[likely(lowest, allowed, k)], k)
+        return Near(found.values + found.off >= least, least)
 
     def _scan(self, query: Vector, start: int, allowed: Mask, k: int) -> tuple[Slots, Vector]:
         """Return slots and scores of a stretch that hold its k best, mostly not many more.
 
         One product over every row, the hidden ones too: skipping single rows would be slower.
         """
-        kept, scores = _likely(self._vectors[start : start + len(allowed)] @ query, allowed, k)
-        return kept + start, scores
+        scores = self._vectors[start : start + len(allowed)] @ query
+        kept = likely(scores, allowed, k)
+        return kept + start, scores[kept]
 
-    def _gather(self, query: Vector, slots: Slots) -> tuple[Slots, Vector]:
-        """Return every given slot with its score, copying rows block by block through the cache.
+    def scores(self, query: Vector, slots: Slots) -> Vector:
+        """Return the score of every given slot, copying rows block by block through the cache.
 
         Whole groups of eight rows are multiplied, the last one with rows of no meaning: the library
         rounds a row in an incomplete group differently, and equal vectors must have equal scores.
@@ -380,12 +404,12 @@ class PostIndex:
             np.take(self._vectors, wanted, axis=0, out=rows[: len(wanted)], mode="clip")
             end = _round_up(len(wanted), GROUP)
             np.dot(rows[:end], query, out=scores[start : start + end])
-        return slots, scores[: len(slots)]
+        return scores[: len(slots)]
 
-    def _best(self, slots: Slots, scores: Vector, k: int) -> Hits:
+    def best(self, slots: Slots, scores: Vector, k: int) -> Hits:
         """Return the k best of some slots in order: by score, then the newest id."""
         if len(slots) > k:
-            kept = np.flatnonzero(scores >= _kth(scores, k))
+            kept = np.flatnonzero(scores >= kth(scores, k))
             slots, scores = slots[kept], scores[kept]
         order = np.argsort(scores)[::-1]
         ordered = scores[order]
@@ -446,30 +470,6 @@ class PostIndex:
         self._author = doubled(self._author)
         self._born = doubled(self._born)
         self._entries.extend([None] * size)
-
-
-def _kth(scores: Vector, k: int) -> np.float32:
-    """Return the k-th largest score."""
-    return np.partition(scores, len(scores) - k)[len(scores) - k]
-
-
-def _likely(scores: Vector, allowed: Mask, k: int) -> tuple[Slots, Vector]:
-    """Return places and scores that hold the k best, mostly not many more."""
-    kept = np.flatnonzero((scores >= _likely_floor(scores, allowed, k)) & allowed)
-    if len(kept) < k:  # the guess was too high, or there are not so many: keep all
-        kept = np.flatnonzero(allowed)
-    return kept, scores[kept]
-
-
-def _likely_floor(scores: Vector, allowed: Mask, k: int) -> np.float32:
-    """Return a score that the k best are likely to reach and few others, from a sample.
-
-    Only a guess, four standard deviations on the safe side; whoever uses it counts.
-    """
-    sample = scores[::SAMPLE_STEP][allowed[::SAMPLE_STEP]]
-    expected = k / SAMPLE_STEP
-    rank = int(expected + 4 * expected**0.5) + 4
-    return _kth(sample, rank) if rank < len(sample) else np.float32(-np.inf)
 
 
 def _runs(dense: Mask) -> Iterator[tuple[int, int]]:

@@ -215,8 +215,16 @@ class Feed:
         return self._pipeline.totals()
 
     def caches(self) -> Mapping[str, CacheStatistics]:
-        """Return how the caches of members do, by what they hold."""
-        return self._pipeline.members.statistics()
+        """Return how the caches of this process do, by what they hold."""
+        known = self.index.recollections
+        searches = CacheStatistics(
+            hits=known.hits,
+            misses=known.misses,
+            evictions=known.evictions,
+            entries=len(known),
+            weight=known.rows,
+        )
+        return {**self._pipeline.members.statistics(), "searches": searches}
 
     async def fit(self) -> FitReport:
         """Fit the scorer to what members did; it serves from now on where it is better.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from millrace.community.types import Audience, Key
-from millrace.feed.index import BLOCK, SAMPLE_STEP, IndexEntry, PostIndex, Scope
+from millrace.feed.index import BLOCK, IndexEntry, PostIndex, Scope
+from millrace.feed.threshold import SAMPLE_STEP
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DIMS = 4

@@ -1,0 +1,157 @@
+"""Whoever searches again with the same vector is answered as from the beginning, to the last bit."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from millrace.community.types import Audience, Key
+from millrace.feed.index import BLOCK, IndexEntry, PostIndex
+from millrace.feed.recollections import CHANGES_MAX, ROWS_EACH_MAX, Recollection, Recollections
+from millrace.feed.scanning import Scanner
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DIMS, K = 6, 5
+POSTS = st.integers(1, 140)
+SEEDS = st.integers(0, 60)
+SHARES = st.sampled_from([0.05, 0.5, 0.9, 1.0])
+
+
+def vector(seed):
+    """Few different ones, near to each other in pairs, so that there are ties and close calls."""
+    centre = np.random.default_rng(seed % 7).standard_normal(DIMS)
+    return (centre + 0.05 * np.random.default_rng(seed).standard_normal(DIMS)).astype(np.float32)
+
+
+def entry(number):
+    return IndexEntry(
+        key=Key(1, number),
+        author=Key(1, number % 5),
+        created_at=START,
+        language="en",
+        audience=Audience.PUBLIC,
+    )
+
+
+class Again(RuleBasedStateMachine):
+    """A scanner that remembers, beside an index that does not."""
+
+    @initialize(seed=SEEDS)
+    def begin(self, seed):
+        self.index = PostIndex(DIMS, coarse=0)
+        self.scanners = [Scanner(self.index), Scanner(self.index, at_once=0)]
+        for number in range(1, 121):
+            self.index.put(entry(number), vector(seed + number))
+
+    def teardown(self):
+        for scanner in getattr(self, "scanners", []):
+            scanner.close()
+
+    @rule(number=POSTS, seed=SEEDS)
+    def write(self, number, seed):
+        self.index.put(entry(number), vector(seed))
+
+    @rule(number=POSTS)
+    def write_without_a_vector(self, number):
+        self.index.put(entry(number), None)
+
+    @rule(number=POSTS)
+    def remove(self, number):
+        self.index.remove(Key(1, number))
+
+    @rule(number=POSTS, alive=st.booleans())
+    def show(self, number, alive):
+        slot = self.index.slot(Key(1, number))
+        if slot is not None:
+            self.index.show(slot, alive=alive)
+
+    @rule(start=st.integers(200, 1_200))
+    def grow(self, start):
+        for number in range(start, start + 2 * BLOCK // 3):
+            self.index.put(entry(number), vector(number))
+
+    @rule(
+        query=st.integers(0, 3), share=SHARES, seed=SEEDS, k=st.integers(1, K), thread=st.booleans()
+    )
+    def search(self, query, share, seed, k, thread):
+        chance = np.random.default_rng(seed).random(self.index.capacity)
+        used = len(self.index.home(1))
+        mask = (chance < share)[:used]
+
+        found = asyncio.run(self.scanners[thread].search(vector(query), k, mask))
+
+        plain = self.index.search(vector(query), k, mask)
+        assert found.slots.tolist() == plain.slots.tolist()
+        assert found.scores.tolist() == plain.scores.tolist()
+
+
+Again.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAgain = Again.TestCase
+
+
+@pytest.fixture
+def index():
+    found = PostIndex(DIMS, coarse=0)
+    for number in range(1, 400):
+        found.put(entry(number), vector(number))
+    return found
+
+
+async def test_what_was_near_is_enough_while_little_changes(index):
+    """Another mask, a post that came and one that went: no second look; a narrow mask needs one."""
+    scanner, everything = Scanner(index), np.ones(index.capacity, dtype=np.bool_)
+    await scanner.search(vector(1), K, everything)
+    hits = (await scanner.search(vector(1), K, everything)).slots
+    without = everything.copy()
+    without[hits[:2]] = False
+    index.put(entry(900), vector(1))
+    index.remove(Key(1, 8))
+    await scanner.search(vector(1), K, without)
+
+    known = index.recollections
+    assert (known.hits, known.misses, len(known)) == (2, 1, 1)
+
+    none_of_them = everything.copy()
+    none_of_them[[slot for slot in range(400) if slot % 7 < 6]] = False
+    again = await scanner.search(vector(1), K, none_of_them)
+    scanner.close()
+
+    assert known.misses == 2
+    assert again.slots.tolist() == index.search(vector(1), K, none_of_them).slots.tolist()
+
+
+def test_recollections_are_bounded():
+    """In slots altogether, in slots each, and in how much may have changed since."""
+    kept = Recollections(rows_max=10)
+
+    def keep(number, rows):
+        slots = np.arange(rows, dtype=np.int32)
+        scores = np.zeros(rows, dtype=np.float32)
+        kept.keep(vector(number), Recollection(kept.mark, np.float32(0), slots, scores))
+
+    keep(1, 4)
+    keep(2, 4)
+    keep(1, 5)
+    assert kept.get(vector(2)) is not None
+    assert kept.rows == 9
+    keep(3, 4)  # the first is now the one that nobody asked for
+    assert kept.get(vector(1)) is None
+    keep(4, ROWS_EACH_MAX + 1)
+    assert kept.get(vector(4)) is None
+    assert kept.evictions == 1
+
+    mark = kept.mark
+    for number in range(CHANGES_MAX):
+        kept.changed(number % 50)
+    assert kept.since(mark).tolist() == list(range(50))
+    kept.changed(3)
+    assert kept.since(mark) is None
+    for _ in range(3 * CHANGES_MAX):
+        kept.changed(7)
+    assert kept.since(mark) is None
+    assert kept.since(kept.mark - 1).tolist() == [7]
+    assert len(kept.since(kept.mark)) == 0
