@@ -107,17 +107,17 @@ def _joined(items: list[Any]) -> str:
     """
     written: list[str] = []
     waiting: list[Any] = [items]
+    left = ITEMS_MAX  # a list may hold itself, or the same list over and over
     while waiting:
         item = waiting.pop()
-        if type(item) is list:
-            inner = cast("list[Any]", item)
-            if len(inner) + len(waiting) > ITEMS_MAX:
-                raise BoundError(f"a list of more than {ITEMS_MAX:,} items cannot become a text")
-            waiting.extend(reversed(inner or [""]))
-        else:
+        if type(item) is not list:
             written.append("" if item is None else text_of(item))
-        if len(written) > ITEMS_MAX:
+            continue
+        inner = cast("list[Any]", item)
+        left -= len(inner) + 1
+        if left < 0:
             raise BoundError(f"a list of more than {ITEMS_MAX:,} items cannot become a text")
+        waiting.extend(reversed(inner or [""]))
     return bounded(",".join(written))
 
 

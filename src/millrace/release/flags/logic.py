@@ -65,6 +65,7 @@ class Compiler:
         self._answers = answers
         self._top = True
         self._depth = 0
+        self._count = 0
         self._open: list[str] = []
         self._done: dict[tuple[str, bool, bool], Part] = {}
         self.runs = False
@@ -107,8 +108,11 @@ class Compiler:
         if not isinstance(logic, list | dict):
             return constant(logic)
         self._depth += 1
+        self._count += 1
         if self._depth > OPERATORS_DEEP_MAX:
             raise RefusedError(place, f"more than {OPERATORS_DEEP_MAX} operators within each other")
+        if self._count > OPERATIONS_MAX:
+            raise RefusedError(place, f"more than {OPERATIONS_MAX:,} operators: shorten the rules")
         try:
             return self._checked(self._compiled(logic, place), place)
         finally:

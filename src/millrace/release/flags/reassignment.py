@@ -6,7 +6,7 @@ is every other move: of a member whose variant keeps its share, or gains, and wh
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from millrace.release.flags.types import Problem
 
 LEAST = 1e-7  # a smaller share is the rounding of weights
 WHOLE = 2**32
+SCALE = bucketing.NAMED[bucketing.DEFAULT]  # all versions lay shares side by side in the same way
 
 
 class Drawn(Struct, frozen=True):
@@ -125,8 +126,7 @@ def _version(definition: object) -> str:
 
 def _ends(shares: tuple[tuple[str, int], ...]) -> list[int]:
     """Return the place beyond each share."""
-    total = sum(weight for _, weight in shares)
-    return [-(-(end << 32) // total) for end in accumulate(weight for _, weight in shares)]
+    return [*SCALE.bounds([weight for _, weight in shares]), WHOLE]
 
 
 def _at(shares: tuple[tuple[str, int], ...], ends: list[int], place: int) -> str:

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Callable
-from itertools import accumulate
 from math import isfinite
 from typing import Any, cast
 
@@ -60,10 +59,10 @@ def compiled(split: Split) -> Part:
             return constant(split.nothing, steps)
         return Part(way=_moving(split), steps=steps)  # the key may turn out to be a share
     outcomes = [split.outcome(share.variant.value) for share in split.shares]
-    ends = [-(-(end << 32) // sum(whole)) for end in accumulate(whole)]
+    ends = split.bucketing.bounds(whole)
     if split.key is None and split.top and len(outcomes) == 2:
         return Part(way=_of_two(split, ends[0], outcomes), steps=steps)
-    return Part(way=_fixed(split, ends[:-1], outcomes), steps=steps)
+    return Part(way=_fixed(split, ends, outcomes), steps=steps)
 
 
 def weight_of(value: Any) -> int | None:
@@ -105,7 +104,7 @@ def _fixed(split: Split, ends: list[int], outcomes: list[Any]) -> Way:
 def _moving(split: Split) -> Way:
     """Return the way of a split whose shares are found when it is asked."""
     place, nothing, shares, outcome = _place(split), split.nothing, split.shares, split.outcome
-    by_default = _default_place(split)
+    by_default, bounds = _default_place(split), split.bucketing.bounds
 
     def choose(data: Any, run: Any) -> Any:
         at = place(data, run)
@@ -114,15 +113,10 @@ def _moving(split: Split) -> Way:
             entries.insert(0, _pair(at))
             at = by_default(data)
         pairs = [entry for entry in entries if entry is not None]
-        total = sum(weight for _, weight in pairs)
-        if at is None or len(pairs) < len(entries) or not 0 < total <= SUM_MAX:
+        weights = [weight for _, weight in pairs]
+        if at is None or len(pairs) < len(entries) or not 0 < sum(weights) <= SUM_MAX:
             return nothing
-        end = 0
-        for variant, weight in pairs:
-            end += weight
-            if (at * total) >> 32 < end:
-                return outcome(variant)
-        return nothing
+        return outcome(pairs[bisect_right(bounds(weights), at)][0])
 
     return choose
 

@@ -191,14 +191,19 @@ def _of_sum(shares: Sequence[Any], inside: str) -> Iterator[Problem]:
     """Yield that constant weights do not add up to a percentage. Equal shares need no weights."""
     written = [cast("list[Any]", share) for share in shares if isinstance(share, list)]
     weights: list[Any] = [share[1] for share in written if len(share) == 2]
-    if not weights or any(type(weight) not in (int, float) for weight in weights):
+    if not weights or any(not _is_weight(weight) for weight in weights):
         return
-    total = sum(weights) + len(shares) - len(weights)
+    total = sum(map(int, weights)) + len(shares) - len(weights)
     if total > SUM_MAX:
         yield Problem(inside, f"the weights add up to more than {SUM_MAX:,}: lower all of them")
-    elif total < 100 or str(int(total)).strip("0") != "1":
+    elif total < 100 or str(total).strip("0") != "1":
         step = "make it 100, or 1000, 10000, ... for parts of a percent"
-        yield Problem(inside, f"the weights add up to {total:g}: {step}")
+        yield Problem(inside, f"the weights add up to {total}: {step}")
+
+
+def _is_weight(value: Any) -> bool:
+    """Return whether a value can be a weight as it stands; what is wrong with others is told."""
+    return (type(value) is int or (type(value) is float and value.is_integer())) and value >= 0
 
 
 def _of_version(arguments: Sequence[Any], inside: str) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ Each version answers the same way in every release: a new one is a new module, a
 another. A definition names its own in `metadata.bucketing`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -23,15 +23,22 @@ class Bucketing(Struct, frozen=True):
 
     place: of a key that a rule names.
     place_of: for a flag, the place of somebody's targeting key, where a rule names no key.
+    bounds: for each weight but the last, the first place beyond its share.
     """
 
     name: str
     place: Place
     place_of: Callable[[str], Callable[[str], int | None]]
+    bounds: Callable[[Sequence[int]], list[int]]
 
 
 NAMED: Mapping[str, Bucketing] = {
-    version.NAME: Bucketing(name=version.NAME, place=version.place, place_of=version.place_of)
+    version.NAME: Bucketing(
+        name=version.NAME,
+        place=version.place,
+        place_of=version.place_of,
+        bounds=version.bounds,
+    )
     for version in (v2, v3)
 }
 

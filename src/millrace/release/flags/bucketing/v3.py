@@ -8,13 +8,15 @@ Source: flagd's decision of December 2025 on CBOR; RFC 7049, section 3.9. Never 
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from math import isnan
 from typing import Any, cast
 
 import mmh3
 
 NAME = "v3"
+SUM_MAX = 2**31 - 1
 DEPTH_MAX = 32
 BYTES_MAX = 2**20
 
@@ -36,6 +38,16 @@ def place_of(flag_key: str) -> Callable[[str], int | None]:
         return place([flag_key, targeting_key])
 
     return place_of_targeting
+
+
+def bounds(weights: Sequence[int]) -> list[int]:
+    """Return, for each weight but the last, the first place beyond its share.
+
+    A place p is in the bucket `p * sum >> 32`, so it is beyond a share that ends at e when
+    p >= ceil(e * 2^32 / sum).
+    """
+    total = sum(weights)
+    return [-(-(end << 32) // total) for end in list(accumulate(weights))[:-1]]
 
 
 def _encoded(value: Any, depth: int) -> bytes:

@@ -1,0 +1,239 @@
+"""Goal: no definition and no context makes an evaluation raise, hang, or answer outside its list."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millrace.release.flags import check, document, reassignment
+from millrace.release.flags.flagset import FlagSet
+from millrace.release.flags.logic import KNOWN
+from millrace.release.flags.types import ABSENT, ErrorCode, FlagType, Reason, Resolution
+
+NOW = 1_790_000_000.0
+HANG_SECONDS = 20.0  # of processor time; what is bounded takes milliseconds
+KEYS = ["a", "b", "c"]
+NAMES = ["a", "b", "on", "off", "targetingKey", "$flagd", "a.b", "length", ""]
+
+numbers = st.one_of(
+    st.integers(-5, 300),
+    st.floats(),
+    st.sampled_from([10**1000, -(10**1000), 2**63, 2**31, 0, -0.0]),
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, st.sampled_from(NAMES), st.text(max_size=8))
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=4)), inner, max_size=3),
+    ),
+    max_leaves=12,
+)
+operators = st.sampled_from([*sorted(KNOWN), "$ref", "unknown"])
+rules = st.recursive(
+    st.one_of(
+        scalars,
+        st.sampled_from(["v1", "1.2.3", "=", "~"]),
+        st.builds(lambda name: {"var": name}, st.sampled_from(NAMES)),
+        st.builds(lambda key: {"millrace_flag": [key, "on"]}, st.sampled_from(KEYS)),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.builds(
+            lambda name, arguments: {name: arguments},
+            operators,
+            st.one_of(inner, st.lists(inner, max_size=4)),
+        ),
+        st.builds(
+            lambda key, shares: {"fractional": [*key, *shares]},
+            st.lists(inner, max_size=1),
+            st.lists(st.lists(inner, max_size=3), max_size=3),
+        ),
+        st.builds(
+            lambda name, items, rule: {name: [items, rule, 0]},
+            st.sampled_from(["map", "filter", "reduce", "all", "none", "some"]),
+            st.lists(inner, max_size=5),
+            inner,
+        ),
+    ),
+    max_leaves=25,
+)
+variants = st.one_of(
+    st.just({"on": True, "off": False}),
+    st.dictionaries(st.sampled_from(["on", "off", "true", "1"]), values, max_size=3),
+    values,
+)
+definitions = st.one_of(
+    values,
+    st.fixed_dictionaries(
+        {"state": st.sampled_from(["ENABLED", "ENABLED", "DISABLED", None]), "variants": variants},
+        optional={
+            "defaultVariant": st.one_of(st.sampled_from(["on", "off", None]), scalars),
+            "targeting": rules,
+            "metadata": st.one_of(
+                values, st.builds(lambda name: {"bucketing": name}, st.sampled_from(["v2", "v3"]))
+            ),
+        },
+    ),
+)
+documents = st.fixed_dictionaries(
+    {"flags": st.one_of(st.dictionaries(st.sampled_from(KEYS), definitions), values)},
+    optional={
+        "$evaluators": st.one_of(
+            st.dictionaries(st.sampled_from(NAMES), rules, max_size=4), values
+        ),
+        "metadata": values,
+    },
+)
+
+
+def judged(found: Resolution) -> None:
+    """An answer is one of the closed list, whole, and says why where there is no value."""
+    assert type(found) is Resolution
+    assert found.reason in Reason
+    assert (found.error is not None) is (found.reason is Reason.ERROR)
+    assert bool(found.message) is (found.error is not None)
+    assert len(found.message) < 2_000
+    assert all(isinstance(one, str | int | float) for one in found.metadata.values())
+    if found.error is not None or found.reason is Reason.DISABLED:
+        assert found.value is ABSENT
+        assert found.variant == ""
+
+
+@settings(max_examples=150, deadline=None)
+@given(documents, values, st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.just(NOW)))
+def test_nothing_makes_an_evaluation_raise(whole, context, now):
+    flags = FlagSet.compile(whole)
+
+    for key in (*KEYS, "nowhere", None, 7, ["a"]):
+        for asked in (context, {"a": context, "targetingKey": "1-1"}):
+            judged(flags.evaluate(key, asked, now))
+            for kind in FlagType:
+                judged(flags.resolve(key, kind, asked, now))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), definitions, max_size=3), values, values)
+def test_nothing_makes_an_editor_raise(flags, other, evaluators):
+    whole = {"flags": flags, "$evaluators": evaluators}
+    for key, definition in flags.items():
+        for problem in check.problems(key, definition, whole):
+            assert problem.message
+            assert problem.place == "" or problem.place[0] == "/"
+        reassignment.reassigned(definition, other)
+        reassignment.reassigned(other, definition)
+
+
+@settings(max_examples=150, deadline=None)
+@given(definitions)
+def test_what_an_editor_accepts_never_is_broken(definition):
+    whole = {"flags": {"a": definition}}
+    accepted = not any(problem.grave for problem in check.problems("a", definition, whole))
+
+    found = FlagSet.compile(whole).evaluate("a", {}, NOW)
+
+    assert not accepted or found.error is not ErrorCode.PARSE_ERROR, found.message
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=40))
+def test_no_text_makes_a_reader_raise(text):
+    for said in (text, '{"flags": ' + text, '{"flags": {"a": ' + text + "}}"):
+        FlagSet.compile(document.read(said).content)
+        FlagSet.of({"a": said}, said, said)
+
+
+def nested(rule, times, name="!"):
+    """A rule within as many operators."""
+    for _ in range(times):
+        rule = {name: [rule]}
+    return rule
+
+
+def flag(targeting):
+    """A flag with a rule."""
+    return {
+        "state": "ENABLED",
+        "variants": {"on": 1},
+        "defaultVariant": "on",
+        "targeting": targeting,
+    }
+
+
+BOMB = {f"e{n}": {"and": [{"$ref": f"e{n + 1}"}] * 4} for n in range(40)} | {"e40": {"var": "a"}}
+MILLION = list(range(1_000_000))
+DOUBLED = {"var": "accumulator"}
+HOSTILE = {
+    "nested 10,000 deep": (flag(nested({"var": "a"}, 10_000)), {}),
+    "nested lists": (flag({"in": [nested([], 10_000, "x"), []]}), {}),
+    "evaluators that double": (flag({"if": [{"$ref": "e0"}, "on"]}), {"a": 1}),
+    "a million to map": (flag({"map": [{"var": "a"}, {"+": [{"var": ""}, 1]}]}), {"a": MILLION}),
+    "a million to search": (flag({"if": [{"in": ["x", {"var": "a"}]}, "on"]}), {"a": MILLION}),
+    "a million to write": (flag({"cat": [{"var": "a"}]}), {"a": MILLION}),
+    "a million to merge": (flag({"merge": [{"var": "a"}]}), {"a": MILLION}),
+    "loops in loops": (
+        flag({"map": [{"var": "a"}, {"map": [{"var": "b"}, {"map": [{"var": "b"}, 1]}]}]}),
+        {"a": [{"b": [{"b": [1] * 300}] * 300}] * 300},
+    ),
+    "texts that double": (
+        flag({"reduce": [[1] * 200, {"cat": [DOUBLED, DOUBLED]}, "x"]}),
+        {},
+    ),
+    "lists that double": (
+        flag({"reduce": [[1] * 200, {"merge": [DOUBLED, DOUBLED]}, [1]]}),
+        {},
+    ),
+    "lists of themselves": (
+        flag({"cat": [{"reduce": [[1] * 200, [DOUBLED, DOUBLED], "x"]}]}),
+        {},
+    ),
+    "numbers that grow": (
+        flag({"reduce": [[1] * 900, {"*": [DOUBLED, DOUBLED]}, 3]}),
+        {},
+    ),
+    "a megabyte of text": (
+        flag({"or": [{"in": [c, {"var": "a"}]} for c in "bcdefgh"] * 20}),
+        {"a": "a" * 1_000_000},
+    ),
+    "a megabyte of version": (flag({"sem_ver": [{"var": "a"}, "=", "1"]}), {"a": "1." * 500_000}),
+    "a megabyte of number": (
+        flag({"if": [{"<": [{"var": "a"}, 1]}, "on"]}),
+        {"a": "9" * 1_000_000},
+    ),
+    "a megabyte of key": (
+        flag({"fractional": [{"var": "a"}, ["on", 1]]}),
+        {"a": "9" * 1_000_000},
+    ),
+    "thousands of digits": (
+        flag({"fractional": [["on", {"*": [{"var": "a"}, {"var": "a"}]}]]}),
+        {"a": 10**4_000, "targetingKey": "1-1"},
+    ),
+    "10,000 operators": (flag({"or": [{"==": [{"var": "a"}, n]} for n in range(10_000)]}), {}),
+    "a dependence on all": (flag({"or": [{"millrace_flag": ["a", "on"]}] * 500}), {}),
+    "a deep context": (flag({"if": [{"==": [{"var": "a"}, "x"]}, "on"]}), {"a": nested(1, 5_000)}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_built_to_hang_is_answered_at_once(name):
+    definition, context = HOSTILE[name]
+    before = time.process_time()
+
+    flags = FlagSet.compile({"flags": {"a": definition}, "$evaluators": BOMB})
+    found = flags.evaluate("a", {"targetingKey": "1-1", **context}, NOW)
+    check.problems("a", definition, {"$evaluators": BOMB})
+
+    judged(found)
+    assert time.process_time() - before < HANG_SECONDS
+
+
+def test_a_cyclic_context_is_an_answer_too():
+    context = {"a": []}
+    context["a"].append(context["a"])
+    rule = {"if": [{"==": [{"var": "a"}, "x"]}, "on"]}
+
+    found = FlagSet.compile({"flags": {"a": flag(rule)}}).evaluate("a", context, NOW)
+
+    assert found.error is ErrorCode.GENERAL
+    assert "items" in found.message
