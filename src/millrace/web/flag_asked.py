@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from millrace.community.types import program
+from millrace.community.types import Key, program
 from millrace.kernel.errors import MillraceError
 from millrace.release.flags import soundness
 from millrace.release.flags.book import LIST_MAX
@@ -19,6 +19,7 @@ from millrace.release.flags.types import (
 from millrace.web.asked import Asked, Form, program_of, viewer_of
 from millrace.web.forms import field_of, said
 
+COUNTS_AT_ONCE_MAX = 300_000  # members times flags that are counted without being asked to: seconds
 SEER = program("flags")  # a release manager counts by community, and is a member of none
 
 
@@ -64,6 +65,22 @@ async def communities_by_number(request: Asked) -> dict[str, str]:
     """Return the names of all communities by their numbers, as contexts have them."""
     found = await program_of(request).communities.list(SEER)
     return {str(one.community_id): one.name for one in found}
+
+
+async def members_in_all(request: Asked) -> int:
+    """Return how many members there are, from the counters: what a count over all would cost."""
+    sizes = await program_of(request).communities.sizes(SEER)
+    return sum(one.members for one in sizes.values())
+
+
+async def member_called(request: Asked, name: str) -> Key:
+    """Return the member with this id, handle or external id.
+
+    Passes on:
+        NotFoundError: there is none.
+        ConflictError: there are several; names their ids.
+    """
+    return (await program_of(request).members.find(name)).key
 
 
 async def problems_of(request: Asked, key: str, content: str) -> list[Problem]:

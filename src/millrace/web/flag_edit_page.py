@@ -1,5 +1,7 @@
 """Making and changing a flag: as rules or as JSON, then whom it adds and drops, then saved."""
 
+from collections.abc import Mapping
+
 from litestar import Response, get, post
 from litestar.params import FromPath
 from msgspec.structs import replace
@@ -7,7 +9,7 @@ from msgspec.structs import replace
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
 from millrace.release.flags.types import Problem, Terms
 from millrace.web.asked import Asked, Form, form_of
-from millrace.web.flag_asked import doer_of, flags_of, problems_of
+from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, problems_of
 from millrace.web.flag_clashes import Clash, clash_of, standing
 from millrace.web.flag_forms import (
     AS_JSON,
@@ -26,6 +28,7 @@ from millrace.web.flag_forms import (
     written_flag,
 )
 from millrace.web.flag_page import after
+from millrace.web.flag_places import form_by_name, form_by_number
 from millrace.web.flag_previews import Step, show_step
 from millrace.web.flag_views import flag_address
 from millrace.web.shell import drawn, shell_for
@@ -48,7 +51,8 @@ async def make_flag(request: Asked) -> Response[str] | Response[None]:
 @get("/flags/{key:str}/edit", include_in_schema=False)
 async def edit_flag(request: Asked, key: FromPath[str]) -> Response[str]:
     """Show the form of a flag as it stands."""
-    return await _show_form(request, written_flag(await flags_of(request).get(key)))
+    form = written_flag(await flags_of(request).get(key))
+    return await _show_form(request, form_by_name(form, await communities_by_number(request)))
 
 
 @post("/flags/{key:str}/edit", include_in_schema=False)
@@ -60,25 +64,36 @@ async def change_flag(request: Asked, key: FromPath[str]) -> Response[str] | Res
 async def _step(request: Asked, sent: Form, key: str) -> Response[str] | Response[None]:
     """Do what the pressed button says. Whatever comes of it, all that was typed is on the page."""
     form, do = sent_flag(sent, key=key), sent.text("do")
+    names = await communities_by_number(request)
     match do:
         case "preview":
-            return await _preview(request, form)
+            return await _preview(request, form, names)
         case "save":
             return await _save(request, form)
         case "json":
-            return await _show_form(request, _as_json(form))
+            return await _show_form(request, _as_json(form, names))
         case "rules" | "edit":
-            return await _show_form(request, _again(form, sent.text("came") or AS_RULES, do))
+            again = _again(form, sent.text("came") or AS_RULES, do)
+            return await _show_form(request, form_by_name(again, names))
         case _:
             return await _show_form(request, worked(form, do))
 
 
-def _as_json(form: FlagForm) -> FlagForm:
+def _as_json(form: FlagForm, names: Mapping[str, str]) -> FlagForm:
     """Return a form of rules as one of JSON; as it is, with what is wrong, where it says nothing."""
     try:
-        return replace(form, mode=AS_JSON, content=pretty(definition_of(form)))
+        return replace(form, mode=AS_JSON, content=pretty(_definition(form, names)))
     except InvalidError as error:
         return refused(form, error)
+
+
+def _definition(form: FlagForm, names: Mapping[str, str]) -> str:
+    """Return the definition of a form whose communities may stand by name.
+
+    Passes on:
+        InvalidError: something in it is wrong.
+    """
+    return definition_of(form_by_number(form, names))
 
 
 def _again(form: FlagForm, came: str, do: str) -> FlagForm:
@@ -90,10 +105,10 @@ def _again(form: FlagForm, came: str, do: str) -> FlagForm:
     return found or replace(form, content=pretty(form.content))
 
 
-async def _preview(request: Asked, form: FlagForm) -> Response[str]:
+async def _preview(request: Asked, form: FlagForm, names: Mapping[str, str]) -> Response[str]:
     """Show whom the change adds and drops, or what is wrong with it."""
     try:
-        content = definition_of(form)
+        content = _definition(form, names)
     except InvalidError as error:
         return await _show_form(request, refused(form, error), status=422)
     problems = await problems_of(request, form.key, content)
@@ -177,7 +192,7 @@ async def _show_form(
     problems: list[Problem] | None = None,
     clash: Clash | None = None,
 ) -> Response[str]:
-    address = flag_address(form.key)
+    address, names = flag_address(form.key), await communities_by_number(request)
     return drawn(
         "flag_edit.html",
         await shell_for(request, "flags"),
@@ -188,15 +203,16 @@ async def _show_form(
         later=later_pairs(form.later),
         problems=problems or [],
         clash=clash,
-        json=_shown_json(form),
+        json=_shown_json(form, names),
+        communities=sorted(names.values()),
     )
 
 
-def _shown_json(form: FlagForm) -> str:
+def _shown_json(form: FlagForm, names: Mapping[str, str]) -> str:
     """Return the definition that the form stands for now; empty while it stands for none."""
     if form.mode == AS_JSON:
         return ""
     try:
-        return pretty(definition_of(form))
+        return pretty(_definition(form, names))
     except InvalidError:
         return ""

@@ -13,7 +13,14 @@ from millrace.release.flags import stale
 from millrace.release.flags.types import Flag, Usage
 from millrace.web.asked import Asked, page, program_of, wants_fragment
 from millrace.web.cases import query_of
-from millrace.web.flag_asked import communities_by_number, every_flag, flags_of, open_requests
+from millrace.web.flag_asked import (
+    COUNTS_AT_ONCE_MAX,
+    communities_by_number,
+    every_flag,
+    flags_of,
+    members_in_all,
+    open_requests,
+)
 from millrace.web.flag_crowds import crowd_view
 from millrace.web.flag_forms import object_of
 from millrace.web.flag_views import FlagLine, flag_line, last_evaluated, life_of, stale_marks
@@ -96,6 +103,7 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         facts=_facts(form, lines, [line for line in lines if form.fits(line)]),
         counted=bool(count),
         count_address=f"/flags{address}",
+        cheap=len(shown) * await members_in_all(request) <= COUNTS_AT_ONCE_MAX,
         more=_more(form, fitting, count),
         waiting=len(waiting),
         done=DONE.get(done, ""),

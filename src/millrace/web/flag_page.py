@@ -1,7 +1,7 @@
 """One flag: its kill switch, who gets it now, its rules, its past; and what is done about it."""
 
 from asyncio import gather
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -9,21 +9,25 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
-from millrace.release.flags import stale
+from millrace.release.flags import stale, why
 from millrace.release.flags.book import switched
 from millrace.release.flags.types import ChangeRequest, Flag, FlagChange
-from millrace.web.asked import Asked, Form, form_of, go, program_of
+from millrace.web.asked import Asked, Form, form_of, go, page, program_of, wants_fragment
 from millrace.web.crowds import CrowdView
 from millrace.web.flag_asked import (
+    COUNTS_AT_ONCE_MAX,
     ActForm,
     communities_by_number,
     doer_of,
     flags_of,
     four_eyes,
+    member_called,
+    members_in_all,
     open_requests,
     refused_act,
 )
 from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
+from millrace.web.flag_forms import object_of
 from millrace.web.flag_ramps import ramp_view
 from millrace.web.flag_request_views import waiting_line
 from millrace.web.flag_views import (
@@ -36,10 +40,16 @@ from millrace.web.flag_views import (
     stale_marks,
     usage_view,
 )
-from millrace.web.forms import number_of, version_of
-from millrace.web.shell import drawn, shell_for
+from millrace.web.flag_why import DecisionView, decision_view
+from millrace.web.forms import number_of, said, version_of
+from millrace.web.shell import drawn, renderer, shell_for
 
 HISTORY_SIZE = 20
+COUNTED_AT_ONCE_MAX = 50_000  # members: with more, the page comes first and the counts after it
+UNCOUNTED = (
+    "Takes it from everybody at once, on every server within a second: all get the default in the "
+    "code. It can be switched on again as it is."
+)
 SOON = "Every server follows within a second."
 DONE = {
     "killed": f"Killed. {SOON}",
@@ -53,21 +63,33 @@ Text = Annotated[str, QueryParameter(max_length=60)]
 
 
 class Sides(Struct, frozen=True, kw_only=True):
-    """What the page shows beside the flag itself: a refused press, what was done, older changes."""
+    """What the page shows beside the flag itself: a refused press, what was done, older changes.
+
+    member: about whom it is asked why. counts: whether members are to be counted in any case.
+    """
 
     form: ActForm = ActForm()
     done: str = ""
     before: int | None = None
+    member: str = ""
+    counts: bool = False
     status: int = 200
 
 
 @get("/flags/{key:str}", include_in_schema=False)
-async def show_flag(
-    request: Asked, key: FromPath[str], done: Text = "", before: Text = ""
-) -> Response[str]:
+async def show_flag(request: Asked, key: FromPath[str], before: Text = "") -> Response[str]:
     """Show a flag with everything that is known of it, also of one that was removed."""
-    last = number_of(before, "before") if before else None
-    return await _show(request, key, Sides(done=DONE.get(done, ""), before=last))
+    asked = request.query_params
+    sides = Sides(
+        done=DONE.get(asked.get("done", ""), ""),
+        before=number_of(before, "before") if before else None,
+        member=asked.get("member", "").strip(),
+        counts=bool(asked.get("count")),
+    )
+    if wants_fragment(request):
+        crowd, _ = await _crowd(request, await flags_of(request).get(key))
+        return page(renderer().text("_flag_crowd.html", crowd=crowd))
+    return await _show(request, key, sides)
 
 
 async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
@@ -85,18 +107,24 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
             raise
         return await _show_gone(request, key, history, sides)
     now = program_of(request).clock.now()
-    shell, newest, usage, waiting, (crowd, words) = await gather(
+    shell, newest, usage, waiting, names, members = await gather(
         shell_for(request, "flags"),
         flags.history(key, 1, None),
         flags.usage(key),
         open_requests(request, key),
-        _crowd(request, flag),
+        communities_by_number(request),
+        members_in_all(request),
     )
+    crowd, words = None, UNCOUNTED
+    if sides.counts or members <= COUNTED_AT_ONCE_MAX:
+        crowd, words = await _crowd(request, flag)
+    decision, error = await _why(request, flag, sides.member, names)
     days = program_of(request).settings.flags.stale_days
     head = flag_head(
         flag,
         now,
         last=newest[0] if newest else None,
+        names=names,
         evaluated=last_evaluated(usage),
         stale=stale_marks(stale.findings(life_of(flag, usage, {}), now, days)),
     )
@@ -107,6 +135,10 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         flag=head,
         crowd=crowd,
         kill_words=words,
+        cheap=members <= COUNTS_AT_ONCE_MAX,
+        asked=sides.member,
+        decision=decision,
+        asked_error=error,
         ramp=ramp_view(flag.content, now),
         usage=usage_view(usage, flag.content, now),
         requests=[waiting_line(one) for one in waiting],
@@ -115,6 +147,23 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         done=sides.done,
         **_past(request, key, history, flag.version),
     )
+
+
+async def _why(
+    request: Asked, flag: Flag, name: str, names: Mapping[str, str]
+) -> tuple[DecisionView | None, str]:
+    """Say why a member gets what they get, or what is wrong with the question."""
+    if not name:
+        return None, ""
+    try:
+        member = await member_called(request, name)
+    except (ConflictError, InvalidError, NotFoundError) as error:
+        return None, said(error)
+    flags, now = flags_of(request), program_of(request).clock.now().timestamp()
+    definition = object_of(flag.content) or {}
+    context = flags.context_of(member)
+    found = why.explain(flags.flagset(), flag.key, definition, context, now)
+    return decision_view(found, names), ""
 
 
 def _past(
@@ -145,9 +194,8 @@ async def _show_gone(
 async def _crowd(request: Asked, flag: Flag) -> tuple[CrowdView, str]:
     """Count who gets a flag now, and say whom its switch concerns."""
     flags = flags_of(request)
-    names = await communities_by_number(request)
     audience = await flags.audience(flag.key)
-    view = crowd_view(audience, flag.content, names)
+    view = crowd_view(audience, flag.content, await communities_by_number(request))
     if is_on(flag.content):
         return view, kill_words(audience)
     revived = await flags.preview(flag.key, switched(flag.content, "ENABLED"))

@@ -6,9 +6,10 @@ from msgspec import Struct
 from millrace.release.flags.reassignment import reassigned
 from millrace.release.flags.types import REASON_MAX
 from millrace.web.asked import Asked
-from millrace.web.flag_asked import flags_of, four_eyes
+from millrace.web.flag_asked import communities_by_number, flags_of, four_eyes
 from millrace.web.flag_crowds import difference_view
 from millrace.web.flag_forms import TRACKS, LaterFields, object_of
+from millrace.web.flag_places import all_with_places
 from millrace.web.flag_views import changed_words
 from millrace.web.shell import drawn, shell_for
 
@@ -54,7 +55,8 @@ async def show_step(request: Asked, step: Step) -> Response[str]:
     flags = flags_of(request)
     difference = await flags.preview(step.key, step.after)
     problems = reassigned(object_of(step.before), object_of(step.after)) if step.before else []
-    words = changed_words(step.key, step.before, step.after)
+    names = await communities_by_number(request)
+    words = all_with_places(changed_words(step.key, step.before, step.after), names)
     was, then = step.owners
     if was != then:
         words = [*words, f"Owner: {was or 'none'} becomes {then or 'none'}."]

@@ -9,7 +9,7 @@ from litestar.params import FromPath, QueryParameter
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
 from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Wait
 from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
-from millrace.web.flag_asked import doer_of, flags_of, open_requests
+from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, open_requests
 from millrace.web.flag_clashes import standing
 from millrace.web.flag_crowds import DifferenceView, difference_view
 from millrace.web.flag_request_views import OPEN, Looked, RequestCard, request_card
@@ -78,6 +78,7 @@ async def _card(
             adoption=await flags_of(request).adoption(_wait(one)) if waits else None,
             viewer=viewer_of(request).name,
             now=program_of(request).clock.now(),
+            names=await communities_by_number(request),
             typed=refused[2] if refused and refused[0] == one.id else "",
             difference=await _difference(request, one, flag) if preview == one.id else None,
         ),

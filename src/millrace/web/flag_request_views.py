@@ -1,5 +1,6 @@
 """Changes that wait, as people read them. Pure: no reads, no markup."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from millrace.release.flags.types import (
 from millrace.web.crowds import exact, share_text
 from millrace.web.flag_crowds import DifferenceView
 from millrace.web.flag_forms import pretty
+from millrace.web.flag_places import all_with_places
 from millrace.web.flag_views import by_whom, changed_words, flag_address
 from millrace.web.when import When, when_of
 
@@ -97,12 +99,14 @@ class Looked(Struct, frozen=True, kw_only=True):
     """What is known beside a request when it is shown.
 
     flag: as it stands; None where there is none. viewer: the name of who looks.
+    names: of communities, by number.
     """
 
     flag: Flag | None
     adoption: Adoption | None
     viewer: str
     now: datetime
+    names: Mapping[str, str]
     typed: str = ""
     difference: DifferenceView | None = None
 
@@ -171,7 +175,7 @@ def request_card(request: ChangeRequest, looked: Looked) -> RequestCard:
         decided_words=DECIDED.get(request.state, "approved by"),
         decided_by=by_whom(request.decided_by),
         reason=request.reason,
-        words=_words(request, stands),
+        words=all_with_places(_words(request, stands), looked.names),
         outdated=outdated,
         waits=waits_of(request, looked.adoption) if request.state in OPEN else [],
         note=request.note[:1].upper() + request.note[1:],

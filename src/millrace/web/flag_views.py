@@ -13,6 +13,7 @@ from millrace.release.flags.difference import CODE_DEFAULT, difference, shown
 from millrace.release.flags.types import Flag, FlagChange, FlagMove, Usage
 from millrace.web.crowds import CrowdRow, CrowdView, crowd_row, exact, shades_of
 from millrace.web.flag_forms import description_of, object_of, pretty
+from millrace.web.flag_places import with_places
 from millrace.web.when import When, when_of
 
 USAGE_DAYS = 14
@@ -204,10 +205,11 @@ def flag_head(
     now: datetime,
     *,
     last: FlagChange | None,
+    names: Mapping[str, str],
     evaluated: datetime | None,
     stale: list[StaleMark],
 ) -> FlagHead:
-    """Show a flag on its page. `last`: the newest line of its trail."""
+    """Show a flag on its page. `last`: the newest line of its trail; `names`: of communities."""
     definition = object_of(flag.content) or {}
     rules = room_rules.read(definition.get("targeting"))
     shades = shades_in([flag.content])
@@ -232,7 +234,9 @@ def flag_head(
             VariantLine(name=name, value=shown(value), shade=shades[name])
             for name, value in variants_of(definition).items()
         ],
-        rules=None if rules is None else [room_rules.in_words(rule) for rule in rules],
+        rules=None
+        if rules is None
+        else [with_places(room_rules.in_words(rule), names) for rule in rules],
         otherwise=""
         if rules and not rules[-1].conditions
         else otherwise_of(definition, alone=not rules),

@@ -7,13 +7,13 @@ from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from millrace.community.types import Key, parse_key
+from millrace.community.types import Key
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
 from millrace.release.flags.rings import Explanation
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 from millrace.web.asked import Asked, Form, form_of, go, program_of
 from millrace.web.cases import named, query_of
-from millrace.web.flag_asked import doer_of, flags_of, open_requests
+from millrace.web.flag_asked import doer_of, flags_of, member_called, open_requests
 from millrace.web.flag_forms import RING_LABELS, TRACKS
 from millrace.web.flag_rules import listed, percentage_of
 from millrace.web.forms import number_of, said
@@ -72,8 +72,9 @@ async def _show(
     explained, error = None, refused.error if refused else ""
     if member:
         try:
-            explained = _explained(flags_of(request).ring_explain(track, parse_key(member)))
-        except InvalidError as wrong:
+            key = await member_called(request, member)
+            explained = _explained(flags_of(request).ring_explain(track, key))
+        except (ConflictError, InvalidError, NotFoundError) as wrong:
             error = said(wrong)
     return drawn(
         "rings.html",
@@ -166,7 +167,7 @@ async def _changed(request: Asked, track: str, ring: Ring, form: Form) -> str:
             entry = RingEntry(
                 track=track,
                 ring=ring,
-                member=parse_key(form.text("member"), "member"),
+                member=await member_called(request, form.text("member")),
                 choice=Choice.LISTED,
                 actor=actor.name,
                 at=program_of(request).clock.now(),

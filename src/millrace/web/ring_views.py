@@ -115,16 +115,21 @@ def rule_words(rule: RingRule | None, ring: Ring) -> str:
     if ring is Ring.EVERYONE:
         return "Every member, and whoever is asked about without a name."
     if rule is None:
-        return "Nobody but those by name and those of the rings inside."
+        return _only_named(ring)
     parts: list[str] = []
     if rule.attribute:
         parts.append(f"members whose {rule.attribute} is {' or '.join(rule.values)}")
     if rule.percentage:
         parts.append(f"{percentages.in_words(rule.percentage)} of all members")
     if not parts:
-        return "Nobody but those by name and those of the rings inside."
+        return _only_named(ring)
     words = " and ".join(parts)
     return f"{words[:1].upper()}{words[1:]}."
+
+
+def _only_named(ring: Ring) -> str:
+    inner = "" if ring is RINGS[0] else " and those of the rings inside"
+    return f"Nobody but those by name{inner}."
 
 
 def rule_in(rules: Sequence[RingRule], track: str, ring: Ring) -> RingRule | None:
@@ -139,7 +144,7 @@ def entry_line(entry: RingEntry, names: Mapping[Key, str], now: datetime) -> Ent
         key=str(entry.member),
         name=names.get(entry.member, str(entry.member)),
         choice=CHOICES[entry.choice],
-        by=by_whom(entry.actor),
+        by="themself" if entry.actor == f"member:{entry.member}" else by_whom(entry.actor),
         when=when_of(entry.at, now),
     )
 

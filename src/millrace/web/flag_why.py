@@ -1,0 +1,60 @@
+"""Why a flag gives a member what it gives them, as people read it. Pure: no reads, no markup."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from millrace.release.flags.difference import CODE_DEFAULT, shown
+from millrace.release.flags.types import Absent
+from millrace.release.flags.why import Decision, Draw, Step
+from millrace.web.flag_places import with_places
+
+
+class DecisionStep(Struct, frozen=True, kw_only=True):
+    """One rule: what it says, and what came of it."""
+
+    words: str
+    outcome: str
+    decided: bool
+
+
+class DecisionView(Struct, frozen=True, kw_only=True):
+    """What a member is given, and how it came to that. draw: empty where no percentage decided."""
+
+    sentence: str
+    given: str
+    steps: list[DecisionStep]
+    draw: str
+
+
+def decision_view(found: Decision, names: Mapping[str, str]) -> DecisionView:
+    """Show a decision. `names`: of communities, by number."""
+    resolution = found.resolution
+    value = "" if isinstance(resolution.value, Absent) else f" ({shown(resolution.value)})"
+    return DecisionView(
+        sentence=with_places(found.sentence, names),
+        given=f"{resolution.variant or CODE_DEFAULT}{value}",
+        steps=[_step(one, names) for one in found.steps],
+        draw=_draw_words(found.draw) if found.draw else "",
+    )
+
+
+def _step(step: Step, names: Mapping[str, str]) -> DecisionStep:
+    if step.holds is None:
+        outcome = "not asked: an earlier rule decided"
+    elif step.holds:
+        outcome = "fits, and decides"
+    else:
+        failed = [test.words for test in step.tests if not test.holds]
+        outcome = "does not fit" + (f": {', '.join(failed)} is not so" if failed else "")
+    return DecisionStep(
+        words=with_places(step.words, names),
+        outcome=with_places(outcome, names),
+        decided=bool(step.holds),
+    )
+
+
+def _draw_words(draw: Draw) -> str:
+    return (
+        f"Their place in the draw is {draw.percent:.3f} %, by {draw.bucketing} over {draw.hashed}."
+    )
