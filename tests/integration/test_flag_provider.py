@@ -249,6 +249,10 @@ async def test_a_server_that_is_not_there_yet(conninfo, tmp_path):
         counted = {use.variant: use.evaluations for use in await counts(found, "new")}
 
         assert counted == {"on": 2}
+        await asyncio.to_thread(followed.provider.initialize, EvaluationContext())
+        await until(
+            lambda: "millrace-flags" in [t.name for t in threading.enumerate()], "it did not return"
+        )
 
 
 async def test_a_token_that_is_not_good(conninfo, tmp_path):

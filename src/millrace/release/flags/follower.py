@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any, Protocol, cast
 
@@ -92,18 +93,21 @@ class Follower:
         self._ends = False
 
     def start(self) -> None:
-        """Begin to follow."""
-        assert self._thread is None, "a follower is started once"
+        """Begin to follow; again, where it was stopped."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._ends = False
+        self._begun.clear()
         self._thread = Thread(target=self._work, name="millrace-flags", daemon=True)
         self._thread.start()
         self._begun.wait()
 
     def stop(self, seconds: float) -> None:
         """End, and say what was used once more; after so long without that."""
+        self._ends = True
         if self._thread is None or self._loop is None or self._task is None:
             return
-        self._ends = True
-        if self._thread.is_alive():
+        with suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(seconds)
 

@@ -13,6 +13,7 @@ that somebody else runs.
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
+from enum import Enum
 from threading import Event, Lock
 from typing import Any, TypeVar, cast
 
@@ -99,11 +100,12 @@ class MillraceProvider(AbstractProvider):
             ProviderFatalError: the token is refused.
             ProviderNotReadyError: the server did not answer in time.
         """
+        self._voice.begin()
         self._follower.start()
-        said = self._voice.first(self._start_seconds)
-        if self._voice.was_refused:
+        health, said = self._voice.first(self._start_seconds)
+        if health is _Health.REFUSED:
             raise ProviderFatalError(said)
-        if said:
+        if health is not _Health.WELL:
             raise ProviderNotReadyError(said)
 
     def shutdown(self) -> None:
@@ -213,58 +215,66 @@ class _Uses:
         return counts
 
 
+class _Health(Enum):
+    """How it goes: what the SDK calls the provider's status."""
+
+    NEW = "new"
+    WELL = "well"
+    STALE = "stale"
+    REFUSED = "refused"
+
+
 class _Voice:
-    """Tells the SDK how it goes, each thing once. Called from the follower's thread."""
+    """Tells the SDK how it goes, each turn once. Called from the follower's thread."""
 
     def __init__(self, provider: MillraceProvider) -> None:
         self._provider = provider
         self._answered = Event()
         self._lock = Lock()
         self._waited_for = True
-        self._well = False
+        self._health = _Health.NEW
         self._said = ""
-        self.was_refused = False
 
-    def first(self, seconds: float) -> str:
-        """Wait until something is known; return what is wrong, empty for nothing."""
+    def begin(self) -> None:
+        """Let the SDK tell how the start goes."""
+        self._answered.clear()
+        self._waited_for = True
+        self._health = _Health.NEW
+
+    def first(self, seconds: float) -> tuple[_Health, str]:
+        """Wait until something is known; return how it goes, and what is wrong."""
         self._answered.wait(seconds)
         with self._lock:
             self._waited_for = False  # from now on it is told by events
-            return "" if self._well else self._said or f"no answer in {seconds:g} s"
+            return self._health, self._said or f"no answer in {seconds:g} s"
 
     def current(self, before: Known, after: Known) -> None:
         """Hear that all is known as of now."""
         self._provider.learn(after)
-        with self._lock:
-            again, self._well, self._said, self.was_refused = not self._well, True, "", False
-            waited_for = self._waited_for
-            self._answered.set()
-        if waited_for:
-            return  # the SDK says itself that the provider is ready
-        if again:
+        if self._turned(_Health.WELL, ""):
             self._provider.emit_provider_ready(ProviderEventDetails())
+        self._answered.set()
         if before is not after and before is not snapshot.NOTHING:
             details = ProviderEventDetails(flags_changed=snapshot.changed(before, after))
             self._provider.emit_provider_configuration_changed(details)
 
     def stale(self, message: str) -> None:
         """Hear that the server cannot be asked: what is known may be old."""
-        if self._worse(message):
+        if self._turned(_Health.STALE, message):
             self._provider.emit_provider_stale(ProviderEventDetails(message=message))
 
     def refused(self, message: str) -> None:
         """Hear that the token is not good, or no longer."""
-        self.was_refused = True
-        self._answered.set()
-        if self._worse(message):
+        if self._turned(_Health.REFUSED, message):
             details = ProviderEventDetails(message=message, error_code=ErrorCode.GENERAL)
             self._provider.emit_provider_error(details)
+        self._answered.set()
 
-    def _worse(self, message: str) -> bool:
-        """Note what is wrong; whether it was well, so that somebody is to be told."""
+    def _turned(self, health: _Health, message: str) -> bool:
+        """Note how it goes; whether that is news. The SDK itself tells how the start went."""
         with self._lock:
-            was_well, self._well, self._said = self._well, False, message
-            return was_well and not self._waited_for
+            before, self._health, self._said = self._health, health, message
+            return before is not health and not self._waited_for
 
 
 def _json(asked: EvaluationContext | None) -> dict[str, Any]:
