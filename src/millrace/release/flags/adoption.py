@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from millrace.community.types import Key
 from millrace.kernel.clock import Clock
-from millrace.kernel.errors import InvalidError
 from millrace.release.flags import semver
+from millrace.release.flags.limits import TRACK, expect_version
 from millrace.release.flags.repository import QUERIES
 from millrace.release.flags.types import Adoption, Wait
 from millrace.store.router import Router
@@ -20,7 +20,6 @@ NOTED_MAX = 200_000  # notes that are remembered; the oldest go first
 LINES_MAX = 5_000  # that are written in one statement
 ACTIVE_DAYS = 7
 VERSION_MAX = 64
-TRACK_MAX = 32
 
 
 class Place(NamedTuple):
@@ -70,9 +69,9 @@ class AppBook:
         now = self._clock.monotonic()
         if noted is not None and noted.version == version and now - noted.at < NOTE_SECONDS:
             return
-        if not 0 < len(track) <= TRACK_MAX or len(version) > VERSION_MAX:
+        if TRACK.fullmatch(track) is None or len(version) > VERSION_MAX:
             return
-        if semver.parsed(version) is None or "\x00" in track:
+        if semver.parsed(version) is None:
             return
         self._noted.pop(place, None)  # so that it is the youngest
         while len(self._noted) >= NOTED_MAX:
@@ -97,17 +96,10 @@ class AppBook:
     async def adoption(self, wait: Wait) -> Adoption:
         """Return how many of those who are active in a market have a version or a later one.
 
-        Raises:
+        Passes on:
             InvalidError: it is no version.
         """
-        wanted = semver.parsed(wait.version)
-        if wanted is None:
-            raise InvalidError(
-                f"{wait.version[:VERSION_MAX]!r} is no version",
-                field="wait.version",
-                value=wait.version[:VERSION_MAX],
-                next_step="write it like 9.2.0",
-            )
+        wanted = expect_version(wait.version)
         async with self._router.read() as session:
             found = await session.rows(
                 QUERIES["versions_in_use"],

@@ -15,6 +15,7 @@ from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError, T
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags import jsontext, soundness
 from millrace.release.flags.editing import with_member
+from millrace.release.flags.limits import LIST_MAX, expect_limit, expect_text
 from millrace.release.flags.parts import RefusedError
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED
 from millrace.release.flags.types import KEY_MAX, REASON_MAX, Flag, FlagChange, FlagMove
@@ -23,7 +24,6 @@ from millrace.store.session import Session
 
 CONTENT_MAX = 200_000  # characters of one definition
 OWNER_MAX = 200
-LIST_MAX = 1_000
 FLAGS_MAX = 20_000
 UNCHECKED = (FlagMove.KILL, FlagMove.REVIVE, FlagMove.REVERT, FlagMove.IMPORT)
 """What stood once may stand again, also where an import brought it: nobody waits for a mended rule
@@ -298,18 +298,6 @@ def _refuse_more(count: int) -> NoReturn:
     )
 
 
-def expect_limit(limit: int) -> None:
-    """Refuse a stretch that is too long.
-
-    Raises:
-        InvalidError: the limit is outside its bounds.
-    """
-    if not 1 <= limit <= LIST_MAX:
-        raise InvalidError(
-            f"limit is {limit}", field="limit", value=limit, limit=f"1 to {LIST_MAX}"
-        )
-
-
 def expect_plain(edit: Edit) -> None:
     """Refuse what no definition can be, whoever wrote it.
 
@@ -330,39 +318,6 @@ def expect_plain(edit: Edit) -> None:
         )
     if edit.content and edit.move is not FlagMove.KILL:
         _expect_object(edit)
-
-
-def expect_text(field: str, value: str, largest: int, *, needed: bool) -> None:
-    """Refuse a text that is missing, too long, or that the database cannot hold.
-
-    Raises:
-        InvalidError: it is empty, or it has a character that cannot be kept.
-        TooLargeError: names both lengths.
-    """
-    if needed and not value.strip():
-        raise InvalidError(f"{field} is empty", field=field, next_step=f"give a {field}")
-    if len(value) > largest:
-        raise TooLargeError(
-            f"{field} has {len(value):,} characters, {largest:,} are allowed",
-            field=field,
-            value=len(value),
-            limit=largest,
-            next_step="make it shorter",
-        )
-    if "\x00" in value or not _is_unicode(value):
-        raise InvalidError(
-            f"{field} has a character that cannot be kept: NUL, or half of a pair",
-            field=field,
-            next_step="take it out",
-        )
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _expect_object(edit: Edit) -> None:

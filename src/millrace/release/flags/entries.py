@@ -1,6 +1,5 @@
 """Who is put into rings, by whom and why; and the rules of rings, with the trail of both."""
 
-import re
 from datetime import datetime
 
 import msgspec
@@ -10,7 +9,7 @@ from millrace.community.types import Key
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from millrace.kernel.ids import IdMaker
-from millrace.release.flags.book import expect_limit, expect_text
+from millrace.release.flags.limits import expect_limit, expect_text, expect_track
 from millrace.release.flags.repository import QUERIES, EntryRow
 from millrace.release.flags.rings import check_entry, check_rule
 from millrace.release.flags.types import (
@@ -27,7 +26,6 @@ from millrace.release.flags.types import (
 from millrace.store.router import Router
 from millrace.store.session import Session
 
-TRACK = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 ATTRIBUTE_MAX = 100
 VALUES_MAX = 1_000
 
@@ -145,7 +143,7 @@ class RingDesk:
         Passes on:
             InvalidError: the track or the reason cannot be.
         """
-        _expect_track(entry.track)
+        expect_track(entry.track)
         expect_text("reason", reason, REASON_MAX, needed=True)
         async with self._router.write() as session:
             place = _place(entry.track, entry.ring, entry.member)
@@ -171,7 +169,7 @@ class RingDesk:
         Raises:
             ForbiddenError: members do not enter this ring by themselves.
         """
-        _expect_track(entry.track)
+        expect_track(entry.track)
         expect_text("reason", reason, REASON_MAX, needed=True)
         check_entry(entry)
         if entry.choice is Choice.OPTED_IN and entry.ring not in self._config.opt_in_rings:
@@ -261,29 +259,13 @@ def _written(rule: RingRule) -> str:
     return msgspec.json.encode(rule).decode()
 
 
-def _expect_track(track: str) -> None:
-    """Refuse what cannot be a track.
-
-    Raises:
-        InvalidError: names the form.
-    """
-    if TRACK.fullmatch(track) is None:
-        raise InvalidError(
-            f"{track[:40]!r} is no track",
-            field="track",
-            value=track[:40],
-            limit=TRACK.pattern,
-            next_step="use android, ios, desktop or server",
-        )
-
-
 def _expect_rule(rule: RingRule, reason: str) -> None:
     """Refuse a rule that cannot be kept.
 
     Raises:
         InvalidError: it has too many values.
     """
-    _expect_track(rule.track)
+    expect_track(rule.track)
     expect_text("reason", reason, REASON_MAX, needed=True)
     expect_text("attribute", rule.attribute, ATTRIBUTE_MAX, needed=False)
     for value in rule.values:

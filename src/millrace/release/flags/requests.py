@@ -25,9 +25,11 @@ from millrace.kernel.errors import (
     TooLargeError,
 )
 from millrace.kernel.ids import IdMaker
-from millrace.release.flags.book import Book, Edit, expect_limit
+from millrace.release.flags.book import Book, Edit
+from millrace.release.flags.limits import expect_limit, expect_terms, expect_text
 from millrace.release.flags.repository import QUERIES
 from millrace.release.flags.types import (
+    REASON_MAX,
     Actor,
     ChangeRequest,
     RequestState,
@@ -138,7 +140,9 @@ class Requests:
         Passes on:
             NotFoundError: there is no such request.
             ConflictError: it is decided already.
+            InvalidError: the note is missing, or cannot be kept.
         """
+        expect_text("note", note, REASON_MAX, needed=True)
         async with self._router.write() as session:
             held = await _held(session, request_id, RequestState.PROPOSED)
             return await self._decided(session, held, actor, RequestState.REJECTED, note)
@@ -149,7 +153,9 @@ class Requests:
         Passes on:
             NotFoundError: there is no such request.
             ConflictError: it is made or decided already.
+            InvalidError: the note cannot be kept.
         """
+        expect_text("note", note, REASON_MAX, needed=False)
         async with self._router.write() as session:
             held = await _held(session, request_id, RequestState.PROPOSED, RequestState.APPROVED)
             return await self._decided(session, held, actor, RequestState.CANCELLED, note)
@@ -281,30 +287,6 @@ def _edit(request: ChangeRequest) -> Edit:
         owner=request.owner,
         request_id=request.id,
     )
-
-
-def expect_terms(terms: Terms) -> None:
-    """Refuse to wait for what cannot come.
-
-    Raises:
-        InvalidError: the moment has no zone, or the share is none.
-    """
-    if terms.due_at is not None and terms.due_at.tzinfo is None:
-        raise InvalidError(
-            "due_at has no time zone",
-            field="due_at",
-            value=terms.due_at.isoformat(),
-            next_step="add an offset, such as Z",
-        )
-    wait = terms.wait
-    if wait is not None and not 0 < wait.share <= 1:
-        raise InvalidError(
-            f"a share of {wait.share} cannot be waited for",
-            field="wait.share",
-            value=wait.share,
-            limit="above 0, at most 1",
-            next_step="0.8 stands for 80 %",
-        )
 
 
 async def _held(session: Session, request_id: int, *states: RequestState) -> ChangeRequest:

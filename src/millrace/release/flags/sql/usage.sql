@@ -37,7 +37,7 @@ select line.community_id, line.member_id, line.track, line.version, line.seen_at
  order by line.community_id, line.member_id, line.track
     on conflict (community_id, member_id, track) do update
        set version = excluded.version, seen_at = excluded.seen_at
-     where member_app.seen_at < excluded.seen_at
+     where member_app.seen_at <= excluded.seen_at
        and (member_app.version <> excluded.version
             or member_app.seen_at < excluded.seen_at - interval '55 minutes')
 
