@@ -169,7 +169,7 @@ def test_a_ramp_a_kill_and_the_way_back(beside: Millrace, conninfo: str) -> None
 
     trail = well(beside("flags", "history", "new-home", "--json"))["changes"]
     assert [change["move"] for change in trail] == [
-        "revert", "remove", "revert", "revive", "kill", "put", "put",
+        "revert", "remove", "revert", "revive", "kill", "ramp", "put",
     ]  # fmt: skip
     kill = trail[4]
     assert kill["reason"] == "shown twice"

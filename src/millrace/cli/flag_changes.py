@@ -25,6 +25,7 @@ from millrace.cli.flag_desk import (
 from millrace.cli.flag_edits import Definition, Wish
 from millrace.cli.frame import Frame, data_dir_option, json_option, pass_frame, print_json, say
 from millrace.kernel.errors import InvalidError
+from millrace.release.flags.changes import AT_ONCE
 from millrace.release.flags.difference import difference
 from millrace.release.flags.reassignment import reassigned
 from millrace.release.flags.types import ChangeRequest, Flag, Ring, Terms
@@ -218,25 +219,21 @@ def ramp(
         reason = reason_of(
             domain.flags, options["reason"], f"ramped {variant} from the command line"
         )
+        steps = flag_edits.ramped(decoded(stands.content), variant, percentages)
         made: list[Flag | ChangeRequest] = []
-        version = stands.version
-        for number, after in enumerate(
-            flag_edits.ramped(decoded(stands.content), variant, percentages)
-        ):
-            start = terms.due_at or (now if gap else None)
-            due = None if start is None else start + number * gap
-            waits_now = number == 0 and terms.due_at is None
-            made.append(
-                await domain.flags.put(
-                    key,
-                    flag_edits.text_of(after, stands.content),
-                    version=version,
-                    actor=actor(),
-                    reason=reason,
-                    terms=Terms(due_at=None if waits_now else due, wait=terms.wait),
-                )
-            )
-            version += 1
+        for number, (percentage, after) in enumerate(steps):
+            start = terms.due_at or (now if number else None)
+            waits = Terms(due_at=None if start is None else start + number * gap, wait=terms.wait)
+            said: dict[str, Any] = {
+                "version": stands.version + number,
+                "actor": actor(),
+                "reason": reason,
+            }
+            if waits == AT_ONCE:
+                made.append(await domain.flags.ramp(key, variant, percentage, **said))
+            else:
+                text = flag_edits.text_of(after, stands.content)
+                made.append(await domain.flags.put(key, text, **said, terms=waits))
         return made
 
     made = worked(frame, data_dir, as_json, change)

@@ -186,6 +186,6 @@ def print_whom(found: Difference) -> None:
             f"{turn.after:,}",
             f"{turn.added:,}",
             f"{turn.dropped:,}",
-            " ".join(names[:6]),
+            " ".join(names[:3]),
         )
     show(made)

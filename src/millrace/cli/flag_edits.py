@@ -297,12 +297,14 @@ def _weight(text: str) -> int:
     return int(text)
 
 
-def ramped(definition: Definition, variant: str, percentages: Sequence[float]) -> list[Definition]:
+def ramped(
+    definition: Definition, variant: str, percentages: Sequence[float]
+) -> list[tuple[float, Definition]]:
     """Return the definition at every step of a ramp; a step that changes nothing is left out."""
-    made: list[Definition] = []
+    made: list[tuple[float, Definition]] = []
     for percentage in percentages:
         after = edits.with_ramp(definition, variant, percentage)
         if after != definition:
-            made.append(after)
+            made.append((percentage, after))
         definition = after
     return made

@@ -104,14 +104,22 @@ class Sight(Struct, frozen=True):
     "  millrace flags show new-home --audience --json\n",
 )
 @click.argument("key")
+@click.option("--definition", is_flag=True, help="Also print its JSON.")
 @click.option(
     "--audience", is_flag=True, help="Also count who gets it now, by ring and market, exactly."
 )
 @data_dir_option
 @json_option
 @pass_frame
-def shown_flag(frame: Frame, key: str, audience: bool, data_dir: str | None, as_json: bool) -> None:
-    """Print the flag KEY: its definition, its rules in words, its use, what waits."""
+def shown_flag(
+    frame: Frame,
+    key: str,
+    definition: bool,
+    audience: bool,
+    data_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Print the flag KEY: what it gives, its rules in words, its use, what waits."""
 
     async def look(domain: Domain) -> Sight:
         flag = await domain.flags.get(key)
@@ -125,8 +133,7 @@ def shown_flag(frame: Frame, key: str, audience: bool, data_dir: str | None, as_
         return Sight(flag, usage, waiting, counted, domain.clock.now())
 
     sight = worked(frame, data_dir, as_json, look)
-    definition = decoded(sight.flag.content)
-    known = rules.read(definition.get("targeting"))
+    known = rules.read(decoded(sight.flag.content).get("targeting"))
     words = None if known is None else [rules.in_words(rule) for rule in known]
     if as_json:
         print_json(
@@ -140,31 +147,49 @@ def shown_flag(frame: Frame, key: str, audience: bool, data_dir: str | None, as_
             }
         )
         return
-    _print_sight(sight, words)
+    _print_sight(sight, words, whole=definition)
 
 
-def _print_sight(sight: Sight, words: list[str] | None) -> None:
-    flag, now = sight.flag, sight.now
-    out = console()
-    last = max((each.last_at for each in sight.usage), default=None)
-    week = sum(each.evaluations for each in sight.usage if each.last_at > now - WEEK)
-    out.print(f"{flag.key}, version {flag.version}, of {flag.owner or 'nobody'}", style="bold")
-    out.print(
-        f"changed {flag.changed_at:%Y-%m-%d %H:%M} UTC, created {flag.created_at:%Y-%m-%d}; "
-        f"asked {week:,} times on the days of this week, last {ago(last, now)} ago"
-        if last
-        else f"changed {flag.changed_at:%Y-%m-%d %H:%M} UTC, created {flag.created_at:%Y-%m-%d}; "
-        "never asked"
-    )
-    if words is None:
-        out.print("Its rules are written by hand.")
+def _print_sight(sight: Sight, words: list[str] | None, *, whole: bool) -> None:
+    flag, out = sight.flag, console()
+    content = decoded(flag.content)
+    state = "" if content.get("state") == "ENABLED" else f", {_state(content.get('state'))}"
+    head = f"{flag.key}, version {flag.version}, of {flag.owner or 'nobody'}{state}"
+    out.print(head, style="bold", markup=False)
+    dates = f"changed {flag.changed_at:%Y-%m-%d %H:%M} UTC, created {flag.created_at:%Y-%m-%d}"
+    out.print(f"{dates}; {_use(sight)}", markup=False)
+    made = table("variant", "value", "")
+    for name, value in _part(content, "variants").items():
+        made.add_row(
+            name, shown(value), "by default" if name == content.get("defaultVariant") else ""
+        )
+    show(made)
     for number, sentence in enumerate(words or (), 1):
         out.print(f"{number}. {sentence}", markup=False)
-    out.print(msgspec.json.format(flag.content, indent=2), markup=False, soft_wrap=True)
+    for name, value in _part(content, "metadata").items():
+        out.print(f"metadata {name}: {shown(value)}", markup=False)
+    if words is None:
+        out.print("Its rules are written by hand:")
+    if whole or words is None:
+        out.print(msgspec.json.format(flag.content, indent=2), markup=False, soft_wrap=True)
     if sight.audience is not None:
         _print_audience(sight.audience)
     for each in sight.waiting:
         out.print(f"request {each.id} {waits(each)}: {each.reason}", markup=False)
+
+
+def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a part of a definition; empty where an import brought something else."""
+    part: object = content.get(name)
+    return cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+
+
+def _use(sight: Sight) -> str:
+    last = max((each.last_at for each in sight.usage), default=None)
+    if last is None:
+        return "never asked for"
+    week = sum(each.evaluations for each in sight.usage if each.last_at > sight.now - WEEK)
+    return f"asked for {week:,} times on the last days, and {ago(last, sight.now)} ago"
 
 
 def _print_audience(audience: dict[str, Any]) -> None:

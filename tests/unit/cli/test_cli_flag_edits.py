@@ -132,4 +132,7 @@ def test_no_adoption(text: str) -> None:
 def test_a_step_of_a_ramp_that_changes_nothing_is_left_out() -> None:
     steps = flag_edits.ramped(dict(BOOLEAN), "on", [0, 5, 5, 100])
 
-    assert [step["targeting"]["fractional"][0] for step in steps[-2:]] == [["on", 5], ["on", 100]]
+    assert [percentage for percentage, _ in steps][-2:] == [5, 100]
+    assert [step["targeting"]["fractional"][0] for _, step in steps[-2:]] == [
+        ["on", 5], ["on", 100],
+    ]  # fmt: skip
