@@ -6,8 +6,9 @@ is not touched, and no key of it moves.
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from fractions import Fraction
 from itertools import accumulate, pairwise
-from math import gcd, lcm
+from math import ceil, floor
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from millrace.kernel.errors import ConflictError, InvalidError
@@ -17,6 +18,9 @@ from millrace.release.flags.outcomes import Share
 from millrace.release.flags.rules import Rule
 
 Definition: TypeAlias = Mapping[str, Any]
+
+TOTALS = tuple(100 * 10**places for places in range(percentages.DECIMALS_MAX + 1))
+FINE_TOTAL = 10_000  # where shares cannot be exact, they are to a hundredth of a percent
 
 
 class NoPlaceError(ConflictError):
@@ -203,34 +207,54 @@ def _grown(shares: Sequence[Share], variant: str, percentage: float) -> list[Sha
     """Return the shares with a percentage for one of them, the others in proportion and order.
 
     Its place in the split goes on to cover all of what it covered, as long as it grows: what is
-    before it and what is after it both shrink, by whole steps of a total that both old and new
-    weights are whole in.
+    before it and what is after it both shrink. The total is 100, 1,000, ..., as people write it:
+    the first that holds all parts exactly, else one that is fine enough.
 
     Raises:
-        ConflictError: there is no such total within what a split may add up to.
+        ConflictError: it grows by so little that no total tells the old place from the new one.
     """
     scale, (part,) = percentages.weights([percentage])
     at = [share.variant for share in shares].index(variant)
-    before, after = [it.weight for it in shares[:at]], [it.weight for it in shares[at + 1 :]]
-    alone = sum(1 for weight in (*before, *after) if weight) == 1
-    total = scale if alone else lcm(scale, sum(share.weight for share in shares))
-    if total > outcomes.WEIGHT_SUM_MAX:
-        raise ConflictError(
-            f"{percentages.in_words(percentage)} and the weights of the split have no common total",
-            field="percentage",
-            value=percentage,
-            limit=outcomes.WEIGHT_SUM_MAX,
-            next_step="write weights that add up to 100 or 1000 first",
-        )
-    grown = part * (total // scale)
-    left = (total - grown) * sum(before) // (sum(before) + sum(after))
-    right = total - grown - left
-    weights = [*_shared(before, left), grown, *_shared(after, right)]
-    measure = gcd(total // scale, *weights)
-    return [
-        Share(share.variant, weight // measure)
-        for share, weight in zip(shares, weights, strict=True)
-    ]
+    weights = [share.weight for share in shares]
+    totals = [total for total in TOTALS if total >= scale]
+    exact = [total for total in totals if _is_exact(weights, at, total, part * (total // scale))]
+    for total in (*exact[:1], *(total for total in totals if total >= FINE_TOTAL)):
+        own = part * (total // scale)
+        left = _left(weights, at, total, own)
+        if left is not None:
+            before, after = (
+                _shared(weights[:at], left),
+                _shared(weights[at + 1 :], total - own - left),
+            )
+            return [
+                Share(share.variant, weight)
+                for share, weight in zip(shares, [*before, own, *after], strict=True)
+            ]
+    raise ConflictError(
+        f"{percentages.in_words(percentage)} is too near to what {variant} has now",
+        field="percentage",
+        value=percentage,
+        limit=TOTALS[-1],
+        next_step="write weights that add up to 100 or 1000 first",
+    )
+
+
+def _is_exact(weights: Sequence[int], at: int, total: int, own: int) -> bool:
+    """Whether the rest of a total can be shared in whole numbers as the others share it now."""
+    others = sum(weights) - weights[at]
+    return all((total - own) * weight % others == 0 for n, weight in enumerate(weights) if n != at)
+
+
+def _left(weights: Sequence[int], at: int, total: int, own: int) -> int | None:
+    """Return how much of a total is for those before the one at `at`, which gets `own`.
+
+    None where, by whole numbers, it could not go on to cover its place, or to lie inside of it.
+    """
+    old, before, after = sum(weights), sum(weights[:at]), sum(weights[at + 1 :])
+    rest = total - own
+    ends = sorted([Fraction(before * total, old), rest - Fraction(after * total, old)])
+    low, high = ceil(ends[0]), floor(ends[1])
+    return max(low, min(high, rest * before // (before + after))) if low <= high else None
 
 
 def _shared(weights: Sequence[int], total: int) -> list[int]:

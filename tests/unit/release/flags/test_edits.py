@@ -89,6 +89,14 @@ def test_the_rest_keeps_its_proportions():
     assert with_ramp(three, "b", 60)["targeting"] == split(("a", 10), ("b", 60), ("c", 30))
 
 
+def test_thirds_are_written_as_finely_as_people_read():
+    """What no percentage holds exactly is right to a hundredth of one, and adds up to 10,000."""
+    three = flag(split(("a", 1), ("b", 2), ("c", 4)), variants={"a": 1, "b": 2, "c": 3})
+
+    assert with_ramp(three, "a", 1)["targeting"] == split(("a", 1), ("b", 33), ("c", 66))
+    assert with_ramp(three, "a", 30)["targeting"] == split(("a", 3000), ("b", 2333), ("c", 4667))
+
+
 def test_a_variant_that_is_new_to_a_split_comes_first():
     """From there it can grow without losing anybody."""
     three = flag(split(("a", 50), ("b", 50)), variants={"a": 1, "b": 2, "c": 3})
