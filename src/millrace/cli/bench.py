@@ -1,5 +1,6 @@
 """`millrace bench`: measure, always beside a peer in the same run."""
 
+from pathlib import Path
 from typing import cast
 
 import click
@@ -70,6 +71,35 @@ def freshness(quick: bool, seed: int, as_json: bool) -> None:
     from millrace.lab import bench_freshness  # numpy is loaded only here
 
     found = run(bench_freshness.run(quick, seed, hushed(as_json=as_json)))
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+
+
+@bench.command(
+    "flags",
+    epilog="\b\nExamples:\n  millrace bench flags --quick\n  millrace bench flags --json\n",
+)
+@click.option("--quick", is_flag=True, help="A tenth of it: under 50 seconds on two cores.")
+@click.option("--seed", default=1, show_default=True, help="Of the members who are asked for.")
+@click.option(
+    "--suite",
+    default="../shared/conformance/flagd",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder of flagd's public suite; without it its rows are not counted.",
+)
+@json_option
+def flags(quick: bool, seed: int, suite: Path, as_json: bool) -> None:
+    """Decide four flags for 100,000 members, beside flagd's own evaluator and GrowthBook's.
+
+    The keys are those of BENCH.md and do not change.
+    """
+    hushed(as_json=as_json)("measuring three evaluators in turn; nothing else should run")
+    from millrace.lab import bench_flags  # the peers are loaded only here
+
+    found = bench_flags.run(quick, seed, suite)
     if as_json:
         print_json(found)
         return

@@ -34,8 +34,18 @@ def place(key: object) -> int | None:
 def place_of(flag_key: str) -> Callable[[str], int | None]:
     """Return where the targeting keys of a flag lie: the list of flag key and targeting key."""
 
+    hashed = mmh3.hash
+    try:
+        start = _head(4, 2) + _encoded(flag_key, DEPTH_MAX)
+    except ValueError:
+        return lambda _targeting_key: None
+
     def place_of_targeting(targeting_key: str) -> int | None:
-        return place([flag_key, targeting_key])
+        try:
+            text = targeting_key.encode()
+        except UnicodeEncodeError:
+            return None
+        return hashed(start + _head(3, len(text)) + text, 0, False)  # noqa: FBT003 - as above
 
     return place_of_targeting
 
