@@ -27,6 +27,7 @@ from millrace.community.types import (
 )
 from millrace.feed.testing import FakeEncoder
 from millrace.kernel.clock import SystemClock
+from millrace.release.flags.types import FlagConfig
 from millrace.settings import DoorConfig, Settings
 from millrace.store.types import StoreConfig
 from millrace.wiring import Program, build
@@ -63,6 +64,13 @@ class Site:
     program: Program
     members: dict[str, Key]
     posts: dict[str, Key]
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    async def office(self, name: str, role: Role) -> str:
+        """Return the token of somebody who runs the installation; they are made as first asked."""
+        if name not in self.tokens:
+            self.tokens[name] = (await self.program.identity.create_operator(name, role)).token
+        return self.tokens[name]
 
     def viewer(self, member: str) -> Viewer:
         """Return a member as who asks."""
@@ -97,7 +105,16 @@ class Visit:
     async def sign_in(self, member: str = "ada", path: str = "/") -> None:
         """Open a page as a member; the test of the sign-in page clicks through it."""
         issued = await self.site.program.identity.issue(f"member:{self.site.members[member]}", 600)
-        cookie = {"name": "millrace_session", "value": issued.token, "url": self.site.address}
+        await self._enter(issued.token, path)
+
+    async def sign_in_office(
+        self, name: str = "rita", path: str = "/flags", role: Role = Role.RELEASE_MANAGER
+    ) -> None:
+        """Open a page as a release manager, or as an operator."""
+        await self._enter(await self.site.office(name, role), path)
+
+    async def _enter(self, token: str, path: str) -> None:
+        cookie = {"name": "millrace_session", "value": token, "url": self.site.address}
         await self.page.context.add_cookies([cookie])
         await self.open(path)
 
@@ -120,11 +137,14 @@ class Visit:
 
 
 @asynccontextmanager
-async def running_site(conninfo: str, folder: Path) -> AsyncIterator[Site]:
+async def running_site(
+    conninfo: str, folder: Path, flags: FlagConfig | None = None
+) -> AsyncIterator[Site]:
     """Serve a seeded community in demo mode on a free port."""
     settings = Settings(
         store=StoreConfig(primary=conninfo, data_dir=str(folder)),
         door=DoorConfig(demo=True, rates=dict.fromkeys(DoorConfig().rates, 100_000)),
+        flags=flags or FlagConfig(),
     )
     async with build(settings, encoder=FakeEncoder()) as made:
         members, posts = await seed(made)

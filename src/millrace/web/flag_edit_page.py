@@ -73,7 +73,7 @@ async def _step(request: Asked, sent: Form, key: str) -> Response[str] | Respons
         case "json":
             return await _show_form(request, _as_json(form, names))
         case "rules" | "edit":
-            again = _again(form, sent.text("came") or AS_RULES, do)
+            again = _again(form, form.came if do == "edit" else AS_RULES, do)
             return await _show_form(request, form_by_name(again, names))
         case _:
             return await _show_form(request, worked(form, do))
@@ -135,7 +135,7 @@ async def _show_preview(
         action="/flag-new" if form.new else f"{address}/edit",
         hidden=[
             ("mode", AS_JSON),
-            ("came", form.mode),
+            ("came", form.came),
             ("key", form.key),
             ("owner", form.owner),
             ("version", str(form.version)),

@@ -68,7 +68,7 @@ class FlagForm(Struct, frozen=True, kw_only=True):
 
     key: of a flag that is there, or as it was typed for a new one.
     version: the version that the form was made from; 0 for a new flag.
-    mode: whether the rules or the JSON are edited.
+    mode: whether the rules or the JSON are edited; came: which were, before they were looked at.
     kept: in the mode of rules, the definition that they go into: it may say more than the form.
     content: in the mode of JSON, the definition as it was typed.
     """
@@ -77,6 +77,7 @@ class FlagForm(Struct, frozen=True, kw_only=True):
     key: str = ""
     version: int = 0
     mode: str = AS_RULES
+    came: str = AS_RULES
     owner: str = ""
     description: str = ""
     kept: str = BEGINNING
@@ -167,12 +168,14 @@ def sent_flag(form: Form, *, key: str = "") -> FlagForm:
     """
     fields = form.fields
     version = form.text("version")
+    mode = AS_JSON if form.text("mode") == AS_JSON else AS_RULES
     variants, kept = _sent_variants(fields), _lines(form.text("kept"))
     return FlagForm(
         new=not key,
         key=key or form.text("key"),
         version=number_of(version, "version") if version else 0,
-        mode=AS_JSON if form.text("mode") == AS_JSON else AS_RULES,
+        mode=mode,
+        came=form.text("came") or mode,
         owner=form.text("owner"),
         description=form.text("description"),
         kept=kept if object_of(kept) is not None else BEGINNING,
