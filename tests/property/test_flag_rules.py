@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.kernel.errors import InvalidError
-from millrace.release.flags import rules
+from millrace.release.flags import check, rules
 from millrace.release.flags.bucketing import v2
 from millrace.release.flags.conditions import (
     AppVersions,
@@ -298,3 +298,25 @@ def test_what_is_written_decides_as_the_words_say(found: list[Rule], data: st.Da
         flags = FlagSet.compile({"flags": {**fixed, flag: mine}})
         assert flags.evaluate(flag, context, now.timestamp()).variant == expected
         assert rules.read(targeting) is not None
+
+
+@settings(max_examples=60)
+@given(lists)
+def test_the_editor_accepts_what_rules_are_written_as(found: list[Rule]):
+    """The check of the editor refuses no rule but for weights that do not add up to 100."""
+    found = [rule for rule in found if not isinstance(rule.outcome, Split)]
+    asked = {c.flag: c.variant for r in found for c in r.conditions if isinstance(c, Depends)}
+    others = {
+        flag: {"state": "ENABLED", "variants": {variant: 1}, "defaultVariant": variant}
+        for flag, variant in asked.items()
+    }
+    mine = {
+        "state": "ENABLED",
+        "variants": dict.fromkeys(VARIANTS, 1),
+        "defaultVariant": "on",
+        "targeting": rules.write(found) or {},
+    }
+
+    problems = check.problems("mine", mine, {"flags": {**others, "mine": mine}})
+
+    assert not [problem for problem in problems if problem.grave]
