@@ -9,6 +9,7 @@ Each is carried out in one transaction with the flag and its trail, by one proce
 made once and whole, or not at all, whatever is killed in the middle.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NoReturn
@@ -23,6 +24,7 @@ from millrace.kernel.errors import (
     MillraceError,
     NotFoundError,
     TooLargeError,
+    UnavailableError,
 )
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags.book import Book, Edit
@@ -42,6 +44,8 @@ from millrace.store.session import Session, document
 DUE_MAX = 1_000  # requests that wait at a time
 SCHEDULE = "schedule"
 """The actor in the trail where a request is carried out because its time has come."""
+
+logger = logging.getLogger(__name__)
 
 Met = Callable[[Wait], Awaitable[bool]]
 """Whether enough members of a market use a version by now."""
@@ -187,16 +191,24 @@ class Requests:
         """Carry out what is due; return how many changes were made.
 
         Another process that is at it is not waited for.
+
+        Raises:
+            UnavailableError: the database is away; what is due stays so.
         """
         async with self._router.read() as session:
             due = await session.rows(QUERIES["due_requests"], ChangeRequest, now=now, limit=DUE_MAX)
         made = 0
         met: dict[Wait | None, bool] = {None: True}
         for request in due:
-            if request.wait not in met and request.wait is not None:
-                met[request.wait] = await self._met(request.wait)
-            if met[request.wait]:
-                made += await self.carry_out(request.id) is RequestState.APPLIED
+            try:
+                if request.wait not in met and request.wait is not None:
+                    met[request.wait] = await self._met(request.wait)
+                if met[request.wait]:
+                    made += await self.carry_out(request.id) is RequestState.APPLIED
+            except UnavailableError:
+                raise
+            except MillraceError as exc:  # one that fails does not hold up the others
+                logger.warning("request %d of flag %r: %s", request.id, request.key, exc)
         return made
 
     async def carry_out(self, request_id: int) -> RequestState | None:
