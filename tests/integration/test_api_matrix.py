@@ -76,6 +76,7 @@ BODIES = {
     "EvaluationRequest": {},
     "FlagPut": {"definition": FLAG, "reason": "for the test"},
     "FlagLook": {"definition": FLAG},
+    "FlagImport": {"document": {"flags": {"brought": FLAG}}, "reason": "for the test"},
     "FlagReason": {"reason": "for the test"},
     "FlagRamp": {"variant": "on", "percentage": 10, "reason": "for the test"},
     "FlagRevert": {"to_version": 1, "reason": "for the test"},

@@ -29,6 +29,7 @@ VALUE_CHARACTERS_MAX = 120
 RETRY_SECONDS = 1.0
 # What msgspec raises on a body. The last is for JSON that is nested deeper than it follows.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+VERSIONS = frozenset({"system_version", "version"})  # what If-Match names, by the rooms' words
 MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
 
 
@@ -265,7 +266,7 @@ def known(error: Exception, sent: Mapping[str, str] | None = None) -> MillraceEr
     What nobody foresaw, or what only the operator can mend, becomes an `InternalError` without
     any detail: the log has that.
     """
-    if type(error) is ConflictError and error.field == "system_version":
+    if type(error) is ConflictError and error.field in VERSIONS:
         return _other_version(error)
     if isinstance(error, MillraceError) and STATUS.get(error.code, 500) != 500:
         return error

@@ -80,18 +80,6 @@ def expect_sound(key: str, problems: list[Problem]) -> None:
         )
 
 
-async def whole_document(flags: Flags) -> bytes:
-    """Return every flag as one document; each definition as it was written."""
-    stored = {one.key: one.content for one in await flags.book.every()}
-    shared = {
-        name: msgspec.Raw(stored.pop(place).encode())
-        for place, name in SHARED_NAMES.items()
-        if place in stored
-    }
-    definitions = {key: msgspec.Raw(content.encode()) for key, content in stored.items()}
-    return msgspec.json.encode({"flags": definitions, **shared})
-
-
 def changed(
     found: Flag | ChangeRequest | None, warnings: list[wire_flags.Place] | None = None
 ) -> Response[wire_flags.Changed]:
@@ -153,7 +141,7 @@ async def get_flag(request: Asked, key: FromPath[str]) -> Response[wire_flags.Fl
 @get("/v1/flags/document", summary="All flags as flagd reads them", tags=TAGS)
 async def get_document(request: Asked) -> Response[wire_flags.Document]:
     """Read every definition and what they share, for another evaluator; 304 where it is current."""
-    body = await whole_document(flags_of(request))
+    body = (await flags_of(request).document()).text.encode()
     tag = f'"{fingerprint(body)}"'
     if tag in [one.removeprefix("W/") for one in tags_in(request.headers.get("if-none-match", ""))]:
         same: Any = Response(None, status_code=304, headers={"etag": tag})
@@ -190,6 +178,23 @@ async def get_usage(request: Asked, key: FromPath[str]) -> wire_flags.UsageList:
     return wire_flags.usage(key, await flags.usage(key))
 
 
+@get(f"{FLAG}/audience", summary="Who gets what now", tags=TAGS)
+async def get_audience(request: Asked, key: FromPath[str]) -> wire_flags.Audience:
+    """Count the members that each variant reaches now, by ring, country and community."""
+    flags = flags_of(request)
+    await flags.get(key)
+    return wire_flags.audience(await flags.audience(key))
+
+
+@post(f"{FLAG}/preview", summary="Whom a change would reach", tags=TAGS, status_code=200)
+async def preview(request: Asked, key: FromPath[str]) -> wire_flags.Preview:
+    """Tell whom a definition would give another variant than they have now; nothing is written."""
+    form = await read(request, bodies_flags.FlagLook)
+    flags, text = flags_of(request), bytes(form.definition).decode()
+    problems = await problems_of(flags, key, text)
+    return wire_flags.preview(await flags.preview(key, text), problems)
+
+
 @post(f"{FLAG}/check", summary="What is wrong with a definition", tags=TAGS, status_code=200)
 async def check_flag(request: Asked, key: FromPath[str]) -> wire_flags.Checked:
     """Tell what is wrong with a definition, each with its place; nothing is written."""
@@ -222,6 +227,19 @@ async def put_flag(request: Asked, key: FromPath[str]) -> Response[wire_flags.Ch
         terms=Terms(owner=form.owner, due_at=form.due_at, wait=_wait(form.wait)),
     )
     return changed(found, wire_flags.places(problems))
+
+
+@post("/v1/flags/import", summary="Bring in a document of flagd's", tags=TAGS, status_code=200)
+async def import_flags(request: Asked) -> wire_flags.Imported:
+    """Write every flag of a document; others stay, and the same document again changes nothing.
+
+    What another evaluator accepted is taken with warnings.
+    """
+    form = await read(request, bodies_flags.FlagImport)
+    text = bytes(form.document).decode()
+    actor = by_whom(request)
+    found = await flags_of(request).bring_in(text, actor=actor, reason=form.reason)
+    return wire_flags.imported(found)
 
 
 @delete(FLAG, summary="Remove a flag", tags=TAGS, status_code=200)
@@ -298,6 +316,6 @@ def _wait(form: bodies_flags.WaitNew | None) -> Wait | None:
 
 
 HANDLERS = [
-    list_flags, get_document, get_flag, list_changes, get_usage, check_flag,
+    list_flags, get_document, get_flag, list_changes, get_usage, get_audience, preview, check_flag, import_flags,
     put_flag, remove_flag, kill, revive, ramp, revert,
 ]  # fmt: skip

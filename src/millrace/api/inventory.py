@@ -299,11 +299,16 @@ WAITING = frozenset({FLAG, *(f"{FLAG}/{kind}" for kind in ("revive", "ramp", "re
 FLAGS = [
     _read("/v1/flags", Scope.RELEASE_MANAGER),
     _read("/v1/flags/document", Scope.RELEASE_MANAGER, versioned=True),
+    structs.replace(
+        _flag_write("POST", "/v1/flags/import", bodies_flags.FlagImport),
+        body_bytes_max=IMPORT_BYTES,
+        rate_class=RateClass.BULK,
+    ),
     _read(FLAG, Scope.RELEASE_MANAGER, versioned=True),
     _flag_write("PUT", FLAG, bodies_flags.FlagPut, versioned=True),
     _flag_write("DELETE", FLAG, None, versioned=True),
-    *(_read(f"{FLAG}/{kind}", Scope.RELEASE_MANAGER) for kind in ("history", "usage")),
-    *(_flag_look(f"{FLAG}/{kind}") for kind in ("check",)),
+    *(_read(f"{FLAG}/{kind}", Scope.RELEASE_MANAGER) for kind in ("history", "usage", "audience")),
+    *(_flag_look(f"{FLAG}/{kind}") for kind in ("preview", "check")),
     _flag_write("POST", f"{FLAG}/kill", bodies_flags.FlagReason),
     _flag_write("POST", f"{FLAG}/revive", bodies_flags.FlagReason, versioned=True),
     _flag_write("POST", f"{FLAG}/ramp", bodies_flags.FlagRamp, versioned=True),
@@ -319,7 +324,7 @@ FLAGS = [
 RINGS = [
     _read("/v1/rings/{track}", Scope.RELEASE_MANAGER),
     _read("/v1/rings/{track}/explain", Scope.RELEASE_MANAGER),
-    *(_read(f"{RING}/{kind}", Scope.RELEASE_MANAGER) for kind in ("entries",)),
+    *(_read(f"{RING}/{kind}", Scope.RELEASE_MANAGER) for kind in ("entries", "members")),
     _flag_write("PUT", f"{RING}/entries/{{member_id}}", bodies_flags.EntryPut),
     _write("DELETE", f"{RING}/entries/{{member_id}}", Scope.RELEASE_MANAGER),
     _flag_write("PUT", f"{RING}/rule", bodies_flags.RulePut, versioned=True),

@@ -14,6 +14,7 @@ from millrace.api.versions import expected_version
 from millrace.community.types import parse_key
 from millrace.community.types import program as program_viewer
 from millrace.kernel.errors import ConflictError
+from millrace.release.flags.entries import expect_track
 from millrace.release.flags.rings import default_rule
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 
@@ -42,17 +43,19 @@ def _entry(
 
 @get("/v1/rings/{track:str}", summary="The rings of a track", tags=TAGS)
 async def get_rings(request: Asked, track: FromPath[str]) -> wire_flags.RingTrack:
-    """Read the rings of a track from the inside out, with their rules."""
-    rules = {
-        rule.ring: rule for rule in await flags_of(request).ring_rules() if rule.track == track
-    }
+    """Read the rings of a track from the inside out, with their rules and how many are in each."""
+    flags = flags_of(request)
+    expect_track(track)
+    rules = {rule.ring: rule for rule in await flags.ring_rules() if rule.track == track}
     rules.setdefault(Ring.ONE_PERCENT, default_rule(track))
-    return wire_flags.RingTrack(
-        track=track,
-        rings=[
-            wire_flags.rule(rules.get(ring, RingRule(track=track, ring=ring))) for ring in RINGS
-        ],
-    )
+    innermost = await flags.ring_counts(track)
+    circles: list[wire_flags.RingCircle] = []
+    members = 0
+    for ring in RINGS:
+        members += innermost.get(ring, 0)
+        rule = wire_flags.rule(rules.get(ring, RingRule(track=track, ring=ring)))
+        circles.append(wire_flags.RingCircle(ring=ring, members=members, rule=rule))
+    return wire_flags.RingTrack(track=track, rings=circles)
 
 
 @get("/v1/rings/{track:str}/explain", summary="Why a member is in a ring", tags=TAGS)
@@ -83,6 +86,31 @@ async def list_entries(
     more = len(found) >= page.limit
     following = cursor_at(program.secret, listed, str(found[-1].member)) if more else ""
     return wire.Page([wire_flags.entry(one) for one in found], following)
+
+
+@get(
+    f"{RING}/members",
+    summary="Who is in a ring",
+    tags=TAGS,
+    dependencies={"page": Provide(page_asked, sync_to_thread=False)},
+)
+async def list_members(
+    request: Asked, track: FromPath[str], ring: FromPath[Ring], page: NamedDependency[PageAsked]
+) -> wire.Page[wire_flags.RingMember]:
+    """List those who are in a ring by whatever way, and those of the rings inside it."""
+    program = program_of(request)
+    expect_track(track)
+    listed = f"ring_members:{track}:{ring}"
+    place = place_in(program.secret, listed, page.cursor)
+    after = parse_key(place) if place else None
+    found = await program.flags.ring_members(track, ring, page.limit, after)
+    more = len(found) >= page.limit
+    following = cursor_at(program.secret, listed, str(found[-1])) if more else ""
+    items = [
+        wire_flags.RingMember(member_id=str(key), ring=program.flags.ring_explain(track, key).ring)
+        for key in found
+    ]
+    return wire.Page(items, following)
 
 
 @put(ENTRY, summary="List a member", tags=TAGS, status_code=200)
@@ -187,6 +215,6 @@ async def _is_listed(request: Asked, entry: RingEntry) -> bool:
 
 
 HANDLERS = [
-    get_rings, explain_ring, list_entries, put_entry, remove_entry, put_rule, get_own_rings,
+    get_rings, explain_ring, list_entries, list_members, put_entry, remove_entry, put_rule, get_own_rings,
     choose_ring, forget_choice,
 ]  # fmt: skip

@@ -23,6 +23,7 @@ from millrace.community.types import (
 )
 from millrace.feed.testing import FakeEncoder
 from millrace.kernel.clock import Clock
+from millrace.release.flags.types import FlagConfig
 from millrace.settings import RATES, DoorConfig, Settings
 from millrace.store.types import StoreConfig
 from millrace.wiring import Program, build
@@ -79,12 +80,19 @@ class Town(Struct, kw_only=True):
 
 @asynccontextmanager
 async def town(
-    conninfo: str, data_dir: str, *, clock: Clock | None = None, door: DoorConfig | None = None
+    conninfo: str,
+    data_dir: str,
+    *,
+    clock: Clock | None = None,
+    door: DoorConfig | None = None,
+    flags: FlagConfig | None = None,
 ) -> AsyncGenerator[Town]:
     """Build the town on a fresh database."""
     generous = DoorConfig(rates=dict.fromkeys(RATES, MANY))
     settings = Settings(
-        store=StoreConfig(primary=conninfo, data_dir=data_dir), door=door or generous
+        store=StoreConfig(primary=conninfo, data_dir=data_dir),
+        door=door or generous,
+        flags=flags or FlagConfig(),
     )
     async with build(settings, clock=clock, encoder=FakeEncoder()) as made:
         log = StringIO()

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from millrace.api.wire import KeyText, NumberText
 from millrace.release.flags import audience as audiences
-from millrace.release.flags import rings
+from millrace.release.flags import bringing, rings
 from millrace.release.flags import types as flags
 from millrace.release.flags.types import Choice, FlagMove, RequestState, Ring
 
@@ -150,11 +150,26 @@ class RingRule(Struct, frozen=True, kw_only=True):
     version: int
 
 
+class RingMember(Struct, frozen=True, kw_only=True):
+    """A member who is in a ring. ring: the innermost that they are in."""
+
+    member_id: KeyText
+    ring: Ring
+
+
+class RingCircle(Struct, frozen=True, kw_only=True):
+    """A ring with its rule. members: all who are in it, those of the rings inside it too."""
+
+    ring: Ring
+    members: int
+    rule: RingRule
+
+
 class RingTrack(Struct, frozen=True, kw_only=True):
     """The rings of a track, from the inside out."""
 
     track: str
-    rings: list[RingRule]
+    rings: list[RingCircle]
 
 
 class RingStep(Struct, frozen=True, kw_only=True):
@@ -219,12 +234,17 @@ class Preview(Struct, frozen=True, kw_only=True):
 
 
 class Imported(Struct, frozen=True, kw_only=True):
-    """What became of a document, by the keys of its flags. waiting: ids of requests."""
+    """What became of a document, by key.
+
+    waiting: those that somebody has to approve. left_out: those that cannot be kept; problems say
+        why, with places in the document.
+    """
 
     created: list[str]
     changed: list[str]
     unchanged: list[str]
-    waiting: list[NumberText]
+    waiting: list[str]
+    left_out: list[str]
     problems: list[Place]
 
 
@@ -402,4 +422,16 @@ def preview(found: audiences.Difference, problems: Sequence[flags.Problem]) -> P
         changed=found.changed,
         turns=turns,
         problems=places(problems),
+    )
+
+
+def imported(found: bringing.Imported) -> Imported:
+    """Return what became of a document."""
+    return Imported(
+        created=list(found.created),
+        changed=list(found.changed),
+        unchanged=list(found.unchanged),
+        waiting=list(found.waiting),
+        left_out=list(found.left_out),
+        problems=places(found.problems),
     )

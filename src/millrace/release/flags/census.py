@@ -24,6 +24,7 @@ from millrace.store.router import Router
 SLICE = 5_000  # members that are asked about between two looks at the database
 REMEMBERED_SECONDS = 10.0
 REMEMBERED_MAX = 500
+BEFORE_ALL = Key(0, 0)
 
 People = list[tuple[str, Context]]
 S = TypeVar("S")
@@ -133,6 +134,32 @@ class Census:
                 found += part
         return dict(found)
 
+    async def within(self, track: str, ring: Ring, limit: int, after: Key | None) -> list[Key]:
+        """Return members who are in a ring, also by one that is inside of it, in order of their keys.
+
+        Args:
+            track: of the ring.
+            ring: whose members.
+            limit: at most so many.
+            after: only those behind this one.
+        """
+        known = self._known
+
+        def asked(persons: Sequence[Person]) -> list[Key]:
+            members = [Key(one.community_id, one.member_id) for one in persons]
+            return [
+                member
+                for member in members
+                if ring in known.context_of(member, App(track=track))["rings"]
+            ]
+
+        found: list[Key] = []
+        async for part in self._each(asked, after or BEFORE_ALL):
+            found += part
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
     def _is_fresh(self, key: str, etag: str) -> bool:
         held = self._remembered.get(key)
         if held is None or held.etag != etag:
@@ -154,9 +181,10 @@ class Census:
         """Yield what is found of all members, each with the app that they were last seen with."""
         return self._each(lambda persons: self._asked(persons, asked))
 
-    async def _each(self, asked: Callable[[Sequence[Person]], S]) -> AsyncGenerator[S]:
+    async def _each(
+        self, asked: Callable[[Sequence[Person]], S], last: Key = BEFORE_ALL
+    ) -> AsyncGenerator[S]:
         """Yield what is found of all members, slice by slice; each is asked about in a thread."""
-        last = Key(0, 0)
         while True:
             async with self._router.read() as session:
                 persons = await session.rows(

@@ -13,7 +13,11 @@ from millrace.kernel.errors import MillraceError
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags.adoption import AppBook
 from millrace.release.flags.audience import Audience, Difference
+<<<<<<< HEAD
+from millrace.release.flags.book import LIST_MAX, Book, expect_limit, refuse_missing
+=======
 from millrace.release.flags.book import Book, refuse_missing
+>>>>>>> e15567514889010abd8dcf9cbd5e1870c69efbc2
 from millrace.release.flags.census import Census
 from millrace.release.flags.changes import AT_ONCE, Changes, name_of
 from millrace.release.flags.contexts import App
@@ -304,6 +308,13 @@ class Flags(Decisions, Changes):
         return await self.census.rings(track)
 
     # ------------------------------------------------- rings
+
+    async def ring_members(
+        self, track: str, ring: Ring, limit: int = LIST_MAX, after: Key | None = None
+    ) -> list[Key]:
+        """Return members who are in a ring, in order of their keys. It asks about every member."""
+        expect_limit(limit)
+        return await self.census.within(track, ring, limit, after)
 
     async def ring_entries(
         self,
