@@ -14,7 +14,7 @@ from millrace.api.versions import expected_version
 from millrace.community.types import parse_key
 from millrace.community.types import program as program_viewer
 from millrace.kernel.errors import ConflictError
-from millrace.release.flags.entries import expect_track
+from millrace.release.flags.limits import expect_track
 from millrace.release.flags.rings import default_rule
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 

@@ -259,25 +259,6 @@ def _written(rule: RingRule) -> str:
     return msgspec.json.encode(rule).decode()
 
 
-<<<<<<< HEAD
-def expect_track(track: str) -> None:
-    """Refuse what cannot be a track.
-
-    Raises:
-        InvalidError: names the form.
-    """
-    if TRACK.fullmatch(track) is None:
-        raise InvalidError(
-            f"{track[:40]!r} is no track",
-            field="track",
-            value=track[:40],
-            limit=TRACK.pattern,
-            next_step="use android, ios, desktop or server",
-        )
-
-
-=======
->>>>>>> e15567514889010abd8dcf9cbd5e1870c69efbc2
 def _expect_rule(rule: RingRule, reason: str) -> None:
     """Refuse a rule that cannot be kept.
 

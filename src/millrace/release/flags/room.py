@@ -13,17 +13,13 @@ from millrace.kernel.errors import MillraceError
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags.adoption import AppBook
 from millrace.release.flags.audience import Audience, Difference
-<<<<<<< HEAD
-from millrace.release.flags.book import LIST_MAX, Book, expect_limit, refuse_missing
-=======
 from millrace.release.flags.book import Book, refuse_missing
->>>>>>> e15567514889010abd8dcf9cbd5e1870c69efbc2
 from millrace.release.flags.census import Census
 from millrace.release.flags.changes import AT_ONCE, Changes, name_of
 from millrace.release.flags.contexts import App
 from millrace.release.flags.decisions import Decisions
 from millrace.release.flags.entries import RingDesk
-from millrace.release.flags.limits import LIST_MAX
+from millrace.release.flags.limits import LIST_MAX, expect_limit
 from millrace.release.flags.live import PUBLICATION, LiveFlags
 from millrace.release.flags.requests import Requests
 from millrace.release.flags.rings import Explanation
