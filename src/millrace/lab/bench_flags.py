@@ -20,6 +20,7 @@ from millrace.kernel.errors import SetupError
 from millrace.kernel.rng import Rng, rng
 from millrace.lab import flag_suite, report
 from millrace.release.flags.flagset import FlagSet
+from millrace.release.flags.types import FlagType
 
 CONTEXTS = 100_000
 CONTEXTS_QUICK = 10_000
@@ -165,8 +166,8 @@ def ours(bucketing: str) -> tuple[Mapping[str, Ask], Callable[[Context], Any]]:
     flags = FlagSet.compile({"flags": definitions})
 
     def asking(key: str) -> Ask:
-        evaluate = flags.evaluate
-        return lambda context: evaluate(key, context, NOW).value
+        resolve = flags.resolve
+        return lambda context: resolve(key, FlagType.BOOLEAN, context, NOW).value
 
     return {name: asking(name) for name in RULES}, dict
 
