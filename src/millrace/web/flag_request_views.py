@@ -134,7 +134,7 @@ def waits_of(request: ChangeRequest, adoption: Adoption | None) -> list[str]:
     """Say what a change waits for, apart from approval."""
     waits: list[str] = []
     if request.due_at is not None:
-        waits.append(f"Not before {request.due_at:%d %B %Y, %H:%M} UTC.".replace(" 0", " "))
+        waits.append(f"Not before {when_of(request.due_at, request.due_at).full}.")
     if request.wait is not None:
         waits.append(wait_words(request.wait, adoption))
     return waits
