@@ -61,8 +61,8 @@ def shared_problems(evaluators: Mapping[str, Any], metadata: Mapping[str, Any]) 
             found.append(Problem(place, str(error)))
             continue
         rules = Rules(key="", variants=None, evaluators=evaluators, flags={})
-        found += targeting_problems(logic, place, rules)
-        found += _of_compiling("", logic, place, evaluators)
+        of_rule = targeting_problems(logic, place, rules)
+        found += of_rule or _of_compiling("", logic, place, evaluators)
     whole = {"metadata": metadata, "$evaluators": evaluators}
     return [replace(problem, place=existing(whole, problem.place)) for problem in found]
 
@@ -108,7 +108,7 @@ def _of_variants(variants: object) -> Iterator[Problem]:
 def _of_default(members: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what is wrong with the default variant."""
     default, variants = members.get("defaultVariant"), members.get("variants")
-    if default is None or not isinstance(variants, dict):
+    if default is None or not variants or not isinstance(variants, dict):
         return
     names = list(cast("dict[str, Any]", variants))
     if not isinstance(default, str) or default not in names:

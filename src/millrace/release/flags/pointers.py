@@ -25,7 +25,7 @@ def existing(value: Any, place: str) -> str:
             if name not in members and step == "0":
                 continue
             value = members.get(name)
-        elif step == "0" and value is not None:
-            continue
+        else:
+            break  # what a shared evaluator says stands elsewhere; here stands what refers to it
         steps.append(step)
     return "".join(f"/{step}" for step in steps)
