@@ -147,7 +147,9 @@ def in_words(condition: Condition) -> str:
             words = "is in " + _listed([*countries, *(f"community {it}" for it in communities)])
         case AppVersions(at_least, below):
             ends = [f"{at_least} or later" if at_least else "", f"before {below}" if below else ""]
-            words = "uses app version " + " and ".join(filter(None, ends))
+            words = (
+                f"uses {'app' if at_least else 'an app'} version {' and '.join(filter(None, ends))}"
+            )
         case Between(start, end):
             ends = [f"from {moments.in_words(start)} on" if start else ""]
             ends += [f"until {moments.in_words(end)}" if end else ""]

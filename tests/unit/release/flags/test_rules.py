@@ -56,6 +56,10 @@ RAMP = Ramp("on", "off", scheduled(START, DAY, [1, 10.5, 100]))
             "Whoever is 7-1, 7-2, 7-3 or 2 more gets on.",
         ),
         (
+            Rule((AppVersions("", "3.0.0"),), ON),
+            "Whoever uses an app version before 3.0.0 gets on.",
+        ),
+        (
             Rule((Between(START, START + DAY),), ON),
             "Whoever asks from 2026-12-01 09:00 UTC on until 2026-12-02 09:00 UTC gets on.",
         ),
