@@ -5,7 +5,6 @@ differ stand together, and zstd makes almost nothing of them. A column of featur
 shortest form that gives back exactly what was scored; where none does, as float32.
 """
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,13 @@ Matrix = NDArray[np.float64]
 HUNDREDTHS, GRID = 100.0, 16_384.0
 GRID_MAX = 32_768
 DISTINCT_MAX = 256
+LOOKED_AT = 8  # rows that tell at once what most columns are not
+WHOLE_HUNDREDTHS = np.arange(256) / HUNDREDTHS
 
 
-class Form(IntEnum):
-    """How a column of features is written.
-
-    HUNDREDTHS: whole hundredths from 0 to 2.55, in a byte. GRID: multiples of 1/16,384 from -2 to 2,
-    in two. DISTINCT: every value once, and a byte for each row. FLOAT: as float32, which rounds.
-    """
-
-    HUNDREDTHS = 0
-    GRID = 1
-    DISTINCT = 2
-    FLOAT = 3
+HUNDREDTH, ON_GRID, DISTINCT, FLOAT = range(4)
+"""How a column of features is written: whole hundredths from 0 to 2.55, in a byte; multiples of
+1/16,384 from -2 to 2, in two; every value once, and a byte for each row; float32, which rounds."""
 
 
 class Columns(Struct, frozen=True, array_like=True):
@@ -68,39 +61,42 @@ def walked(content: bytes) -> Numbers:
     return np.cumsum(numbers(content, "<i4"), dtype="<i4").view("<f4")
 
 
-def columns(rows: Matrix) -> Columns:
-    """Return a matrix in short."""
-    by_column = np.ascontiguousarray(rows.T)
-    hundredths = np.rint(by_column * HUNDREDTHS)
-    exact = (hundredths / HUNDREDTHS == by_column).all(axis=1)
-    exact &= (hundredths.min(axis=1, initial=0) >= 0) & (hundredths.max(axis=1, initial=0) <= 255)
-    forms = np.where(exact, Form.HUNDREDTHS, Form.FLOAT)
+def columns(by_column: Matrix) -> Columns:
+    """Return a matrix in short. Shape: (columns, rows)."""
+    with np.errstate(invalid="ignore"):  # what is no such number is another one after this
+        hundredths = (by_column * HUNDREDTHS + 0.5).astype(np.uint8)
+    exact = (WHOLE_HUNDREDTHS.take(hundredths) == by_column).all(axis=1)
+    forms = np.where(exact, HUNDREDTH, FLOAT)
     grid: list[Numbers] = []
     places: list[Numbers] = []
     values: list[list[float]] = []
     for place in np.flatnonzero(~exact).tolist():
         column = by_column[place]
-        whole = column * GRID  # by a power of two: nothing is rounded
-        if (np.rint(whole) == whole).all() and np.abs(whole).max() < GRID_MAX:
-            forms[place] = Form.GRID
-            grid.append(whole)
+        if _on_grid(column[:LOOKED_AT]) and _on_grid(column):
+            forms[place] = ON_GRID
+            grid.append(column * GRID)
             continue
         if (column == column[0]).all():
             found, rank = column[:1], np.zeros(len(column), dtype=np.uint8)
         else:
             found, rank = np.unique(column, return_inverse=True)
         if len(found) <= DISTINCT_MAX:
-            forms[place] = Form.DISTINCT
+            forms[place] = DISTINCT
             values.append(found.tolist())
             places.append(rank.astype(np.uint8))
     return Columns(
         forms=forms.tolist(),
         values=values,
-        hundredths=hundredths[exact].astype(np.uint8).tobytes(),
+        hundredths=hundredths[exact].tobytes(),
         grid=planes(np.array(grid).T, "<i2"),
         distinct=b"".join(place.tobytes() for place in places),
-        floats=planes(by_column[forms == Form.FLOAT].T, "<f4"),
+        floats=planes(by_column[forms == FLOAT].T, "<f4"),
     )
+
+
+def _on_grid(column: Numbers) -> bool:
+    whole = column * GRID  # by a power of two: nothing is rounded
+    return bool((np.rint(whole) == whole).all() and np.abs(whole).max() < GRID_MAX)
 
 
 def matrix(packed: Columns, rows: int) -> Matrix:
@@ -110,12 +106,12 @@ def matrix(packed: Columns, rows: int) -> Matrix:
     if not rows:
         return found.T
     hundredths = np.frombuffer(packed.hundredths, np.uint8).reshape(-1, rows)
-    found[forms == Form.HUNDREDTHS] = hundredths / HUNDREDTHS
-    found[forms == Form.GRID] = numbers(packed.grid, "<i2").reshape(-1, rows) / GRID
-    found[forms == Form.FLOAT] = numbers(packed.floats, "<f4").reshape(-1, rows)
+    found[forms == HUNDREDTH] = hundredths / HUNDREDTHS
+    found[forms == ON_GRID] = numbers(packed.grid, "<i2").reshape(-1, rows) / GRID
+    found[forms == FLOAT] = numbers(packed.floats, "<f4").reshape(-1, rows)
     places = np.frombuffer(packed.distinct, np.uint8).reshape(-1, rows)
     for column, values, place in zip(
-        np.flatnonzero(forms == Form.DISTINCT).tolist(), packed.values, places, strict=True
+        np.flatnonzero(forms == DISTINCT).tolist(), packed.values, places, strict=True
     ):
         found[column] = np.array(values)[place]
     return found.T

@@ -41,6 +41,9 @@ DECAY, FLOOR = 0.5, 0.8
 BY_RECENCY = -2  # in place of a place: the whole feed is in the order of time
 UNCHANGED = -32_768  # in place of a nearness
 AGED = ("recency", "age")
+AGED_COLUMNS = [FEATURES.index(name) for name in AGED]
+OTHER_COLUMNS = [place for place, name in enumerate(FEATURES) if name not in AGED]
+LOOKED_AT = 8  # rows that tell whether features are made of ages as this format does
 BEYOND = "select"
 SIMILARITY = "similarity"
 
@@ -188,20 +191,19 @@ def _numbered(run: Run, gone: Sequence[Gone]) -> tuple[list[str], list[int]]:
     told = [*run.reasons, *chain.from_iterable(said)]
     texts = list(dict.fromkeys(told))
     places = dict(zip(texts, range(len(texts)), strict=True))
-    return texts, [places[text] for text in told]
+    return texts, list(map(places.__getitem__, told))
 
 
 def _aged(
     run: Run, rows: NDArray[Any], ids: NDArray[np.int64], now: int, features: NDArray[np.float64]
 ) -> tuple[bytes, NDArray[np.float64]]:
-    """Return ages beside ids, and the features that do not follow from them."""
+    """Return ages beside ids, and the features that do not follow from them, by column."""
     if not len(run.ages) or not len(rows):
-        return b"", features
+        return b"", np.ascontiguousarray(features.T)
     ages = run.ages[rows]
-    columns = [FEATURES.index(name) for name in AGED]
-    if not np.array_equal(features[:, columns], _of_ages(ages)):
-        return b"", features
-    return planes.planes(now - ages - _born(ids), "<i8"), np.delete(features, columns, axis=1)
+    if (features[:LOOKED_AT, AGED_COLUMNS] != _of_ages(ages[:LOOKED_AT])).any():
+        return b"", np.ascontiguousarray(features.T)
+    return planes.planes(now - ages - _born(ids), "<i8"), features.T[OTHER_COLUMNS]
 
 
 def _born(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -226,16 +228,17 @@ def _said(
     near[scored] = features[:, FEATURES.index(SIMILARITY)]
     found: list[bytes] = []
     for rank, score in zip(ranks.T, scores.T, strict=True):
-        told = rank >= 0
-        if np.array_equal(score[told], _by_rank(rank[told])):
+        told = np.flatnonzero(rank >= 0)
+        scores = score[told]
+        if (scores == _by_rank(rank[told])).all():
             found.append(b"")
             continue
-        between = (score - near)[told] * planes.GRID
+        between = (scores - near[told]) * planes.GRID
         fits = (np.abs(between) < planes.GRID) & (between == np.rint(between))
         found.append(
             b"g" + planes.planes(between, "<i2")
             if fits.all()
-            else b"f" + planes.planes(score[told], "<f4")
+            else b"f" + planes.planes(scores, "<f4")
         )
     return found
 
