@@ -92,8 +92,7 @@ async def test_only_what_changed_is_compiled(router, conninfo):
         assert two.live.compiled == compiled + 2
 
         end_streams(conninfo)
-        await until(lambda: not two.live.following)
-        await until(lambda: two.live.following)
+        await until(lambda: all(each.state().restarts for each in (one, two)))
         assert two.live.compiled == compiled + 2
 
         await one.put_shared("$metadata", '{"team": "search"}', version=0, **SAID)

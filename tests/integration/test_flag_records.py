@@ -209,10 +209,15 @@ async def test_flags_are_listed_in_stretches(flags):
 
 async def test_entries_of_rings_are_told_too(flags, ann):
     """Who put whom where, and what a member wished; of each member a trail."""
+    wish = entry(ann.member, choice=Choice.OPTED_OUT, actor=ann.name)
+    await flags.ring_put(wish, reason="enough")
     await flags.ring_put(entry(ann.member), reason="tests")
-    await flags.ring_put(
-        entry(ann.member, choice=Choice.OPTED_OUT, actor=ann.name), reason="enough"
-    )
+    with pytest.raises(ConflictError, match="a release manager listed"):
+        await flags.ring_put(wish, reason="enough")
+    assert not await flags.ring_remove(wish, reason="enough")
+    await flags.ring_remove(entry(ann.member), reason="done")
+    await flags.ring_put(wish, reason="enough")
+    assert [one.choice for one in await flags.ring_entries("ios")] == [Choice.OPTED_OUT]
     assert await flags.ring_remove(entry(ann.member), reason="moved")
     assert not await flags.ring_remove(entry(ann.member), reason="moved")
 
@@ -220,7 +225,9 @@ async def test_entries_of_rings_are_told_too(flags, ann):
     assert told == [
         (None, "operator:olga", "moved"),
         (Choice.OPTED_OUT, ann.name, "enough"),
+        (None, "operator:olga", "done"),
         (Choice.LISTED, "operator:olga", "tests"),
+        (Choice.OPTED_OUT, ann.name, "enough"),
     ]
     assert await flags.ring_entries("ios") == await flags.ring_entries_of(ann.member) == []
 

@@ -1,6 +1,7 @@
 """Who is put into rings, by whom and why; and the rules of rings, with the trail of both."""
 
 from datetime import datetime
+from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -110,10 +111,9 @@ class RingDesk:
     async def put(self, entry: RingEntry, reason: str) -> RingEntry:
         """Put a member into a ring by name, or note their own wish.
 
-        Raises:
-            NotFoundError: there is no such member.
-
         Passes on:
+            NotFoundError: there is no such member.
+            ConflictError: it is a wish, and somebody listed the member there.
             ForbiddenError: members do not enter this ring by themselves.
             InvalidError: the track, the ring or the reason cannot be.
         """
@@ -128,17 +128,18 @@ class RingDesk:
                 now=now,
             )
             if found is None:
-                raise NotFoundError(
-                    f"there is no member {entry.member}",
-                    field="member",
-                    value=str(entry.member),
-                    next_step="use an id that the API returned",
+                member = entry.member
+                there = await session.value(
+                    QUERIES["member_there"], community_id=member.community_id, member_id=member.id
                 )
+                _refuse_put(entry, there=bool(there))
             await self._tell(session, entry, reason, entry.choice.value)
         return msgspec.structs.replace(entry, at=now)
 
     async def remove(self, entry: RingEntry, reason: str) -> bool:
-        """Take an entry away; say whether there was one. Its choice is not looked at.
+        """Take an entry away; say whether there was one.
+
+        As a wish (`choice`) only a wish is taken back, and nothing that somebody else decided.
 
         Passes on:
             InvalidError: the track or the reason cannot be.
@@ -147,7 +148,8 @@ class RingDesk:
         expect_text("reason", reason, REASON_MAX, needed=True)
         async with self._router.write() as session:
             place = _place(entry.track, entry.ring, entry.member)
-            if not await session.run(QUERIES["take_entry"], **place):
+            choice = entry.choice.value
+            if not await session.run(QUERIES["take_entry"], **place, choice=choice):
                 return False
             await self._tell(session, entry, reason, "")
         return True
@@ -239,6 +241,29 @@ class RingDesk:
                 now=now,
             )
         return made
+
+
+def _refuse_put(entry: RingEntry, *, there: bool) -> NoReturn:
+    """Say why an entry was not written.
+
+    Raises:
+        NotFoundError: there is no such member.
+        ConflictError: somebody listed the member there, and this is a wish.
+    """
+    if not there:
+        raise NotFoundError(
+            f"there is no member {entry.member}",
+            field="member",
+            value=str(entry.member),
+            next_step="use an id that the API returned",
+        )
+    raise ConflictError(
+        f"a release manager listed {entry.member} in the ring {entry.ring.value} of {entry.track}",
+        field="ring",
+        value=entry.choice.value,
+        limit=Choice.LISTED.value,
+        next_step="ask a release manager to take the member off the list",
+    )
 
 
 def rule_key(track: str, ring: Ring) -> str:

@@ -15,20 +15,29 @@ select community_id, member_id, track, ring, choice, actor, chosen_at
  where community_id = %(community_id)s and member_id = %(member_id)s
 
 -- name: put_entry
--- Note a member's place in a ring; nothing where there is no such member.
+-- Note a member's place in a ring; nothing where there is no such member, or where their own wish is
+-- against a place that somebody gave them.
 insert into ring_entry (community_id, member_id, track, ring, choice, actor, chosen_at)
 select community_id, member_id, %(track)s, %(ring)s, %(choice)s, %(actor)s, %(now)s
   from member
  where community_id = %(community_id)s and member_id = %(member_id)s
     on conflict (community_id, member_id, track, ring) do update
        set choice = excluded.choice, actor = excluded.actor, chosen_at = excluded.chosen_at
+     where ring_entry.choice <> 'listed' or excluded.choice = 'listed'
 returning community_id
 
 -- name: take_entry
--- Take a member's entry away.
+-- Take a member's entry away; as a wish, only a wish.
 delete from ring_entry
  where community_id = %(community_id)s and member_id = %(member_id)s
    and track = %(track)s and ring = %(ring)s
+   and (choice <> 'listed' or %(choice)s = 'listed')
+
+-- name: member_there
+-- Whether there is a member.
+select true as there
+  from member
+ where community_id = %(community_id)s and member_id = %(member_id)s
 
 -- name: tell_entry
 -- One line of the trail of entries.
