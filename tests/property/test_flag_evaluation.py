@@ -101,7 +101,7 @@ def judged(found: Resolution) -> None:
         assert found.variant == ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(documents, values, st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.just(NOW)))
 def test_nothing_makes_an_evaluation_raise(whole, context, now):
     flags = FlagSet.compile(whole)
@@ -113,7 +113,7 @@ def test_nothing_makes_an_evaluation_raise(whole, context, now):
                 judged(flags.resolve(key, kind, asked, now))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), definitions, max_size=3), values, values)
 def test_nothing_makes_an_editor_raise(flags, other, evaluators):
     whole = {"flags": flags, "$evaluators": evaluators}
@@ -209,7 +209,7 @@ HOSTILE = {
         flag({"fractional": [["on", {"*": [{"var": "a"}, {"var": "a"}]}]]}),
         {"a": 10**4_000, "targetingKey": "1-1"},
     ),
-    "10,000 operators": (flag({"or": [{"==": [{"var": "a"}, n]} for n in range(10_000)]}), {}),
+    "thousands of operators": (flag({"or": [{"var": "a"}] * 10_001}), {}),
     "a dependence on all": (flag({"or": [{"millrace_flag": ["a", "on"]}] * 500}), {}),
     "a deep context": (flag({"if": [{"==": [{"var": "a"}, "x"]}, "on"]}), {"a": nested(1, 5_000)}),
 }
