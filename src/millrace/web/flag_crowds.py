@@ -24,7 +24,7 @@ UNKNOWN = "not known"
 
 
 class DifferenceRow(Struct, frozen=True, kw_only=True):
-    """What a change does to one variant; the first few whom it adds and drops, by their keys."""
+    """What a change does to one variant; the first few whom it adds and drops, by their names."""
 
     variant: str
     shade: str
@@ -32,8 +32,8 @@ class DifferenceRow(Struct, frozen=True, kw_only=True):
     added: str
     dropped: str
     then: str
-    added_names: tuple[str, ...]
-    dropped_names: tuple[str, ...]
+    added_names: list[str]
+    dropped_names: list[str]
 
 
 class DifferenceView(Struct, frozen=True, kw_only=True):
@@ -113,8 +113,10 @@ def _listed(given: Mapping[str, int]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
-def difference_view(difference: Difference, before: str, after: str) -> DifferenceView:
-    """Show whom a change adds and drops, over both definitions."""
+def difference_view(
+    difference: Difference, before: str, after: str, people: Mapping[str, str]
+) -> DifferenceView:
+    """Show whom a change adds and drops, over both definitions. `people`: names by key."""
     shades = shades_in([after, before])
     turns = {turn.variant: turn for turn in difference.turns}
     order = [name for name in shades if name in turns] + [n for n in turns if n not in shades]
@@ -126,8 +128,8 @@ def difference_view(difference: Difference, before: str, after: str) -> Differen
             added=exact(turns[name].added),
             dropped=exact(turns[name].dropped),
             then=exact(turns[name].after),
-            added_names=turns[name].added_names,
-            dropped_names=turns[name].dropped_names,
+            added_names=[people.get(key, key) for key in turns[name].added_names],
+            dropped_names=[people.get(key, key) for key in turns[name].dropped_names],
         )
         for name in order
     ]
@@ -149,11 +151,12 @@ def _sentence(difference: Difference) -> str:
     if not changed:
         return "Nobody is given anything else."
     share = share_text(changed, members)
-    parts = [
-        f"{turn.variant or CODE_DEFAULT} gains {exact(turn.added)} and loses {exact(turn.dropped)}"
-        for turn in difference.turns
-        if turn.added or turn.dropped
-    ]
+    parts: list[str] = []
+    for turn in difference.turns:
+        gains = [f"gains {exact(turn.added)}"] if turn.added else []
+        losses = [f"loses {exact(turn.dropped)}"] if turn.dropped else []
+        if gains or losses:
+            parts.append(f"{turn.variant or CODE_DEFAULT} {' and '.join(gains + losses)}")
     verb = "is" if changed == 1 else "are"
     noun = "member" if members == 1 else "members"
     return (

@@ -69,7 +69,7 @@ async def _step(request: Asked, sent: Form, key: str) -> Response[str] | Respons
         case "preview":
             return await _preview(request, form, names)
         case "save":
-            return await _save(request, form)
+            return await _save(request, form_by_number(form, names))
         case "json":
             return await _show_form(request, _as_json(form, names))
         case "rules" | "edit":

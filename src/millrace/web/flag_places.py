@@ -49,4 +49,6 @@ def _with_communities(form: FlagForm, others: Mapping[str, str]) -> FlagForm:
         )
         for rule in form.rules
     )
-    return replace(form, rules=rules)
+    place = form.later.wait_community
+    place = others.get(place, others.get(place.casefold(), place))
+    return replace(form, rules=rules, later=replace(form.later, wait_community=place))

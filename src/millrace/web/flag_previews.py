@@ -3,11 +3,13 @@
 from litestar import Response
 from msgspec import Struct
 
+from millrace.community.types import parse_key
 from millrace.release.flags.reassignment import reassigned
 from millrace.release.flags.types import REASON_MAX
-from millrace.web.asked import Asked
+from millrace.web.asked import Asked, program_of
+from millrace.web.cases import named
 from millrace.web.flag_asked import communities_by_number, flags_of, four_eyes
-from millrace.web.flag_crowds import difference_view
+from millrace.web.flag_crowds import DifferenceView, difference_view
 from millrace.web.flag_forms import TRACKS, LaterFields, object_of
 from millrace.web.flag_places import all_with_places
 from millrace.web.flag_views import changed_words
@@ -52,8 +54,7 @@ class StepForm(LaterFields, frozen=True, kw_only=True):
 
 async def show_step(request: Asked, step: Step) -> Response[str]:
     """Show a change before it is made."""
-    flags = flags_of(request)
-    difference = await flags.preview(step.key, step.after)
+    difference = await previewed(request, step.key, step.before, step.after)
     problems = reassigned(object_of(step.before), object_of(step.after)) if step.before else []
     names = await communities_by_number(request)
     words = all_with_places(changed_words(step.key, step.before, step.after), names)
@@ -72,13 +73,21 @@ async def show_step(request: Asked, step: Step) -> Response[str]:
         hidden=step.hidden,
         words=words,
         problems=problems,
-        difference=difference_view(difference, step.before, step.after),
+        difference=difference,
         form=_form(step),
         schedule=step.schedules,
         editable=step.editable,
         four_eyes=reviewed,
         save_label=f"Ask to {step.save.lower()}" if reviewed else step.save,
     )
+
+
+async def previewed(request: Asked, key: str, before: str, after: str) -> DifferenceView:
+    """Count whom a change of a flag adds and drops, and name the first few."""
+    difference = await flags_of(request).preview(key, after)
+    keys = {key for turn in difference.turns for key in (*turn.added_names, *turn.dropped_names)}
+    members = await program_of(request).members.several([parse_key(one) for one in keys])
+    return difference_view(difference, before, after, {str(one.key): named(one) for one in members})
 
 
 def _form(step: Step) -> StepForm:

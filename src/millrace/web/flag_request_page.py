@@ -11,7 +11,8 @@ from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Wait
 from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
 from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, open_requests
 from millrace.web.flag_clashes import standing
-from millrace.web.flag_crowds import DifferenceView, difference_view
+from millrace.web.flag_crowds import DifferenceView
+from millrace.web.flag_previews import previewed
 from millrace.web.flag_request_views import OPEN, Looked, RequestCard, request_card
 from millrace.web.forms import number_of, said
 from millrace.web.shell import drawn, shell_for
@@ -96,8 +97,7 @@ async def _difference(
     """Count whom a request adds and drops; of what is removed there is nothing to count."""
     if not one.content:
         return None
-    found = await flags_of(request).preview(one.key, one.content)
-    return difference_view(found, flag.content if flag else "", one.content)
+    return await previewed(request, one.key, flag.content if flag else "", one.content)
 
 
 @post("/flag-requests/{request_id:str}", include_in_schema=False)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from millrace.community.types import Key
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
-from millrace.release.flags.rings import Explanation
+from millrace.release.flags.entries import rule_key
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 from millrace.web.asked import Asked, Form, form_of, go, program_of
 from millrace.web.cases import named, query_of
@@ -21,24 +21,29 @@ from millrace.web.ring_views import (
     RADII,
     RingCard,
     RingFacts,
+    TrailLine,
     TypedRing,
     entry_line,
     inside_counts,
     ring_card,
     rule_in,
+    rule_lines,
+    trail_line,
 )
 from millrace.web.shell import drawn, shell_for
 
+TRAIL_SIZE = 20
 NAMES_MAX = 500  # members by name that are read of a track
 DONE = {"in": "Put in.", "out": "Taken out.", "rule": "The rule is saved."}
 Text = Annotated[str, QueryParameter(max_length=60)]
 
 
 class Explained(Struct, frozen=True):
-    """In which ring a member is, and what decided it, ring by ring."""
+    """In which ring a member is, what decided it, ring by ring, and what was done about them."""
 
     sentence: str
     steps: list[str]
+    trail: list[TrailLine]
 
 
 class RefusedRing(Struct, frozen=True):
@@ -73,7 +78,7 @@ async def _show(
     if member:
         try:
             key = await member_called(request, member)
-            explained = _explained(flags_of(request).ring_explain(track, key))
+            explained = await _explained(request, track, key)
         except (ConflictError, InvalidError, NotFoundError) as wrong:
             error = said(wrong)
     return drawn(
@@ -92,12 +97,16 @@ async def _show(
     )
 
 
-def _explained(found: Explanation) -> Explained:
+async def _explained(request: Asked, track: str, member: Key) -> Explained:
+    """Say in which ring a member is, why, and what was done about it."""
+    flags, now = flags_of(request), program_of(request).clock.now()
+    found = flags.ring_explain(track, member)
+    done = await flags.ring_history(member, TRAIL_SIZE)
     steps = [
         f"{RING_LABELS[step.ring]}: {'in' if step.inside else 'not in'}, {step.because}."
         for step in found.steps
     ]
-    return Explained(found.sentence, steps)
+    return Explained(found.sentence, steps, [trail_line(one, now) for one in done])
 
 
 async def _cards(request: Asked, track: str, refused: RefusedRing | None) -> list[RingCard]:
@@ -106,6 +115,7 @@ async def _cards(request: Asked, track: str, refused: RefusedRing | None) -> lis
         flags.ring_entries(track, None, NAMES_MAX), flags.ring_rules(), flags.ring_counts(track)
     )
     names = await _names(request, entries)
+    ruled = [await flags.history(rule_key(track, ring), TRAIL_SIZE, None) for ring in RINGS]
     now, inside = program_of(request).clock.now(), inside_counts(counts)
     return [
         ring_card(
@@ -115,10 +125,11 @@ async def _cards(request: Asked, track: str, refused: RefusedRing | None) -> lis
                 entries=[entry_line(one, names, now) for one in entries if one.ring is ring],
                 members=inside[ring],
                 everybody=inside[Ring.EVERYONE],
+                past=rule_lines(past, now),
                 typed=refused.typed if refused and refused.ring is ring else None,
             )
         )
-        for ring in RINGS
+        for ring, past in zip(RINGS, ruled, strict=True)
     ]
 
 

@@ -3,12 +3,21 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from millrace.community.types import Key
 from millrace.release.flags import percentages
 from millrace.release.flags.rings import WISHED, default_rule
-from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
+from millrace.release.flags.types import (
+    RINGS,
+    Choice,
+    FlagChange,
+    Ring,
+    RingChange,
+    RingEntry,
+    RingRule,
+)
 from millrace.web.crowds import exact, share_text
 from millrace.web.flag_forms import RING_LABELS
 from millrace.web.flag_views import by_whom
@@ -50,6 +59,15 @@ class EntryLine(Struct, frozen=True, kw_only=True):
     when: When
 
 
+class TrailLine(Struct, frozen=True, kw_only=True):
+    """One line of a trail: what was done, by whom, when and why."""
+
+    words: str
+    by: str
+    when: When
+    reason: str
+
+
 class TypedRing(Struct, frozen=True, kw_only=True):
     """What was typed into the forms of a ring, and was refused."""
 
@@ -73,6 +91,7 @@ class RingCard(Struct, frozen=True, kw_only=True):
     version: int
     entries: list[EntryLine]
     rest: int
+    past: list[TrailLine]
     editable: bool
     open: bool
     typed: TypedRing
@@ -144,9 +163,51 @@ def entry_line(entry: RingEntry, names: Mapping[Key, str], now: datetime) -> Ent
         key=str(entry.member),
         name=names.get(entry.member, str(entry.member)),
         choice=CHOICES[entry.choice],
-        by="themself" if entry.actor == f"member:{entry.member}" else by_whom(entry.actor),
+        by=_by(entry.actor, entry.member),
         when=when_of(entry.at, now),
     )
+
+
+def trail_line(change: RingChange, now: datetime) -> TrailLine:
+    """Show what was done about a member's place in a ring."""
+    where = f"{RING_LABELS[change.ring]} of {change.track}"
+    match change.choice:
+        case None:
+            words = f"Taken off the names of {where}"
+        case Choice.LISTED:
+            words = f"Put into {where}"
+        case Choice.OPTED_IN:
+            words = f"Entered {where}"
+        case Choice.OPTED_OUT:
+            words = f"Left {where}"
+    return TrailLine(
+        words=words,
+        by=_by(change.actor, change.member),
+        when=when_of(change.at, now),
+        reason=change.reason,
+    )
+
+
+def _by(name: str, member: Key) -> str:
+    return "themself" if name == f"member:{member}" else by_whom(name)
+
+
+def rule_lines(past: Sequence[FlagChange], now: datetime) -> list[TrailLine]:
+    """Show the trail of a ring's rule, newest first."""
+    return [
+        TrailLine(
+            words=_rule_was(one.after),
+            by=by_whom(one.actor),
+            when=when_of(one.at, now),
+            reason=one.reason,
+        )
+        for one in past
+    ]
+
+
+def _rule_was(text: str) -> str:
+    rule = msgspec.json.decode(text, type=RingRule)
+    return rule_words(rule, rule.ring)
 
 
 class RingFacts(Struct, frozen=True, kw_only=True):
@@ -157,6 +218,7 @@ class RingFacts(Struct, frozen=True, kw_only=True):
     entries: Sequence[EntryLine]
     members: int
     everybody: int
+    past: list[TrailLine]
     typed: TypedRing | None = None
 
 
@@ -177,6 +239,7 @@ def ring_card(facts: RingFacts) -> RingCard:
         version=rule.version if rule else 0,
         entries=list(facts.entries[:ENTRIES_MAX]),
         rest=max(0, len(facts.entries) - ENTRIES_MAX),
+        past=facts.past,
         editable=facts.ring is not Ring.EVERYONE,
         open=facts.typed is not None,
         typed=facts.typed or TypedRing(),
