@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from millrace.community.types import Key, Role, Viewer, parse_key
-from millrace.feed.types import FeedPage
+from millrace.feed.types import App, FeedPage
 from millrace.kernel.errors import ForbiddenError, InvalidError, NotFoundError
 from millrace.web.asked import Asked, go, page, program_of, viewer_of, wants_fragment
 from millrace.web.cards import Card, card_of, fed_card
@@ -17,6 +17,7 @@ from millrace.web.listing import LIST_SIZE, before_of, card_list
 from millrace.web.shell import drawn, me_of, panel_of, renderer, shell_for, shell_of
 
 PAGE_SIZE = 20
+HERE = App(platform="web")
 NEWER_MAX = 50  # posts that are put on top at once; a reload brings the rest
 Cursor = Annotated[str, QueryParameter(max_length=2000)]
 
@@ -54,7 +55,9 @@ def feed_view(found: FeedPage, cards: list[Card], *, cursor: str, divided: bool)
 
 async def _served(request: Asked, me: Key, cursor: str, divided: bool) -> FeedView:
     program, viewer = program_of(request), viewer_of(request)
-    found = await program.feed.page(me, limit=PAGE_SIZE, cursor=cursor, token=viewer.token)
+    found = await program.feed.page(
+        me, limit=PAGE_SIZE, cursor=cursor, token=viewer.token, app=HERE
+    )
     now = program.clock.now()
     cards = [fed_card(item, me, now) for item in found.items]
     return feed_view(found, cards, cursor=cursor, divided=divided)

@@ -163,7 +163,7 @@ def flag_line(
     definition = object_of(flag.content) or {}
     return FlagLine(
         key=flag.key,
-        address=flag_address(flag.key),
+        address="" if "/" in flag.key else flag_address(flag.key),  # it would be two segments
         on=is_on(flag.content),
         description=description_of(definition),
         gives=summary_of(definition),
