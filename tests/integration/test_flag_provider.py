@@ -121,6 +121,18 @@ async def put(found, key: str, content: str, version: int = 0) -> None:
     await found.program.flags.put(key, content, version=version, actor=OLGA, reason="test")
 
 
+def early(found) -> RingEntry:
+    """That Ada is in the beta."""
+    return RingEntry(
+        track="server",
+        ring=Ring.BETA,
+        member=found.members["ada"],
+        choice=Choice.LISTED,
+        actor="operator:olga",
+        at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+
+
 def asked(name: str, **attributes: Any) -> EvaluationContext:
     return EvaluationContext(name, attributes)
 
@@ -139,15 +151,7 @@ async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
         await put(found, "home", switch(targeting=home))
         await put(found, "half", switch(targeting=split(50)))
         await put(found, "dead", switch(state="DISABLED"))
-        entry = RingEntry(
-            track="server",
-            ring=Ring.BETA,
-            member=found.members["ada"],
-            choice=Choice.LISTED,
-            actor="operator:olga",
-            at=datetime(2026, 11, 1, tzinfo=UTC),
-        )
-        await flags.ring_put(entry, reason="test")
+        await flags.ring_put(early(found), reason="test")
         followed = Followed("types", wire, found.tokens["manager"])
         await followed.begin()
         client = followed.client
@@ -172,6 +176,31 @@ async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
                 here = client.get_boolean_details(key, False, lie)
                 assert (here.variant, here.value) == (there.variant, there.value), (member, key)
         assert client.get_boolean_value("early", False, asked(ada)) is True
+
+
+async def test_a_snapshot_is_read_once_for_each_change(conninfo, tmp_path):
+    """The same is 304; who wrote an entry stays here; unknown flags have no usage."""
+    async with town(conninfo, str(tmp_path)) as found, found.client() as client:
+        manager = found.bearer("manager")
+        await put(found, "new", switch("on"))
+        await found.program.flags.ring_put(early(found), reason="test")
+        lines = [{"key": key, "variant": "on", "evaluations": 5} for key in ("new", "unknown")]
+
+        first = await client.get("/v1/flag-snapshot", headers=manager)
+        held = manager | {"if-none-match": first.headers["etag"]}
+        same = await client.get("/v1/flag-snapshot", headers=held)
+        await found.program.flags.kill("new", actor=OLGA, reason="test")
+        changed = await client.get("/v1/flag-snapshot", headers=held)
+        told = await client.post("/v1/flag-usage", json={"lines": lines}, headers=manager)
+
+        assert first.headers["etag"] == f'"{first.json()["etag"]}"'
+        assert "olga" not in first.text
+        assert (same.status_code, same.content) == (304, b"")
+        assert changed.status_code == 200
+        assert changed.json()["flags"]["new"]["state"] == "DISABLED"
+        assert told.status_code == 204
+        assert [use.evaluations for use in await counts(found, "new")] == [5]
+        assert not await counts(found, "unknown")
 
 
 async def test_a_change_comes_by_itself(conninfo, tmp_path):

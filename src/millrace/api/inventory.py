@@ -339,7 +339,7 @@ RINGS = [
 OUTCOMES = [_read("/v1/flags/{key}/outcomes", Scope.RELEASE_MANAGER)]
 
 IN_PROCESS = [
-    _read("/v1/flag-snapshot", Scope.RELEASE_MANAGER),
+    _read("/v1/flag-snapshot", Scope.RELEASE_MANAGER, versioned=True),
     RouteRule(
         method="POST",
         path="/v1/flag-usage",

@@ -17,7 +17,7 @@ from millrace.release.flags.types import Choice, Ring, RingEntry, RingRule
 EMPTY = "{}"
 
 
-class NamedEntry(Struct, frozen=True, kw_only=True):
+class CopiedEntry(Struct, frozen=True, kw_only=True):
     """A ring entry on its way; who wrote it stays at home."""
 
     track: str
@@ -25,6 +25,16 @@ class NamedEntry(Struct, frozen=True, kw_only=True):
     member: str
     choice: Choice
     at: datetime
+
+
+class CopiedRule(Struct, frozen=True, kw_only=True):
+    """A rule of a ring on its way."""
+
+    track: str
+    ring: Ring
+    attribute: str
+    values: tuple[str, ...]
+    percentage: float
 
 
 class FlagSnapshot(Struct, frozen=True, kw_only=True):
@@ -38,8 +48,8 @@ class FlagSnapshot(Struct, frozen=True, kw_only=True):
     flags: dict[str, Raw]
     evaluators: Raw
     metadata: Raw
-    ring_entries: list[NamedEntry]
-    ring_rules: list[RingRule]
+    ring_entries: list[CopiedEntry]
+    ring_rules: list[CopiedRule]
     countries: dict[int, str]
 
 
@@ -78,7 +88,7 @@ def taken(
         evaluators=_raw(texts.get("$evaluators", EMPTY)),
         metadata=_raw(texts.get("$metadata", EMPTY)),
         ring_entries=[
-            NamedEntry(
+            CopiedEntry(
                 track=each.track,
                 ring=each.ring,
                 member=str(each.member),
@@ -87,7 +97,16 @@ def taken(
             )
             for each in entries
         ],
-        ring_rules=list(rules),
+        ring_rules=[
+            CopiedRule(
+                track=each.track,
+                ring=each.ring,
+                attribute=each.attribute,
+                values=each.values,
+                percentage=each.percentage,
+            )
+            for each in rules
+        ],
         countries=dict(countries),
     )
 
@@ -114,7 +133,7 @@ def read(body: bytes, before: Known = NOTHING) -> Known:
         texts=texts,
         shared=shared,
         flagset=flagset,
-        rings=RingBook([_entry(each) for each in found.ring_entries], found.ring_rules),
+        rings=RingBook(map(_entry, found.ring_entries), map(_rule, found.ring_rules)),
         countries=found.countries,
     )
 
@@ -128,14 +147,24 @@ def changed(before: Known, after: Known) -> list[str] | None:
     return found or None  # then a ring or a market changed, and any flag may go by it
 
 
-def _entry(named: NamedEntry) -> RingEntry:
+def _entry(copied: CopiedEntry) -> RingEntry:
     return RingEntry(
-        track=named.track,
-        ring=named.ring,
-        member=parse_key(named.member, "member"),
-        choice=named.choice,
+        track=copied.track,
+        ring=copied.ring,
+        member=parse_key(copied.member, "member"),
+        choice=copied.choice,
         actor="",
-        at=named.at,
+        at=copied.at,
+    )
+
+
+def _rule(copied: CopiedRule) -> RingRule:
+    return RingRule(
+        track=copied.track,
+        ring=copied.ring,
+        attribute=copied.attribute,
+        values=copied.values,
+        percentage=copied.percentage,
     )
 
 
