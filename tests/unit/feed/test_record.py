@@ -13,9 +13,20 @@ from millrace.community.types import Key
 from millrace.feed import record, select
 from millrace.feed.features import COLUMN, FEATURES
 from millrace.feed.index import PostIndex
-from millrace.feed.linear import Linear
-from millrace.feed.records import v2
-from millrace.feed.run import SEEN, SOURCES, Removed, Request, Run, StageNote, candidates, on_grid
+from millrace.feed.linear import LOGIT_MAX, Linear
+from millrace.feed.records import v2, v3
+from millrace.feed.run import (
+    BY_RECENCY,
+    GRID,
+    SEEN,
+    SOURCES,
+    Removed,
+    Request,
+    Run,
+    StageNote,
+    candidates,
+    on_grid,
+)
 from millrace.feed.types import Adjustment, App, FeedConfig, SourceNote
 from millrace.feed.value import ACTIONS
 from millrace.feed.variants import Plan
@@ -227,3 +238,18 @@ def test_another_format_says_so():
     for content in (newer, no_record, b"\x02" + no_record, b""):
         with pytest.raises(MillraceError, match="a format that this release cannot read"):
             record.decode(content)
+
+
+def test_the_frozen_format_still_computes_what_the_passes_do():
+    """Where one of these moves, old records stay right, and new ones want a new format."""
+    behind = np.arange(9)
+
+    np.testing.assert_array_equal(
+        (1 - v3.FLOOR) * v3.DECAY**behind + v3.FLOOR, select.decay(behind)
+    )
+    assert (v3.BY_RECENCY, v3.planes.GRID) == (BY_RECENCY, GRID)
+    assert v3.LOGIT_MAX == LOGIT_MAX
+    run = scored_run(9)
+    aged, columns = v3._aged(run, np.arange(9), run.candidates.ids[:, 0], 0, run.features)
+    assert aged, "recency and age are not what they were: they would be stored as columns"
+    assert len(columns) == len(FEATURES) - 2

@@ -1,6 +1,7 @@
 """What flags may decide of a feed, and that nothing they say can spoil one."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -143,3 +144,11 @@ def test_the_settings_themselves_are_within_the_bounds():
         if knob.kind in (Kind.WHOLE, Kind.NUMBER):
             assert knob.least <= getattr(CONFIG, knob.name) <= knob.most
     assert Plan().scorer == NEWEST
+
+
+def test_the_documents_tell_everything_that_a_flag_may_decide():
+    told = (Path(__file__).parents[3] / "docs" / "flags.md").read_text(encoding="utf-8")
+    for knob in KNOBS:
+        if not knob.name.startswith("feature."):
+            line = f"| `{knob.flag}` | {knob.limit} | {knob.about} |"
+            assert line in told, f"write into docs/flags.md: {line}"
