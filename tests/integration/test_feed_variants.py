@@ -3,16 +3,25 @@
 import json
 from datetime import timedelta
 
+import msgspec
+import numpy as np
 import psycopg
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from millrace.api.testing import town
 from millrace.community.types import Key, PostDraft, program
+from millrace.feed.features import COLUMN, FEATURES
 from millrace.feed.models import values_of
+from millrace.feed.repository import QUERIES
+from millrace.feed.scorer import prior
+from millrace.feed.scorers import linear
 from millrace.feed.types import App
+from millrace.feed.value import ACTIONS
 from millrace.feed.variants import Variants
 from millrace.release.flags.types import Actor, Wait
+from millrace.store.session import document
 from millrace.wiring import FeedSwitches
 
 pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="module")]
@@ -122,6 +131,64 @@ async def test_weights_of_a_variant_explain_what_they_served(place, client):
     assert sum(one["value"] for one in trace["actions"]) == pytest.approx(
         trace["adjustments"][0]["before"] if trace["adjustments"] else trace["score"], rel=1e-5
     )
+
+
+async def test_a_flag_names_the_model_and_what_it_may_use(place, client):
+    """A kept model serves one member, with a feature off; the record and the trace say so."""
+    ada, mona = place.members["ada"], place.members["mona"]
+    weights = [list(row) for row in prior().weights]
+    for row in weights:
+        row[COLUMN["affinity"]] = 5.0
+    model = replace(prior(), version="pointwise-kept", weights=weights)
+    async with place.program.router.write() as session:
+        await session.run(
+            QUERIES["insert_scorer"],
+            scorer_version=model.version,
+            fitted_at=place.program.clock.now() - timedelta(days=9),
+            examples=1,
+            model=document(msgspec.to_builtins(model)),
+        )
+        newer = replace(prior(), version="pointwise-newer")
+        await session.run(
+            QUERIES["insert_scorer"],
+            scorer_version=newer.version,
+            fitted_at=place.program.clock.now(),
+            examples=1,
+            model=document(msgspec.to_builtins(newer)),
+        )
+    await put(place, "scorer", {
+        "variants": {"kept": "pointwise-kept", "prior": "prior"}, "defaultVariant": "prior",
+        "targeting": for_member(ada, "kept", "prior"),
+    })  # fmt: skip
+    await put(place, "feature.similarity", {
+        "variants": {"on": True, "off": False}, "defaultVariant": "on",
+        "targeting": for_member(ada, "off", "on"),
+    })  # fmt: skip
+    traces = {}
+    for member in (ada, mona):
+        await client.get(f"/v1/members/{member}/feed", headers=place.bearer("operator"))
+        why = await client.get(
+            f"/v1/members/{member}/why",
+            params={"post_id": str(place.posts["ben"])},
+            headers=place.bearer("operator"),
+        )
+        traces[member] = why.json()["trace"]
+    await remove(place, "scorer")
+    await remove(place, "feature.similarity")
+    hers, others = traces[ada], traces[mona]
+    used = linear(model, frozenset({"similarity"}))
+    row = np.array([[hers["features"][name] for name in FEATURES]])
+    chances = dict(zip([action.value for action in ACTIONS], used.of(row)[0], strict=True))
+
+    assert hers["variants"] == {"feed.scorer": "kept", "feed.feature.similarity": "off"}
+    assert others["variants"] == {"feed.scorer": "prior", "feed.feature.similarity": "on"}
+    assert (hers["versions"]["scorer"], others["versions"]["scorer"]) == (
+        "pointwise-kept", prior().version,
+    )  # fmt: skip
+    assert hers["features"]["similarity"] != 0, "what was not used is told all the same"
+    for one in hers["actions"]:
+        assert one["probability"] == pytest.approx(chances[one["action"]], rel=1e-5)
+    assert not used.weights[:, COLUMN["similarity"]].any()
 
 
 async def test_broken_flags_change_nothing_but_counters(place, client):

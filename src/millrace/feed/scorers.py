@@ -68,18 +68,10 @@ class Scorers:
         return looked.found
 
     def linear(self, scorer: Scorer, off: AbstractSet[str]) -> Linear:
-        """Return what makes probabilities, without the features that are off.
-
-        Those count as if every post were a middling one, so that the rates stay what they are.
-        """
+        """Return what makes probabilities, without the features that are off; made once."""
         kept = self._linear.get((scorer.version, off))
         if kept is None:
-            weights = np.array(scorer.weights, dtype=np.float32).astype(np.float64)
-            intercepts = np.array(scorer.intercepts, dtype=np.float64)
-            for name in sorted(off):
-                intercepts += weights[:, COLUMN[name]] * TYPICAL.get(name, 0.0)
-                weights[:, COLUMN[name]] = 0.0
-            kept = Linear(weights, intercepts.astype(np.float32).astype(np.float64))
+            kept = linear(scorer, off)
             if len(self._linear) >= LINEAR_MAX:
                 self._linear.clear()
             self._linear[scorer.version, off] = kept
@@ -115,3 +107,16 @@ class Scorers:
         except msgspec.ValidationError:
             return None
         return found if found.fits(self._parts.encoder.version) else None
+
+
+def linear(scorer: Scorer, off: AbstractSet[str]) -> Linear:
+    """Return what makes probabilities, without the features that are off.
+
+    Those count as if every post were a middling one, so that the rates stay what they are.
+    """
+    weights = np.array(scorer.weights, dtype=np.float32).astype(np.float64)
+    intercepts = np.array(scorer.intercepts, dtype=np.float64)
+    for name in sorted(off):
+        intercepts += weights[:, COLUMN[name]] * TYPICAL.get(name, 0.0)
+        weights[:, COLUMN[name]] = 0.0
+    return Linear(weights, intercepts.astype(np.float32).astype(np.float64))
