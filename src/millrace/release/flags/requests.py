@@ -240,6 +240,7 @@ class Requests:
         edit = _edit(request)
         if await self._book.is_ahead(session, edit):
             return None  # the one before it in a chain is still open
+        await _expect_its_base(session, request)
         flag = await self._book.write(session, edit)
         note = "removed" if flag is None else f"made version {flag.version}"
         await _ended(session, request_id, RequestState.APPLIED, note)
@@ -299,6 +300,28 @@ def _edit(request: ChangeRequest) -> Edit:
         owner=request.owner,
         request_id=request.id,
     )
+
+
+async def _expect_its_base(session: Session, request: ChangeRequest) -> None:
+    """Refuse a step of a chain whose base was made by something else than the step before it.
+
+    Raises:
+        ConflictError: a kill, say, made the version; the step would undo it.
+    """
+    own = await session.value(
+        QUERIES["has_its_base"],
+        key=request.key,
+        base_version=request.base_version,
+        id=request.id,
+    )
+    if not own:
+        raise ConflictError(
+            f"version {request.base_version} of flag {request.key!r} is not what the request "
+            "before this one was to make: the flag was changed in between",
+            field="version",
+            value=request.base_version,
+            next_step="look at what was changed meanwhile, and ask again from there",
+        )
 
 
 async def _held(session: Session, request_id: int, *states: RequestState) -> ChangeRequest:

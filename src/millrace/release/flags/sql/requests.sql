@@ -47,6 +47,18 @@ select exists (
         where flag_key = %(key)s and base_version = %(base_version)s
           and state in ('proposed', 'approved'))
 
+-- name: has_its_base
+-- Whether the version that a request was made from is the one its author meant: it stood when they
+-- asked, or was made by the request before it. One that a kill made in between is another.
+select not exists (
+       select from flag_change made
+        where made.flag_key = %(key)s and made.version = %(base_version)s
+          and made.change_id > %(id)s
+          and made.request_id is distinct from (
+              select max(before.request_id) from flag_request before
+               where before.flag_key = %(key)s and before.base_version = %(base_version)s - 1
+                 and before.request_id < %(id)s))
+
 -- name: decide_request
 -- What somebody decided about a request.
 update flag_request
