@@ -2,6 +2,7 @@
 
 import asyncio
 
+from millrace.cli.demo_flags import bring_flags
 from millrace.cli.frame import say
 from millrace.community.types import program as millrace
 from millrace.kernel.clock import Clock
@@ -47,6 +48,7 @@ class Demo:
         await asyncio.to_thread(self._filler.made, silent)
         say(f"bringing the town in: {town.posts:,} posts of {town.members:,} members")
         await self._filler.bring(FIRST, silent)
+        await bring_flags(rooms)
         return True
 
     async def remember(self) -> None:
