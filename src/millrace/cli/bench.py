@@ -94,12 +94,12 @@ def freshness(quick: bool, seed: int, as_json: bool) -> None:
 def flags(quick: bool, seed: int, suite: Path, as_json: bool) -> None:
     """Decide four flags for 100,000 members, beside flagd's own evaluator and GrowthBook's.
 
-    The keys are those of BENCH.md and do not change.
+    Then ask two servers over HTTP (OFREP), one flag at a time and 200 at once, and kill a flag at
+    one of them. Nothing else should run. The keys are those of BENCH.md and do not change.
     """
-    hushed(as_json=as_json)("measuring three evaluators in turn; nothing else should run")
-    from millrace.lab import bench_flags  # the peers are loaded only here
+    from millrace.lab import bench_flag_doors  # the peers are loaded only here
 
-    found = bench_flags.run(quick, seed, suite)
+    found = run(bench_flag_doors.run(quick, seed, suite, hushed(as_json=as_json)))
     if as_json:
         print_json(found)
         return

@@ -60,9 +60,13 @@ def run(quick: bool, seed: int, suite: Path = SUITE) -> dict[str, object]:
         The keys of BENCH.md for `flags` that concern evaluation.
     """
     start = report.begin(seed)
+    return report.finish(start, figures(quick, seed, suite), PACKAGES)
+
+
+def figures(quick: bool, seed: int, suite: Path = SUITE) -> dict[str, object]:
+    """Return what `run` tells, without what every measurement does."""
     contexts = members(rng(seed), CONTEXTS_QUICK if quick else CONTEXTS)
-    figures = {**conformance(suite), "contexts": len(contexts), **evaluations(contexts)}
-    return report.finish(start, figures, PACKAGES)
+    return {**conformance(suite), "contexts": len(contexts), **evaluations(contexts)}
 
 
 def evaluations(contexts: list[dict[str, Any]]) -> dict[str, object]:

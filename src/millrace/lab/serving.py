@@ -51,12 +51,16 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def serving(data_dir: Path, variables: Mapping[str, str]) -> AsyncGenerator[Server]:
+async def serving(
+    data_dir: Path, variables: Mapping[str, str], database: Path | None = None
+) -> AsyncGenerator[Server]:
     """Start `millrace serve` on a data directory, and end it.
 
     Args:
         data_dir: with a database that nobody else uses.
         variables: settings, as MILLRACE_* variables.
+        database: the data directory of an embedded server that runs already, which the settings
+            name by its address; the server's own by default.
 
     Raises:
         UnavailableError: it does not come up; what it said last is in the message.
@@ -74,7 +78,8 @@ async def serving(data_dir: Path, variables: Mapping[str, str]) -> AsyncGenerato
         if not line.startswith(READY):
             raise UnavailableError(f"the server did not come up: {errors.read_text()[-1_000:]}")
         host, _, port = line.removeprefix(READY).decode().strip().partition(":")
-        postmaster = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+        held = (database or data_dir) / "postgres" / "postmaster.pid"
+        postmaster = int(held.read_text().split()[0])
         yield Server(host=host, port=int(port), pid=process.pid, postmaster=postmaster)
     finally:
         process.terminate()
