@@ -130,3 +130,21 @@ def test_a_growing_ring_keeps_its_members(name, first, second):
     before, after = (book.rings(TRACK, name, {}) for book in rings)
 
     assert set(before) <= set(after)
+
+
+@given(entries, entries, rules, attributes)
+def test_a_book_that_follows_is_the_book_that_is_written_anew(before, after, ruled, known):
+    """Entry by entry it comes to the same, on every track."""
+    places = {(entry.track, str(entry.member)) for entry in [*before, *after]}
+    changes = {
+        (track, name): [e for e in after if (e.track, str(e.member)) == (track, name)]
+        for track, name in places
+    }
+
+    followed = RingBook(before, ruled).with_members(changes)
+
+    anew = RingBook(after, ruled)
+    for track in (TRACK, "ios", "desktop"):
+        for member in MEMBERS:
+            assert followed.explain(track, member, known) == anew.explain(track, member, known)
+            assert followed.ring(track, member, known) is anew.ring(track, member, known)

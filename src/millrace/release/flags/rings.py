@@ -6,7 +6,7 @@ closes that ring and those inside it to attributes, to shares and to their own e
 not to the name on a list: that was somebody's decision about this one member.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple, TypeAlias, cast
 
@@ -76,6 +76,22 @@ class RingBook:
             for track in {*TRACKS, *named, *ruled}
         }
 
+    def with_members(self, changes: Mapping[tuple[str, str], Sequence[RingEntry]]) -> "RingBook":
+        """Return a book in which some members have other entries; rules are the same.
+
+        Args:
+            changes: all entries of a member by track and name; none where they have none any more.
+        """
+        by_track: dict[str, dict[str, tuple[RingEntry, ...]]] = {}
+        for (track, name), entries in changes.items():
+            by_track.setdefault(track, {})[name] = tuple(entries)
+        book = RingBook([], [])
+        book._tracks = {
+            **self._tracks,
+            **{track: self._track(track).with_named(found) for track, found in by_track.items()},
+        }
+        return book
+
     def ring(self, track: str, member: Key | str, attributes: Context) -> Ring:
         """Return the innermost ring of a track that a member is in."""
         return RINGS[self._track(track).level(str(member), attributes)]
@@ -123,6 +139,7 @@ class _Track:
     ) -> None:
         if not any(rule.ring is Ring.ONE_PERCENT for rule in rules):
             rules = [*rules, default_rule(track)]
+        self._name = track
         self._prefix = f"ring/{track}/"
         self._named = named
         self._rules = sorted(rules, key=lambda rule: LEVELS[rule.ring])
@@ -133,6 +150,13 @@ class _Track:
         ]
         bounds = [(LEVELS[rule.ring], _bound(rule.percentage)) for rule in self._rules]
         self._bounds = [(level, bound) for level, bound in bounds if bound]
+
+    def with_named(self, changes: Mapping[str, tuple[RingEntry, ...]]) -> "_Track":
+        """Return the track with other entries of some members."""
+        named = {**self._named, **changes}
+        for name in [name for name, entries in changes.items() if not entries]:
+            del named[name]
+        return _Track(self._name, named, self._rules)
 
     def level(self, name: str, attributes: Context) -> int:
         """Return how far inside a member is; 0 is the innermost ring."""
