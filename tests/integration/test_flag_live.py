@@ -119,6 +119,23 @@ async def test_decisions_go_on_without_the_database(router, conninfo):
         assert held == [True, True]
 
 
+async def test_a_kill_comes_while_the_stream_has_to_wait(router, conninfo):
+    """A stream begins when the transactions of that moment have ended: one may run for an hour."""
+    async with processes(router, conninfo) as (one, two):
+        await one.put("greeting", switch("on"), version=0, **SAID)
+        await same(one, two)
+        with psycopg.connect(conninfo) as importing:
+            importing.execute("insert into mute values (1, 2, 1, 3, now())")
+            end_streams(conninfo)
+            await until(lambda: not one.live.following and not two.live.following)
+            await one.kill("greeting", **SAID)
+            await until(lambda: two.evaluate("greeting", {}).reason is Reason.DISABLED)
+            assert not two.live.following
+        await until(lambda: two.live.following)
+
+        assert two.evaluate("greeting", {}).reason is Reason.DISABLED
+
+
 def elsewhere(conninfo):
     """Return the address of another database of the same server."""
     return conninfo.rpartition(" dbname=")[0]

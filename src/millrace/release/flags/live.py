@@ -53,6 +53,7 @@ class LiveFlags:
         self._sum = 0
         self._etag = f"{self._sum:016x}"
         self._news = asyncio.Event()
+        self._reading = asyncio.Lock()
         self.flagset = FlagSet.compile({})
         self.rings = RingBook([], [])
         self.following = False
@@ -140,11 +141,17 @@ class LiveFlags:
 
     async def begin(self, snapshot: Snapshot) -> None:
         """Make everything anew from a snapshot. Definitions that are the same stay compiled."""
-        await self.load(snapshot.session)
-        self.following = True
+        async with self._reading:
+            await self._read(snapshot.session)
+            self.following = True
 
     async def load(self, session: Session) -> None:
-        """Read what stands now, for a program that does not stay to follow it."""
+        """Read what stands now, unless it is followed."""
+        async with self._reading:
+            if not self.following:
+                await self._read(session)
+
+    async def _read(self, session: Session) -> None:
         flags = await session.rows(QUERIES["every_flag"], Flag)
         entries = await session.rows(
             QUERIES["ring_entries"],

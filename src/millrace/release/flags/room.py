@@ -46,6 +46,8 @@ from millrace.store.router import Router
 
 ARRIVAL_SECONDS_MAX = 1.0
 """So long a writer waits until its change decides in its own process too."""
+LOOK_SECONDS = 0.5
+"""So often what stands is read while the stream is away and the database is not."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,19 +91,26 @@ class Flags(Decisions, Changes):
     # ------------------------------------------------- its life
 
     async def start(self) -> None:
-        """Follow every change, write counts now and then, and carry out what is due."""
-        await self._stream.start()
+        """Follow every change, write counts now and then, and carry out what is due.
+
+        Following begins when the transactions of this moment have ended, and an import may run for
+        long: what stands is read meanwhile, now and whenever the stream is away.
+        """
         if not self._tasks:
             config = self.config
-            self._tasks = [
-                asyncio.create_task(self._repeat(config.usage_seconds, self.flush)),
-                asyncio.create_task(self._repeat(config.schedule_seconds, self._due)),
-            ]
+            repeated = (
+                (LOOK_SECONDS, self.load),
+                (config.usage_seconds, self.flush),
+                (config.schedule_seconds, self._due),
+            )
+            self._tasks = [asyncio.create_task(self._repeat(*each)) for each in repeated]
+        await self._stream.start()
 
     async def load(self) -> None:
-        """Read what stands now: for a command that decides, and does not stay."""
-        async with self._router.read() as session:
-            await self.live.load(session)
+        """Read what stands now, unless it is followed: for a command that does not stay."""
+        if not self.live.following:
+            async with self._router.read() as session:
+                await self.live.load(session)
 
     async def stop(self) -> None:
         """End what `start` began, and write what was counted. Safe to call twice."""
