@@ -295,7 +295,7 @@ def test_diff_of_versions_and_of_files(beside: Millrace, conninfo: str, tmp_path
     assert "nothing differs" in beside("flags", "diff", "new-home", "2", "2").out
 
     file = tmp_path / "flags.json"
-    assert beside("flags", "export", str(file)).out == f"wrote 1 flags to {file}\n"
+    assert beside("flags", "export", str(file)).out == f"wrote 1 flag to {file}\n"
     assert well(beside("flags", "diff", "--file", str(file), "--json"))["differences"] == []
     whole = json.loads(file.read_text(encoding="utf-8"))
     whole["flags"]["new-home"]["defaultVariant"] = "off"
@@ -380,7 +380,7 @@ def test_references_and_stale(beside: Millrace, conninfo: str, tmp_path: Path) -
     assert [(each["key"], each["kind"]) for each in stale] == [
         ("new-home", "not_evaluated"), ("old-home", "not_evaluated"), ("old-home", "unreferenced"),
     ]  # fmt: skip
-    assert "the code names it at 1 places" in stale[0]["next_step"]
+    assert "the code names it 1 times" in stale[0]["next_step"]
     assert stale[2]["next_step"] == "`millrace flags remove old-home`"
     assert "never evaluated" in beside("flags", "stale", "--days", "39").out
     assert well(beside("flags", "stale", "--days", "41", "--json")) == {"stale": []}

@@ -1,4 +1,4 @@
-"""The flags of the demonstration: a switch, a circle of members, and a split, all about the feed."""
+"""The flags of the demonstration: a switch, a circle of members and a split, about the feed."""
 
 import json
 from typing import Any

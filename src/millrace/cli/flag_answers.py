@@ -56,7 +56,7 @@ class Answer(Struct, frozen=True):
 def explain(
     frame: Frame, key: str, member: str, data_dir: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Say which variant of the flag KEY the member MEMBER is given now, and why.
+    """Say what the flag KEY gives MEMBER, and why.
 
     Which rule decided, what each condition came to, the ring and what put them there, the place in
     a split with its thresholds, and the context that was looked at. It does not count as use.

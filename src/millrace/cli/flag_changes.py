@@ -97,9 +97,10 @@ def terms_options(command: C) -> C:
 @json_option
 @pass_frame
 def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **options: Any) -> None:
-    """Write the flag KEY: the whole definition, or one more rule to what stands.
+    """Write the flag KEY, or one more rule of it.
 
-    The conditions of a rule all have to hold. The first rule that holds decides; a new one comes
+    The whole definition by --file, or options over what stands. The conditions of a rule all
+    have to hold. The first rule that holds decides; a new one comes
     first. Whoever changed the flag meanwhile is not overwritten: then this command fails.
     """
 
@@ -197,9 +198,10 @@ def _terms(options: dict[str, Any], now: datetime) -> Terms:
 def ramp(
     frame: Frame, key: str, variant: str, data_dir: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Give PERCENTAGES of everyone VARIANT of the flag KEY, at once or step by step.
+    """Give PERCENTAGES of everyone VARIANT of KEY.
 
-    Whoever has VARIANT keeps it while the percentage grows. Several percentages become a chain of
+    At once, or step by step. Whoever has VARIANT keeps it while the percentage grows. Several
+    percentages become a chain of
     changes that wait for their time; one that fails, because somebody changed the flag meanwhile,
     ends the chain. With --wait-for each step also waits for the adoption of a version.
     """
@@ -255,7 +257,10 @@ def ramp(
 @json_option
 @pass_frame
 def kill(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Switch the flag KEY off now: everybody gets the default in the code. Nobody has to approve."""
+    """Switch the flag KEY off now.
+
+    Everybody gets the default in the code. Nobody has to approve it.
+    """
 
     async def change(domain: Domain) -> Flag:
         return await domain.flags.kill(
@@ -293,7 +298,10 @@ def revive(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_
 @json_option
 @pass_frame
 def remove(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Take the flag KEY away. Its history stays, and `revert` brings it back."""
+    """Take the flag KEY away.
+
+    Its history stays, and `revert` brings it back.
+    """
 
     async def change(domain: Domain) -> ChangeRequest | None:
         stands = await domain.flags.get(key)

@@ -1,4 +1,4 @@
-"""What the commands about flags share: the way in, who does it and why, and how things are shown."""
+"""What commands about flags share: the way in, who does it and why, how things are shown."""
 
 import getpass
 import sys
@@ -102,6 +102,11 @@ async def standing(flags: Flags, key: str) -> Flag | None:
         return await flags.get(key)
     except NotFoundError:
         return None
+
+
+def counted(many: int, noun: str) -> str:
+    """Write how many there are: `1 file`, `1,204 files`."""
+    return f"{many:,} {noun}{'' if many == 1 else 's'}"
 
 
 def show(made: Table) -> None:

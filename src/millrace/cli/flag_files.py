@@ -8,6 +8,7 @@ import click
 from millrace.cli import failures
 from millrace.cli.flag_desk import (
     actor,
+    counted,
     decoded,
     every,
     reason_of,
@@ -38,6 +39,7 @@ from millrace.wiring import Domain
 
 PLACES_SHOWN = 5
 KEYS_SHOWN = 20
+MEGABYTE = 1_000_000
 
 folder_type = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -53,9 +55,10 @@ folder_type = click.Path(path_type=Path, exists=True, file_okay=False)
 @json_option
 @pass_frame
 def exported(frame: Frame, file: Path | None, data_dir: str | None, as_json: bool) -> None:
-    """Write all flags to FILE in flagd's JSON, each as it was written.
+    """Write all flags to FILE, in flagd's JSON.
 
-    Without FILE the document goes to standard output. What other evaluators do not know is told.
+    Each as it was written. Without FILE the document goes to standard output. What other
+    evaluators do not know is told.
     """
     made = worked(frame, data_dir, as_json or file is None, _document)
     warn(list(made.problems))
@@ -67,7 +70,7 @@ def exported(frame: Frame, file: Path | None, data_dir: str | None, as_json: boo
     if as_json:
         print_json({"file": str(file), "flags": many, "warnings": made.problems})
     else:
-        click.echo(f"wrote {many:,} flags to {file}")
+        click.echo(f"wrote {counted(many, 'flag')} to {file}")
 
 
 async def _document(domain: Domain) -> Exported:
@@ -93,9 +96,10 @@ def imported(
     data_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Bring in FILE, flagd's JSON of many flags; - reads standard input.
+    """Bring in the flags of FILE.
 
-    What an editor would refuse is a warning here. The same file again changes nothing, and flags
+    It is flagd's JSON of many flags; - reads standard input. What an editor would refuse is a
+    warning here. The same file again changes nothing, and flags
     that it does not name stay as they are.
     """
     text = text_in(file)
@@ -153,9 +157,10 @@ async def _rehearsed(domain: Domain, text: str, *, as_json: bool) -> Imported:
 def references(
     frame: Frame, folder: Path, strict: bool, data_dir: str | None, as_json: bool
 ) -> int:
-    """Look where the code in DIR names flags, and asks for flags that there are not.
+    """Look where the code in DIR names flags.
 
-    A reference is a string literal that is exactly a key. Ignored, generated and vendored files,
+    And where it asks for flags that there are not. A reference is a string literal that is
+    exactly a key. Ignored, generated and vendored files,
     binaries and documents are left out. A key that is put together from parts is not seen.
     """
     keys = worked(frame, data_dir, as_json, _keys)
@@ -191,9 +196,8 @@ def _print_found(found: Found) -> None:
         made.add_row(each.key, f"{each.file}:{each.line}", each.text)
     show(made)
     skipped = ", ".join(f"{many:,} {what}" for what, many in sorted(found.skipped.items()))
-    say(
-        f"read {found.files:,} files, {found.read_bytes / 1e6:.1f} MB; not read: {skipped or 'none'}"
-    )
+    size = f"{found.read_bytes / 1e6:.1f} MB" if found.read_bytes >= MEGABYTE else "under 1 MB"
+    say(f"read {counted(found.files, 'file')}, {size}; not read: {skipped or 'nothing'}")
     if found.incomplete:
         say(f"incomplete: {found.incomplete}")
 
@@ -210,10 +214,11 @@ def _print_found(found: Found) -> None:
 def stale(
     frame: Frame, days: int | None, folder: Path | None, data_dir: str | None, as_json: bool
 ) -> None:
-    """Print flags that may go: never asked for, the same for everyone, or named by no code.
+    """Print flags that may go.
 
-    Each with what shows it and the next step. A flag that is meant to stay says so:
-    `millrace flags set KEY --metadata permanent=true`.
+    Never asked for, the same for everyone, or named by no code. Each with what shows it and the
+    next step. A flag that is meant to stay says so: `millrace flags set KEY --metadata
+    permanent=true`.
     """
 
     async def look(domain: Domain) -> list[Finding]:

@@ -35,7 +35,10 @@ DEFAULT_SHOWN = 40
 @json_option
 @pass_frame
 def listed(frame: Frame, prefix: str, data_dir: str | None, as_json: bool) -> None:
-    """Print every flag: what it gives, whose it is, when it was changed and asked for."""
+    """Print every flag.
+
+    What it gives, whose it is, when it was changed and when it was last asked for.
+    """
 
     async def look(domain: Domain) -> tuple[list[Flag], dict[str, datetime], datetime]:
         found = await every(domain.flags, prefix)
@@ -119,7 +122,10 @@ def shown_flag(
     data_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Print the flag KEY: what it gives, its rules in words, its use, what waits."""
+    """Print the flag KEY.
+
+    What it gives, its rules in words, its use, and what waits.
+    """
 
     async def look(domain: Domain) -> Sight:
         flag = await domain.flags.get(key)

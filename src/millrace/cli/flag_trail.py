@@ -75,9 +75,10 @@ class Compared(Struct, frozen=True):
 def diff(
     frame: Frame, key: str | None, data_dir: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Say what differs between two versions of the flag KEY, or between what stands and a file.
+    """Say what differs between versions of KEY, or a file.
 
-    Without FROM and TO the last change is shown; with FROM alone, what was changed since then. Of
+    Between two versions of the flag KEY, or between what stands and a file. Without FROM and TO
+    the last change is shown; with FROM alone, what was changed since then. Of
     a file it also says whom it would give something else.
     """
     file, versions = options["file"], options["versions"]
@@ -186,7 +187,10 @@ def _print_differences(found: Compared) -> None:
 def history(
     frame: Frame, key: str, limit: int, before: int | None, data_dir: str | None, as_json: bool
 ) -> None:
-    """Print who changed the flag KEY, when and why, newest first; also of one that is gone."""
+    """Print who changed the flag KEY, when and why.
+
+    The newest change first; also of a flag that is gone.
+    """
 
     async def look(domain: Domain) -> list[FlagChange]:
         found = await domain.flags.history(key, limit, before)
@@ -251,7 +255,10 @@ def revert(
     data_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Write the flag KEY as it was in VERSION, as a new version. Brings back one that is gone."""
+    """Write the flag KEY as it was in VERSION.
+
+    It is a new version. A flag that is gone comes back.
+    """
 
     async def change(domain: Domain) -> Flag | ChangeRequest:
         stands = await standing(domain.flags, key)
@@ -287,7 +294,10 @@ def revert(
 def requests(
     frame: Frame, state: str, key: str | None, data_dir: str | None, as_json: bool
 ) -> None:
-    """Print changes that wait: for approval, for their time, for the adoption of a version."""
+    """Print changes that wait.
+
+    For approval, for their time, or for the adoption of a version.
+    """
     states = {
         "open": [RequestState.PROPOSED, RequestState.APPROVED],
         "all": [None],

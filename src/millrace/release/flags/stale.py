@@ -118,7 +118,7 @@ def _not_evaluated(life: Life, now: datetime, old: timedelta) -> Iterator[Findin
     ever = f"last evaluated {_ago(last, now)}" if last else "never evaluated"
     if life.references:
         step = (
-            f"the code names it at {life.references} places and none of them runs: "
+            f"the code names it {life.references} times and nobody asks: "
             f"look there with `millrace flags references DIR`, then {_removal(life)}"
         )
     elif life.references == 0:
