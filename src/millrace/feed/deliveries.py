@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from millrace.community.types import Key
+from millrace.feed.history import PostList
 
 TRUST = timedelta(minutes=5)
 MEMBERS_MAX = 20_000
@@ -28,11 +29,18 @@ class DeliveredFeed(Struct, frozen=True):
     post_ids: Sequence[int]
 
 
+class _Feed(Struct, frozen=True):
+    """The same as it is kept: what is remembered of a list is found again by the list."""
+
+    served_at: datetime
+    posts: PostList
+
+
 class _Lately(Struct):
     """A member's feeds since a while, and when the table was read for them."""
 
     read_at: datetime
-    feeds: list[DeliveredFeed]
+    feeds: list[_Feed]
 
 
 class Deliveries:
@@ -47,14 +55,14 @@ class Deliveries:
         """Return a number that changes with every delivery that a reading may have missed."""
         return self._marks[hash(member) % BUCKETS]
 
-    def delivered(self, member: Key, since: datetime, until: datetime) -> frozenset[Key] | None:
+    def delivered(self, member: Key, since: datetime, until: datetime) -> list[PostList] | None:
         """Return the posts of feeds that began between two moments; None where it is not known."""
         lately = self._lately.get(member)
         if lately is None or not timedelta() <= until - lately.read_at <= TRUST:
             return None
         self._lately.move_to_end(member)
         lately.feeds = [one for one in lately.feeds if one.served_at >= since]
-        return delivered_in(lately.feeds, until)
+        return [one.posts for one in lately.feeds if one.served_at <= until]
 
     def keep(self, member: Key, feeds: Iterable[DeliveredFeed], until: datetime, mark: int) -> None:
         """Keep what the table said at a mark, unless something was delivered meanwhile."""
@@ -78,17 +86,13 @@ class Deliveries:
         self._lately.pop(member, None)
 
 
-def delivered_in(feeds: Iterable[DeliveredFeed], until: datetime) -> frozenset[Key]:
+def delivered_in(feeds: Iterable[DeliveredFeed], until: datetime) -> list[PostList]:
     """Return the delivered posts of those feeds that began at or before a moment."""
-    return frozenset(
-        Key(community, post)
-        for one in feeds
-        if one.served_at <= until
-        for community, post in zip(one.post_communities, one.post_ids, strict=True)
-    )
+    return [_packed(one).posts for one in feeds if one.served_at <= until]
 
 
-def _packed(feed: DeliveredFeed) -> DeliveredFeed:
+def _packed(feed: DeliveredFeed) -> _Feed:
     """Return the same in eight bytes a number."""
-    communities, posts = array("q", feed.post_communities), array("q", feed.post_ids)
-    return DeliveredFeed(feed.served_at, communities, posts)
+    posts = PostList()
+    posts.take(feed.post_communities, feed.post_ids)
+    return _Feed(feed.served_at, posts)

@@ -115,11 +115,11 @@ def _of_authors(
     catalogue: Catalogue, posts: Candidates, affinity: Mapping[Key, float]
 ) -> NDArray[np.float64]:
     """Return how often the member engaged with the author of each post."""
-    of = np.zeros(catalogue.index.authors)
-    for author, count in affinity.items():
-        number = catalogue.index.number_of(author)
-        if number is not None:
-            of[number] = count
+    index, of = catalogue.index, np.zeros(catalogue.index.authors)
+    numbers = index.author_numbers(affinity)
+    if len(numbers) < len(affinity):
+        affinity = {a: c for a, c in affinity.items() if index.number_of(a) is not None}
+    of[numbers] = list(affinity.values())
     return of[posts.authors]
 
 
@@ -179,17 +179,28 @@ def sentences(
     flags = np.column_stack([strong, new])
     numbers = _told_topics(catalogue, posts.slots)
     telling = numbers * Fits(catalogue.topics, subject).telling[numbers]
-    rows: list[list[int]] = _reasons(catalogue, posts, flags, telling).tolist()
-    told = _Teller(catalogue, subject, posts, telling, flags)
-    said: dict[tuple[int, ...], str] = {}  # most posts share their reasons with others
-    found: list[str] = []
-    for place, row in enumerate(rows):
-        reasons = tuple(row)
-        text = said.get(reasons)
-        if text is None:
-            text = said[reasons] = sentence(told.of(place))
-        found.append(text)
-    return found
+    first, like = _different(_reasons(catalogue, posts, flags, telling))
+    told = _Teller(catalogue, subject, posts.take(first), telling[first], flags[first])
+    texts = [sentence(told.of(place)) for place in range(len(first))]
+    return [texts[one] for one in like]
+
+
+def _different(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the places of rows that are different, and for each row the one that it is like.
+
+    Most posts share their reasons with others. Rows are compared as bytes: to make tuples of their
+    numbers would take longer than all sentences.
+    """
+    content, width = rows.tobytes(), rows.shape[1] * rows.itemsize
+    known: dict[bytes, int] = {}
+    first: list[int] = []
+    like: list[int] = []
+    for place, start in enumerate(range(0, len(content), width)):
+        number = known.setdefault(content[start : start + width], len(first))
+        if number == len(first):
+            first.append(place)
+        like.append(number)
+    return np.array(first, dtype=np.int64), like
 
 
 class _Teller:

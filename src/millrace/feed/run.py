@@ -63,7 +63,7 @@ class MemberState(Struct, frozen=True, kw_only=True):
     embedding_position: str
     relations: Relations
     seen: PostList
-    served: frozenset[Key]
+    served: list[PostList]
     hidden: frozenset[Key]
     liked: PostList
     subject: Subject

@@ -16,6 +16,7 @@ from millrace.community.types import Key
 from millrace.feed import record
 from millrace.feed.cursor import Cursor
 from millrace.feed.deliveries import DeliveredFeed, Deliveries, delivered_in
+from millrace.feed.history import PostList
 from millrace.feed.records.types import Record
 from millrace.feed.repository import QUERIES, ServedRow
 from millrace.kernel.errors import UnavailableError
@@ -166,7 +167,7 @@ class ServedFeeds:
             )
         return [_served(row) for row in rows]
 
-    async def delivered(self, member: Key, since: datetime, until: datetime) -> frozenset[Key]:
+    async def delivered(self, member: Key, since: datetime, until: datetime) -> list[PostList]:
         """Return the posts that were delivered in feeds that a member began between two moments.
 
         From memory, once the table was read for the member: see `Deliveries`.

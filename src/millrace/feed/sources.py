@@ -4,6 +4,7 @@ Each gives its own order, and a note says how a post got there. Who may be shown
 over the slots, made once per request.
 """
 
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -62,7 +63,7 @@ class Sources:
         index = self._catalogue.index
         run.known = known = Known(
             seen=np.concatenate([self._slots.of(member.seen), self._slots.of(member.liked)]),
-            served=index.slots(member.served),
+            served=_every([self._slots.of(one) for one in member.served]),
             hidden=index.slots(member.hidden),
         )
         earlier = np.concatenate([known.seen, known.served])
@@ -93,9 +94,11 @@ class Sources:
     def _network(self, run: Run, mask: Mask, newest: Slots) -> Proposal:
         """Return the newest posts of followed authors, then those of the own community."""
         index, config = self._catalogue.index, run.plan.config
-        follows = sorted(run.member.relations.follows - run.member.relations.hidden)
+        follows: Collection[Key] = run.member.relations.follows - run.member.relations.hidden
+        if len(follows) > FOLLOWED_AUTHORS_MAX:  # the same ones each time
+            follows = sorted(follows)[:FOLLOWED_AUTHORS_MAX]
         slots: list[int] = []
-        for number in index.author_numbers(follows[:FOLLOWED_AUTHORS_MAX]).tolist():
+        for number in index.author_numbers(follows).tolist():
             slots.extend(index.slots_of_author(number))
         followed = np.array(slots, dtype=np.int64)
         followed = followed[mask[followed]]
@@ -180,6 +183,11 @@ class Sources:
         hits = index.search(member.vector, index.posts, mask)
         place = int((hits.slots == slot).nonzero()[0][0])
         return Retrieved(place, float(hits.scores[place]), run.plan.config.retrieval_max)
+
+
+def _every(parts: Sequence[Slots]) -> Slots:
+    """Return the slots of all parts."""
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
 def _ranked(source: str, slots: Slots) -> Proposal:
