@@ -1,16 +1,19 @@
 """Goal: what somebody changes decides in every process at once, and goes on without the database."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import itertools
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from millrace.community.testing import NOON, OPERATOR, Rooms
 from millrace.community.types import CommunityDraft
 from millrace.kernel.clock import ManualClock
-from millrace.kernel.errors import InvalidError
+from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
 from millrace.kernel.hashing import hash64
 from millrace.release.flags.contexts import App
 from millrace.release.flags.testing import OLGA, flags_on, split, switch
@@ -207,6 +210,52 @@ async def test_rings_and_markets_follow(router, conninfo):
         await same(one, two)
         assert two.context_of(ann.member, app)["rings"][-1] == "everyone"
         assert two.ring_explain("ios", ann.member).ring in (Ring.EVERYONE, Ring.ONE_PERCENT)
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("list", "wish", "leave", "remove", "rule", "restart")),
+            st.integers(0, 3),
+            st.sampled_from(("ios", "android")),
+            st.sampled_from((Ring.EMPLOYEES, Ring.ALPHA, Ring.BETA, Ring.ONE_PERCENT)),
+        ),
+        max_size=15,
+    )
+)
+async def test_rings_that_follow_are_those_that_are_read(router, conninfo, tried):
+    """After random entries, wishes, rules and outages: the same as of who reads the tables now."""
+    rooms = Rooms(router)
+    home = await rooms.community("home")
+    people = await rooms.people(home, *(f"member{number}" for number in range(4)))
+    async with processes(router, conninfo, 1) as (flags,):
+        for verb, number, track, ring in tried:
+            choice = {"wish": Choice.OPTED_IN, "leave": Choice.OPTED_OUT}.get(verb, Choice.LISTED)
+            entry = RingEntry(
+                track=track, ring=ring, member=people[number].member, choice=choice, actor="x", at=NOON
+            )  # fmt: skip
+            if verb == "rule":
+                version = flags.live.rule_version(track, ring)
+                rule = RingRule(track=track, ring=ring, percentage=number * 25.0, version=version)
+                await flags.ring_rule_put(rule, **SAID)
+            elif verb == "restart":
+                end_streams(conninfo)
+            elif verb == "remove":
+                await flags.ring_remove(entry, reason="because")
+            else:
+                with suppress(ConflictError, ForbiddenError, InvalidError):
+                    await flags.ring_put(entry, reason="because")
+            await until(lambda: flags.live.following)
+        reader = flags_on(router)
+        await reader.load()
+        await same(flags, reader)
+
+        for one, track in itertools.product(people, ("ios", "android")):
+            asked = (track, one.member, {})
+            assert flags.rings().explain(*asked) == reader.rings().explain(*asked)
 
 
 async def test_an_import_does_not_stand_before_a_switch(router, conninfo):

@@ -5,7 +5,7 @@ while an import fills the other stream. While the database is away, the last kno
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from millrace.kernel.hashing import hash64
 from millrace.release.flags.flagset import FlagSet
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED, EntryRow
 from millrace.release.flags.rings import RingBook
-from millrace.release.flags.types import Choice, Flag, Ring, RingEntry, RingRule
+from millrace.release.flags.types import RINGS, Choice, Flag, Ring, RingEntry, RingRule
 from millrace.store.changes.types import UNCHANGED, Batch, Change, Operation, Row, Snapshot
 from millrace.store.session import Session
 
@@ -175,7 +175,7 @@ class LiveFlags:
         keys = before.texts.keys() | held.texts.keys()
         other = {key for key in keys if before.texts.get(key) != held.texts.get(key)}
         flagset = await self._recompiled(held.texts, other)
-        rings = RingBook(list(held.entries.values()), list(held.rules.values()))
+        rings = RingBook(held.entries.values(), held.rules.values())
         self._held, self.flagset, self.rings = held, flagset, rings
         self._mark_all()
         self._tell()
@@ -199,7 +199,6 @@ class LiveFlags:
             countries=before.countries,
         )
         other: set[str] = set()
-        tables = {change.table for change in batch.changes}
         for change in batch.changes:
             if change.op is Operation.TRUNCATE:
                 self._emptied(held, change.table, other)
@@ -209,10 +208,27 @@ class LiveFlags:
                 _ROWS[change.table](self, held, change)
         if other:
             self.flagset = await self._recompiled(held.texts, other)
-        if tables & {"ring_entry", "ring_rule"}:
-            self.rings = RingBook(list(held.entries.values()), list(held.rules.values()))
+        self.rings = self._ringed(held, batch.changes)
         self._held = held
         self._tell()
+
+    def _ringed(self, held: Held, changes: Sequence[Change]) -> RingBook:
+        """Return who is in which ring: anew where a rule changed, else with those who changed."""
+        if any(
+            change.table == "ring_rule"
+            or (change.table == "ring_entry" and change.op is Operation.TRUNCATE)
+            for change in changes
+        ):
+            return RingBook(held.entries.values(), held.rules.values())
+        others: dict[tuple[str, str], list[RingEntry]] = {}
+        for change in changes:
+            if change.table == "ring_entry":
+                community, number, track, _ = cast("tuple[int, int, str, str]", change.key)
+                member = Key(community, number)
+                places = [(member, track, ring.value) for ring in RINGS]
+                found = [held.entries[place] for place in places if place in held.entries]
+                others[track, str(member)] = found
+        return self.rings.with_members(others) if others else self.rings
 
     def _flag(self, held: Held, change: Change, other: set[str]) -> None:
         key = str(change.key[0])
