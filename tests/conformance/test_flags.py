@@ -33,6 +33,17 @@ def test_a_flag_answers_so(row, flags):
     assert "left-out" not in found.metadata
 
 
+def test_a_broken_answer_says_why(flags):
+    def told(key):
+        return flags.evaluate(key, {}, NOW).message
+
+    assert "depends on itself" in told("round")
+    assert "'nowhere', which is not there" in told("needs-nothing")
+    assert "'no-operator', which is broken" in told("needs-broken")
+    assert "at /targeting/iff: there is no operator 'iff'" in told("no-operator")
+    assert "'onn', which is no variant" in told("unknown-variant")
+
+
 def test_the_table_has_every_reason_and_every_error_and_every_flag():
     rows = TABLE["rows"]
 

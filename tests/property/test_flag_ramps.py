@@ -1,5 +1,7 @@
 """Goal: a share that grows keeps everybody it had, in every bucketing, whoever they are."""
 
+from bisect import bisect_right
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +46,20 @@ def test_nobody_loses_the_share_that_grows(version, names, total, shares, key):
     assert all(new == "on" for old, new in zip(before, after, strict=True) if old == "on")
     assert small < total or set(before) == {"on"}
     assert large > 0 or set(after) == {"off"}
+
+
+@pytest.mark.parametrize("version", list(bucketing.NAMED))
+@settings(max_examples=60, deadline=None)
+@given(weights=st.lists(st.integers(0, 2**28), min_size=1, max_size=6).filter(any), data=st.data())
+def test_bounds_are_the_places_where_a_bucket_ends(version, weights, data):
+    bounds = bucketing.NAMED[version].bounds(weights)
+    near = [bound + step for bound in [0, *bounds, 2**32 - 1] for step in (-1, 0, 1)]
+    place = data.draw(st.sampled_from([at for at in near if 0 <= at < 2**32]))
+
+    bucket = place * sum(weights) >> 32
+
+    number = bisect_right(bounds, place)
+    assert sum(weights[:number]) <= bucket < sum(weights[: number + 1])
 
 
 @pytest.mark.parametrize("version", list(bucketing.NAMED))

@@ -88,9 +88,9 @@ def _encoded(value: Any, depth: int) -> bytes:
 
 
 def _map(value: dict[Any, Any], depth: int) -> bytes:
-    """Return a map with its keys by length, then by bytes."""
+    """Return a map with its keys by their bytes, which for texts puts the shorter first."""
     pairs = [(_encoded(name, depth), _encoded(item, depth)) for name, item in value.items()]
-    pairs.sort(key=lambda pair: (len(pair[0]), pair[0]))
+    pairs.sort()
     return _joined(_head(5, len(pairs)), [part for pair in pairs for part in pair])
 
 
