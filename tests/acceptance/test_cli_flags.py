@@ -364,6 +364,8 @@ def test_references_and_stale(beside: Millrace, conninfo: str, tmp_path: Path) -
     assert found["unreferenced"] == ["old-home"]
     assert found["references"]["new-home"][0]["line"] == 1
     assert [(each["key"], each["line"]) for each in found["unknown"]] == [("gone", 2)]
+    (source / "page.ts").write_text("const [on] = useBooleanFlagValue('lost', x)\n", "utf-8")
+    assert "const [on] =" in beside("flags", "references", str(source)).out
     told = beside("flags", "references", str(source))
     assert (told.status, "home.py:1" in told.out) == (0, True)
     assert "no code names old-home" in told.out

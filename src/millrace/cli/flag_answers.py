@@ -5,8 +5,9 @@ from typing import Any
 import click
 import msgspec
 from msgspec import Struct
+from rich.text import Text
 
-from millrace.cli.flag_desk import decoded, show, table, worked
+from millrace.cli.flag_desk import decoded, row, show, table, worked
 from millrace.cli.flag_edits import pair
 from millrace.cli.frame import (
     Frame,
@@ -24,7 +25,7 @@ from millrace.release.flags.types import ABSENT, TARGETING_KEY
 from millrace.release.flags.why import Decision, Draw
 from millrace.wiring import Domain
 
-SIGNS = {True: "[green]yes[/]", False: "[red]no[/]", None: "not asked"}
+SIGNS = {True: Text("yes", "green"), False: Text("no", "red"), None: Text("not asked")}
 
 
 class Answer(Struct, frozen=True):
@@ -137,18 +138,18 @@ def _print(answer: Answer) -> None:
     made = table("rule", "holds", "conditions")
     for step in decision.steps:
         tests = "; ".join(f"{test.words}: {'yes' if test.holds else 'no'}" for test in step.tests)
-        made.add_row(f"{step.number}. {step.words}", SIGNS[step.holds], tests or "-")
+        row(made, f"{step.number}. {step.words}", SIGNS[step.holds], tests or "-")
     show(made)
     if decision.draw is not None:
         _print_draw(decision.draw, resolution.variant)
     out.print(f"ring: {answer.ring.sentence}", markup=False)
     made = table("ring", "in it", "because")
     for step in answer.ring.steps:
-        made.add_row(step.ring, SIGNS[step.inside], step.because)
+        row(made, step.ring, SIGNS[step.inside], step.because)
     show(made)
     made = table("looked at", "")
     for name in sorted(answer.context):
-        made.add_row(name, shown(answer.context[name]))
+        row(made, name, shown(answer.context[name]))
     show(made)
 
 
@@ -163,5 +164,5 @@ def _print_draw(draw: Draw, variant: str) -> None:
     made = table("share", "weight", "from", "to before", "")
     for each in draw.slices:
         here = "here" if each.start <= 100 * draw.bucket / draw.total < each.end else ""
-        made.add_row(each.variant, str(each.weight), f"{each.start:g} %", f"{each.end:g} %", here)
+        row(made, each.variant, str(each.weight), f"{each.start:g} %", f"{each.end:g} %", here)
     show(made)

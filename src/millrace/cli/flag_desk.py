@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import click
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from millrace.cli.frame import Frame, console, hushed, print_json, run, say
 from millrace.kernel.errors import InvalidError, NotFoundError
@@ -104,6 +105,11 @@ async def standing(flags: Flags, key: str) -> Flag | None:
         return None
 
 
+def row(made: Table, *cells: str | Text) -> None:
+    """Add a row of texts as they are; `[on]` in one of them is no style."""
+    made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
 def counted(many: int, noun: str) -> str:
     """Write how many there are: `1 file`, `1,204 files`."""
     return f"{many:,} {noun}{'' if many == 1 else 's'}"
@@ -185,7 +191,8 @@ def print_whom(found: Difference) -> None:
     made = table("variant", "before", "after", "added", "dropped", "such as")
     for turn in found.turns:
         names = [f"+{name}" for name in turn.added_names] + [f"-{n}" for n in turn.dropped_names]
-        made.add_row(
+        row(
+            made,
             turn.variant or "(code)",
             f"{turn.before:,}",
             f"{turn.after:,}",

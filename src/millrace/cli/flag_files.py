@@ -13,6 +13,7 @@ from millrace.cli.flag_desk import (
     every,
     reason_of,
     reason_option,
+    row,
     show,
     table,
     text_in,
@@ -185,7 +186,7 @@ def _print_found(found: Found) -> None:
     for key, places in found.references.items():
         if places:
             shown = [f"{each.file}:{each.line}" for each in places[:PLACES_SHOWN]]
-            made.add_row(key, f"{found.counts[key]:,}", "  ".join(shown))
+            row(made, key, f"{found.counts[key]:,}", "  ".join(shown))
     show(made)
     nobody = found.unreferenced()
     if nobody:
@@ -193,7 +194,7 @@ def _print_found(found: Found) -> None:
         console().print(f"no code names {', '.join(nobody[:KEYS_SHOWN])}{more}", markup=False)
     made = table("asked for, and not there", "where", "line")
     for each in found.unknown:
-        made.add_row(each.key, f"{each.file}:{each.line}", each.text)
+        row(made, each.key, f"{each.file}:{each.line}", each.text)
     show(made)
     skipped = ", ".join(f"{many:,} {what}" for what, many in sorted(found.skipped.items()))
     size = f"{found.read_bytes / 1e6:.1f} MB" if found.read_bytes >= MEGABYTE else "under 1 MB"
@@ -254,7 +255,7 @@ def stale(
     made = table("flag", "owner", "why", "what shows it", "next step")
     for each in found:
         why = each.kind.replace("_", " ")
-        made.add_row(each.key, each.owner or "-", why, each.evidence, each.next_step)
+        row(made, each.key, each.owner or "-", why, each.evidence, each.next_step)
     show(made)
     if not found:
         say("no flag is stale")

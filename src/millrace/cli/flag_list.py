@@ -6,8 +6,9 @@ from typing import Any, cast
 import click
 import msgspec
 from msgspec import Struct
+from rich.text import Text
 
-from millrace.cli.flag_desk import ago, decoded, every, show, table, waits, worked
+from millrace.cli.flag_desk import ago, decoded, every, row, show, table, waits, worked
 from millrace.cli.frame import (
     Frame,
     console,
@@ -50,12 +51,13 @@ def listed(frame: Frame, prefix: str, data_dir: str | None, as_json: bool) -> No
         print_json({"flags": rows})
         return
     made = table("flag", "state", "by default", "rules", "owner", "version", "changed", "asked")
-    for flag, row in zip(found, rows, strict=True):
-        made.add_row(
+    for flag, line in zip(found, rows, strict=True):
+        row(
+            made,
             flag.key,
-            "on" if row["state"] == "ENABLED" else f"[yellow]{_state(row['state'])}[/]",
-            str(row["default"])[:DEFAULT_SHOWN],
-            str(row["rules"]),
+            Text("on") if line["state"] == "ENABLED" else Text(_state(line["state"]), "yellow"),
+            str(line["default"])[:DEFAULT_SHOWN],
+            str(line["rules"]),
             flag.owner or "-",
             str(flag.version),
             ago(flag.changed_at, now),
@@ -166,9 +168,7 @@ def _print_sight(sight: Sight, words: list[str] | None, *, whole: bool) -> None:
     out.print(f"{dates}; {_use(sight)}", markup=False)
     made = table("variant", "value", "")
     for name, value in _part(content, "variants").items():
-        made.add_row(
-            name, shown(value), "by default" if name == content.get("defaultVariant") else ""
-        )
+        row(made, name, shown(value), "by default" if name == content.get("defaultVariant") else "")
     show(made)
     for number, sentence in enumerate(words or (), 1):
         out.print(f"{number}. {sentence}", markup=False)
@@ -214,5 +214,5 @@ def _print_audience(audience: dict[str, Any]) -> None:
         for place, counts in cut.items():
             numbers = [f"{counts.get(variant, 0):,}" for variant in variants]
             where = f"{name} {place or 'unknown'}" if name != "all" else name
-            made.add_row(where, f"{sum(counts.values()):,}", *numbers)
+            row(made, where, f"{sum(counts.values()):,}", *numbers)
     show(made)

@@ -15,6 +15,7 @@ from millrace.cli.flag_desk import (
     print_whom,
     reason_of,
     reason_option,
+    row,
     show,
     standing,
     table,
@@ -206,7 +207,8 @@ def history(
     for change in found:
         words = _difference(change).words
         more = f" (and {len(words) - 1} more)" if len(words) > 1 else ""
-        made.add_row(
+        row(
+            made,
             str(change.version),
             f"{change.at:%Y-%m-%d %H:%M}",
             change.actor,
@@ -313,7 +315,8 @@ def requests(
         return
     made = table("request", "flag", "what", "state", "waits", "by", "asked", "why", "note")
     for each in found:
-        made.add_row(
+        row(
+            made,
             str(each.id),
             each.key,
             each.move,

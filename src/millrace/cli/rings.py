@@ -5,7 +5,8 @@ from typing import Any
 import click
 from msgspec import Struct
 
-from millrace.cli.flag_desk import actor, ago, reason_of, reason_option, show, table, worked
+from millrace.cli.flag_answers import SIGNS
+from millrace.cli.flag_desk import actor, ago, reason_of, reason_option, row, show, table, worked
 from millrace.cli.frame import (
     Frame,
     console,
@@ -86,7 +87,7 @@ def listed(frame: Frame, track: str | None, data_dir: str | None, as_json: bool)
     made = table("track", "ring", "by a rule", "listed", "opted in", "opted out")
     for each in found:
         counts = [f"{n:,}" for n in (each.listed, each.opted_in, each.opted_out)]
-        made.add_row(each.track, each.ring, _in_words(each), *counts)
+        row(made, each.track, each.ring, _in_words(each), *counts)
     show(made)
 
 
@@ -158,7 +159,7 @@ def shown(frame: Frame, ring: str, track: str, data_dir: str | None, as_json: bo
     made = table("member", "how", "by", "since")
     for entry in found:
         how = entry.choice.replace("_", " ")
-        made.add_row(str(entry.member), how, entry.actor, f"{ago(entry.at, now)} ago")
+        row(made, str(entry.member), how, entry.actor, f"{ago(entry.at, now)} ago")
     show(made)
     if not found:
         say("nobody is in it, or out of it, by name")
@@ -348,5 +349,5 @@ def explain(frame: Frame, member: str, track: str, data_dir: str | None, as_json
     console().print(found.sentence, markup=False)
     made = table("ring", "in it", "because")
     for step in found.steps:
-        made.add_row(step.ring, "[green]yes[/]" if step.inside else "[red]no[/]", step.because)
+        row(made, step.ring, SIGNS[step.inside], step.because)
     show(made)
