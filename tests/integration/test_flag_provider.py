@@ -218,6 +218,16 @@ async def test_a_change_comes_by_itself(conninfo, tmp_path):
             lambda: followed.client.get_boolean_value("new", False, ada), "the change did not come"
         )
         await until(lambda: followed.heard("changed"), "the change was not told")
+        for version in range(2, 22):
+            default = "on" if version % 2 else "off"
+            await put(found, "other", switch(default), version=version - 1)
+        await until(
+            lambda: followed.client.get_boolean_value("other", False, ada),
+            "the last of many changes did not come",
+        )
+        await until(
+            lambda: followed.provider.etag == found.program.flags.etag(), "it is not up to date"
+        )
         await found.program.flags.kill("new", actor=OLGA, reason="test")
         await until(
             lambda: (

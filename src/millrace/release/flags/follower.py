@@ -41,6 +41,9 @@ LISTENED_SECONDS = 1.0
 LATE_SECONDS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Another process of the server may hear of a change a moment after the one that told of it."""
 
+PAUSE_PER_READING = 3
+"""After reading it rests so many times as long, so that changes in a row keep neither side busy."""
+
 USAGE_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
@@ -89,8 +92,10 @@ class Follower:
         self._thread: Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
         self._begun = Event()
         self._ends = False
+        self._wanted: str | None = None
 
     def start(self) -> None:
         """Begin to follow; again, where it was stopped."""
@@ -120,6 +125,7 @@ class Follower:
 
     async def _main(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._news = asyncio.Event()
         self._begun.set()
         timeout = httpx.Timeout(SECONDS_MAX)
         async with httpx.AsyncClient(base_url=self._server.address, timeout=timeout) as client:
@@ -183,20 +189,45 @@ class Follower:
         try:
             async with client.stream("GET", EVENTS, headers=headers, timeout=timeout) as answer:
                 _expect_success(answer)
-                async for line in answer.aiter_lines():
-                    if line.startswith("data:"):
-                        await self._hear(client, line.removeprefix("data:"))
+                tasks = [
+                    asyncio.create_task(self._hear(answer)),
+                    asyncio.create_task(self._keep_up(client)),
+                ]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    ends = await asyncio.gather(*tasks, return_exceptions=True)
         except (MillraceError, *_FAILURES) as error:
             logger.info("the stream of changes ended: %s", error)
+            return
+        for end in ends:
+            if isinstance(end, Exception):
+                logger.info("the stream of changes ended: %s", end)
 
-    async def _hear(self, client: httpx.AsyncClient, data: str) -> None:
-        """Read again until what is known is what the server told of."""
-        etag = _etag_of(data)
-        for seconds in LATE_SECONDS:
-            if self._known.etag == etag:
-                return
-            await asyncio.sleep(seconds)
-            await self._read(client)
+    async def _hear(self, answer: httpx.Response) -> None:
+        """Note what the server tells of; only the last of it matters."""
+        async for line in answer.aiter_lines():
+            if line.startswith("data:"):
+                self._wanted = _etag_of(line.removeprefix("data:"))
+                self._news.set()
+
+    async def _keep_up(self, client: httpx.AsyncClient) -> None:
+        """Read until what is known is what the server told of, with pauses as long as reading takes."""
+        clock = asyncio.get_running_loop().time
+        rested = 0.0
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            for seconds in LATE_SECONDS:
+                if self._known.etag == self._wanted:
+                    break
+                await asyncio.sleep(max(seconds, rested - clock()))
+                began = clock()
+                await self._read(client)
+                took = clock() - began
+                rested = clock() + min(PAUSE_PER_READING * took, AGAIN_SECONDS_MAX)
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self._server.token()}"}

@@ -89,6 +89,11 @@ class MillraceProvider(AbstractProvider):
             self._uses.taken,
         )
 
+    @property
+    def etag(self) -> str:
+        """Return the name of what it decides by, as the server has it; empty before it knows."""
+        return self._known.etag
+
     def get_metadata(self) -> Metadata:
         """Return the provider's name."""
         return Metadata(name="millrace")
