@@ -334,11 +334,14 @@ async def test_what_members_did_is_cut_by_variant(place, client):
                               headers=place.bearer("manager"))  # fmt: skip
     unknown = await client.get("/v1/flags/app.button/outcomes", headers=place.bearer("manager"))
     member = await client.get(address, headers=place.bearer("ada"))
+    few_feeds = await place.program.feed._outcomes.of("feed.diverse_max", feeds_max=1)
     await place.program.feed.measure()
     metrics = (await client.get("/metrics", headers=place.bearer("operator"))).text
     await remove(place, "diverse_max")
 
     few, many = by["few"], by["many"]
+    assert (answer.json()["share"], few_feeds.share) == (1.0, 0.5)
+    assert sum(one.members for one in few_feeds.variants) <= 2
     assert (few["members"], few["feeds"], few["impressions"], few["engaged"]) == (1, 1, 4, 2)
     assert (many["members"], many["feeds"], many["impressions"], many["engaged"]) == (1, 1, 2, 1)
     assert few["engagements"] | {"like": 2, "click": 2, "hide": 1, "share": 0} == few["engagements"]

@@ -95,13 +95,12 @@ async def get_outcomes(
     until: FromQuery[datetime | None] = None,
 ) -> wire.Outcomes:
     """Cut the feed's metrics by the variants of one flag, over the last week or a period."""
-    program = program_of(request)
-    ended = program.clock.now() if until is None else aware(until, "until")
-    began = None if since is None else aware(since, "since")
-    found = await program.feed.outcomes(key, since=began, until=ended)
-    return wire.Outcomes(
-        key=key, since=began, until=ended, variants=[wire.outcome(one) for one in found]
+    found = await program_of(request).feed.outcomes(
+        key,
+        since=None if since is None else aware(since, "since"),
+        until=None if until is None else aware(until, "until"),
     )
+    return wire.outcomes(found)
 
 
 HANDLERS = [get_feed, get_why, get_outcomes]

@@ -59,8 +59,8 @@ CACHE_COUNTERS = {
     "evictions": "Entries that were let go for want of room.",
 }
 VARIANT_GAUGES = {
-    "members": "Members with feeds of a variant in the last day.",
-    "feeds": "Feeds of a variant in the last day.",
+    "members": "Members with feeds of a variant in the last day, of those who were counted.",
+    "feeds": "Feeds of a variant in the last day, of the members who were counted.",
     "impressions": "Impressions of those feeds.",
     "engaged": "Impressions with an engagement for the post.",
 }
@@ -132,14 +132,20 @@ class _Variants(Collector):
             "Impressions of the last day with an engagement, by its kind.",
             labels=["flag", "variant", "kind"],
         )
+        share = GaugeMetricFamily(
+            "millrace_feed_variant_share", "Share of the members who were counted.", labels=["flag"]
+        )
         for flag, outcomes in self.totals.outcomes.items():
-            most = sorted(outcomes, key=lambda one: (-one.feeds, one.variant))[:VARIANTS_SHOWN]
+            share.add_metric([flag], outcomes.share)
+            most = sorted(outcomes.variants, key=lambda one: (-one.feeds, one.variant))[
+                :VARIANTS_SHOWN
+            ]
             for one in most:
                 for name, gauge in gauges.items():
                     gauge.add_metric([flag, one.variant], getattr(one, name))
                 for kind, count in one.kinds.items():
                     engagements.add_metric([flag, one.variant, kind], count)
-        return *gauges.values(), engagements
+        return share, *gauges.values(), engagements
 
 
 def few(served: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:

@@ -219,11 +219,15 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Outcomes(Struct, frozen=True, kw_only=True):
-    """The same of every variant of a flag. `since` null is a week before `until`."""
+    """The same of every variant of a flag.
+
+    share: of the members who were counted, drawn evenly; 1 where that is all of them.
+    """
 
     key: str
-    since: datetime | None
+    since: datetime
     until: datetime
+    share: float
     variants: list[Outcome]
 
 
@@ -459,6 +463,17 @@ def outcome(found: feed.VariantOutcome) -> Outcome:
         engaged_rate_error=found.engaged_rate_error,
         engagements=found.kinds,
         rates=found.rates,
+    )
+
+
+def outcomes(found: feed.FlagOutcomes) -> Outcomes:
+    """Return what members did, by variant."""
+    return Outcomes(
+        key=found.flag,
+        since=found.since,
+        until=found.until,
+        share=found.share,
+        variants=[outcome(one) for one in found.variants],
     )
 
 

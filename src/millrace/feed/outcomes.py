@@ -12,11 +12,12 @@ from msgspec import Struct
 from millrace.community.types import POSITIVE_ACTIONS, Action
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES
-from millrace.feed.types import VariantOutcome
+from millrace.feed.types import FlagOutcomes, VariantOutcome
 from millrace.feed.variants import BY_FLAG, PREFIX
 from millrace.kernel.errors import InvalidError, NotFoundError
 
 DAYS_DEFAULT = 7.0
+FEEDS_MAX = 20_000  # with twenty impressions each, some seconds of the database
 POSITIVE = sorted(action.value for action in POSITIVE_ACTIONS)
 
 
@@ -39,17 +40,22 @@ class Outcomes:
 
     def __init__(self, parts: FeedParts) -> None:
         self._parts = parts
-        self.latest: dict[str, list[VariantOutcome]] = {}
+        self.latest: dict[str, FlagOutcomes] = {}
 
     async def of(
-        self, flag: str, since: datetime | None = None, until: datetime | None = None
-    ) -> list[VariantOutcome]:
+        self,
+        flag: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        feeds_max: int = FEEDS_MAX,
+    ) -> FlagOutcomes:
         """Return what members did with feeds that were ranked between two moments, by variant.
 
         Args:
             flag: one of those that decide something of the feed.
             since: a week before `until`, where nothing is said.
             until: now, where nothing is said.
+            feeds_max: where there are more feeds, only a share of the members is counted.
 
         Passes on:
             NotFoundError: the flag decides nothing of the feed.
@@ -62,16 +68,24 @@ class Outcomes:
         began = since or ended - timedelta(days=min(DAYS_DEFAULT, days))
         if not timedelta() < ended - began <= timedelta(days=days):
             _no_period(began, ended, days)
+        period = {"flag": flag, "since": began, "until": ended}
         async with self._parts.router.read() as session:
+            feeds = int(await session.value(QUERIES["split_feeds"], **period))
+            share = min(1.0, feeds_max / max(feeds, 1))
             rows = await session.rows(
                 QUERIES["variant_outcomes"],
                 OutcomeRow,
-                flag=flag,
-                since=began,
-                until=ended,
+                **period,
+                share=share,
                 positive=POSITIVE,
             )
-        return [outcome(row) for row in rows]
+        return FlagOutcomes(
+            flag=flag,
+            since=began,
+            until=ended,
+            share=share,
+            variants=[outcome(row) for row in rows],
+        )
 
 
 def outcome(row: OutcomeRow) -> VariantOutcome:

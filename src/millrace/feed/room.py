@@ -37,8 +37,8 @@ from millrace.feed.types import (
     Explanation,
     FeedPage,
     FitReport,
+    FlagOutcomes,
     StageTotal,
-    VariantOutcome,
     VariantTotals,
 )
 from millrace.feed.why import Why
@@ -50,6 +50,7 @@ from millrace.store.changes.types import Snapshot
 DAY_SECONDS = 24 * 3600.0
 FIT_RETRY_SECONDS = 300.0
 MEASURE_SECONDS = 300.0
+MEASURED_FEEDS_MAX = 2_000  # per flag, each time
 TOKEN_SECONDS_MAX = 0.5  # so long a feed waits for the member's own changes
 SETTLE_SECONDS_MAX = 600.0
 SWITCH_SECONDS = 0.0005
@@ -243,7 +244,7 @@ class Feed:
 
     async def outcomes(
         self, flag: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> list[VariantOutcome]:
+    ) -> FlagOutcomes:
         """Return what members did with their feeds in a period, by the variant of a flag.
 
         Passes on:
@@ -256,7 +257,7 @@ class Feed:
         """Count the outcomes of the last day for every flag of the feed, for who only watches."""
         now = self._parts.clock.now()
         self._outcomes.latest = {
-            flag: await self._outcomes.of(flag, now - timedelta(days=1), now)
+            flag: await self._outcomes.of(flag, now - timedelta(days=1), now, MEASURED_FEEDS_MAX)
             for flag in self._pipeline.variants.existing()
         }
 

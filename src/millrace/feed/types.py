@@ -1,5 +1,6 @@
 """Nouns of the feed."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
@@ -137,6 +138,20 @@ class VariantOutcome(Struct, frozen=True, kw_only=True):
     rates: dict[str, float | None]
 
 
+class FlagOutcomes(Struct, frozen=True, kw_only=True):
+    """What members did with their feeds in a period, by the variant of a flag.
+
+    share: of the members, drawn by a hash; 1 where all were counted. Counts are of those, rates of
+    all as far as one can know.
+    """
+
+    flag: str
+    since: datetime
+    until: datetime
+    share: float
+    variants: list[VariantOutcome]
+
+
 class VariantTotals(Struct, frozen=True, kw_only=True):
     """What flags did to feeds.
 
@@ -146,7 +161,7 @@ class VariantTotals(Struct, frozen=True, kw_only=True):
 
     served: dict[tuple[str, str], int]
     faults: dict[tuple[str, str], int]
-    outcomes: dict[str, list[VariantOutcome]]
+    outcomes: dict[str, FlagOutcomes]
 
 
 class StageTotal(Struct, frozen=True, kw_only=True):
