@@ -12,12 +12,14 @@ from millrace.api.testing import town
 pytestmark = pytest.mark.services
 SEED = "20261121"
 EXAMPLES = "3"
-SECONDS_MAX = 90
+SECONDS_MAX = 240
 # 412, 413 and 414 refuse too.
 SETTINGS = """
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 409, 412, 413, 414, 415, 422, 429]
 """
+UNENDING = "/events$"  # an answer that goes on until one has enough
+CLOSED = "^/v1/(flag|rings)"  # a member is refused on all of these, as the matrix of roles shows
 # Left out: `positive_data_acceptance`. A schema cannot say that a text of white space is empty, that
 # a cursor is signed or that a date is not in the future; such input is refused by design.
 CHECKS = ",".join(
@@ -48,7 +50,7 @@ async def test_the_interface_is_as_it_tells(conninfo, tmp_path, who, phases):
             "run", f"{address}/openapi.json",
             "--seed", SEED, "--max-examples", EXAMPLES, "--checks", CHECKS,
             "--phases", phases, "--generation-database", "none",
-            "--exclude-path-regex", "/events$",  # an answer that goes on until one has enough
+            "--exclude-path-regex", UNENDING if who == "operator" else f"{UNENDING}|{CLOSED}",
             "--no-color", "--workers", "1", "--header", f"Authorization: {place.bearer(who)['authorization']}",
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,

@@ -49,8 +49,13 @@ class Decides(Protocol):
         """Decide every flag; never raises."""
         ...
 
-    def enriched(self, context: Context) -> Context:
-        """Return a client's context with what only the server may say."""
+    def enriched(self, context: Context, *, trusted: bool) -> Context:
+        """Return a client's context with what only the server may say.
+
+        Args:
+            context: as it came.
+            trusted: whether rings may go by everything in it.
+        """
         ...
 
     def flagset(self) -> Described:
@@ -132,17 +137,20 @@ class Evaluations:
         version = context.get("appVersion")
         if version is not None:
             await self._note(context, version)
-        return self._flags.enriched(context)
+        # What a member says of themself opens no ring; an application's server is believed.
+        return self._flags.enriched(context, trusted=viewer.member is None)
 
     async def _note(self, context: Context, version: object) -> None:
         """Note the version that a member's application names, for adoption."""
         track, who = context.get("platform"), context.get(TARGETING_KEY)
-        if isinstance(version, str) and isinstance(who, str) and track in TRACKS:
+        if not (isinstance(version, str) and isinstance(who, str) and isinstance(track, str)):
+            return
+        if track in TRACKS:
             try:
                 member = parse_key(who)
             except InvalidError:
                 return  # not a member: a device, a guest
-            await self._flags.note_app(member, str(track), version)
+            await self._flags.note_app(member, track, version)
 
     def _any(self, found: Resolution) -> bytes:
         if found.error is None:
