@@ -287,37 +287,35 @@ async def test_the_app_that_asks_decides_and_is_remembered(place, client):
     assert (adopted.members, adopted.active) in {(1, 1), (0, 1)}, "two versions were seen of one"
 
 
+async def visit(place, client, name: str, count: int) -> None:
+    """A member opens the feed, looks at twice `count` posts, likes half of them and hides one."""
+    who, member = place.bearer(name), place.members[name]
+    page = (await client.get(f"/v1/members/{member}/feed", headers=who)).json()
+    now = place.program.clock.now().isoformat()
+    items = [
+        {
+            "post_id": item["post"]["id"], "position": item["position"],
+            "served_feed_id": page["served_feed_id"], "shown_at": now,
+        }
+        for item in page["items"][: 2 * count]
+    ]  # fmt: skip
+    taken = await client.post("/v1/impressions", json={"items": items}, headers=who)
+    assert taken.json()["created"] == 2 * count, taken.text
+    deeds = [(item, kind) for item in items[:count] for kind in ("click", "like")]
+    deeds.append((items[0], "hide"))
+    done = [{"post_id": item["post_id"], "kind": kind, "happened_at": now} for item, kind in deeds]
+    await client.post("/v1/engagements", json={"items": done}, headers=who)
+
+
 async def test_what_members_did_is_cut_by_variant(place, client):
     """Members, feeds, impressions and engagements of each variant, for who may see them."""
-    ada, ben = place.members["ada"], place.members["ben"]
+    ada = place.members["ada"]
     await put(place, "diverse_max", {
         "variants": {"few": 10, "many": 150}, "defaultVariant": "many",
         "targeting": for_member(ada, "few", "many"),
     })  # fmt: skip
-    shown = {}
-    for name, member, count in (("ada", ada, 2), ("ben", ben, 1)):
-        who = place.bearer(name)
-        page = (await client.get(f"/v1/members/{member}/feed", headers=who)).json()
-        now = place.program.clock.now()
-        items = [
-            {
-                "post_id": item["post"]["id"], "position": item["position"],
-                "served_feed_id": page["served_feed_id"], "shown_at": now.isoformat(),
-            }
-            for item in page["items"][: 2 * count]
-        ]  # fmt: skip
-        taken = await client.post("/v1/impressions", json={"items": items}, headers=who)
-        assert taken.json()["created"] == 2 * count, taken.text
-        likes = [
-            {"post_id": item["post_id"], "kind": kind, "happened_at": now.isoformat()}
-            for item in items[:count]
-            for kind in ("click", "like")
-        ]
-        likes.append(
-            {"post_id": items[0]["post_id"], "kind": "hide", "happened_at": now.isoformat()}
-        )
-        await client.post("/v1/engagements", json={"items": likes}, headers=who)
-        shown[name] = items
+    await visit(place, client, "ada", 2)
+    await visit(place, client, "ben", 1)
     address = "/v1/flags/feed.diverse_max/outcomes"
     answer = await client.get(address, headers=place.bearer("manager"))
     by = {one["variant"]: one for one in answer.json()["variants"]}

@@ -7,7 +7,7 @@ from litestar import get
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter
 
-from millrace.api import wire
+from millrace.api import wire, wire_outcomes
 from millrace.api.asked import Asked, aware, program_of, viewer_of
 from millrace.api.errors import MalformedError
 from millrace.community.types import parse_key
@@ -93,14 +93,14 @@ async def get_outcomes(
     key: FromPath[str],
     since: FromQuery[datetime | None] = None,
     until: FromQuery[datetime | None] = None,
-) -> wire.Outcomes:
+) -> wire_outcomes.Outcomes:
     """Cut the feed's metrics by the variants of one flag, over the last week or a period."""
     found = await program_of(request).feed.outcomes(
         key,
         since=None if since is None else aware(since, "since"),
         until=None if until is None else aware(until, "until"),
     )
-    return wire.outcomes(found)
+    return wire_outcomes.outcomes(found)
 
 
 HANDLERS = [get_feed, get_why, get_outcomes]
