@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from millrace.release.flags import bucketing
 from millrace.release.flags.flagset import FlagSet
 
+CORE = "openfeature.contrib.tools.flagd.core"
 TABLES = {
     name: json.loads((Path(__file__).parent / f"bucketing_{name}.json").read_text(encoding="utf-8"))
     for name in bucketing.NAMED
@@ -59,6 +62,31 @@ def test_a_bucket_can_be_asked_for_without_a_flag():
     found = [bucketing.v2.bucket(row["key"], weights(row)) for row in rows]
 
     assert found == [row["share"] for row in rows]
+
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text())
+keys = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(key=keys.filter(lambda key: key is not None), flag=st.text(), targeting=st.text(min_size=1))
+def test_v3_is_what_flagd_s_evaluator_hashes(key, flag, targeting):
+    reason = "flagd-core is a development tool"
+    theirs = pytest.importorskip(f"{CORE}.targeting.custom_ops", reason=reason)
+    shares = [[number, 1] for number in range(97)]
+    data = {"$flagd": {"flagKey": flag}, "targetingKey": targeting}
+
+    def share(place):
+        return place * len(shares) >> 32
+
+    whole = {"a": key}  # a list would be a share
+    assert share(bucketing.v3.place(whole)) == theirs.fractional(data, whole, *shares)
+    by_targeting = bucketing.v3.place_of(flag)(targeting)
+    assert share(by_targeting) == theirs.fractional(data, *shares)
 
 
 def test_v2_is_the_default_and_an_unknown_one_is_none():

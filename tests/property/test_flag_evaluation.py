@@ -164,6 +164,7 @@ def flag(targeting):
 BOMB = {f"e{n}": {"and": [{"$ref": f"e{n + 1}"}] * 4} for n in range(40)} | {"e40": {"var": "a"}}
 MILLION = list(range(1_000_000))
 DOUBLED = {"var": "accumulator"}
+REPEATED = {"reduce": [[1] * 200, [DOUBLED, DOUBLED], "x"]}
 HOSTILE = {
     "nested 10,000 deep": (flag(nested({"var": "a"}, 10_000)), {}),
     "nested lists": (flag({"in": [nested([], 10_000, "x"), []]}), {}),
@@ -185,9 +186,18 @@ HOSTILE = {
         {},
     ),
     "lists of themselves": (
-        flag({"cat": [{"reduce": [[1] * 200, [DOUBLED, DOUBLED], "x"]}]}),
+        flag({"cat": [REPEATED]}),
         {},
     ),
+    "a key of itself": (
+        {
+            **flag({"fractional": [REPEATED, ["on", 1]]}),
+            "metadata": {"bucketing": "v3"},
+        },
+        {},
+    ),
+    "megabytes put together": (flag({"cat": [{"var": "a"}] * 1_500}), {"a": "a" * 1_000_000}),
+    "megabytes in a list": (flag({"cat": [{"var": "a"}]}), {"a": ["a" * 1_000_000] * 9_000}),
     "numbers that grow": (
         flag({"reduce": [[1] * 900, {"*": [DOUBLED, DOUBLED]}, 3]}),
         {},

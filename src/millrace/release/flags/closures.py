@@ -9,8 +9,9 @@ from millrace.release.flags.operators import among
 from millrace.release.flags.parts import ITEMS_MAX, Part, Run, Way
 from millrace.release.flags.semver import OPERATORS, Version, holds, parsed
 
-REMEMBERED_MAX = 2_000  # outcomes of versions that one comparison remembers
+REMEMBERED_MAX = 500  # outcomes of versions that one comparison remembers
 REMEMBERED_TEXT_MAX = 64
+UNKNOWN = object()  # one look, because another thread may clear what is remembered
 
 
 def then(way: Way, function: Callable[[Any], Any]) -> Way:
@@ -293,8 +294,9 @@ def _remembering(
     """Return how a version stands to another, remembering what it finds for texts."""
 
     def outcome(value: Any) -> bool | None:
-        if type(value) is str and value in remembered:
-            return remembered[value]
+        found = remembered.get(value, UNKNOWN) if type(value) is str else UNKNOWN
+        if found is not UNKNOWN:
+            return cast("bool | None", found)
         version = parsed(value)
         held = None if version is None else holds(version, operator, other)
         if type(value) is str and len(value) <= REMEMBERED_TEXT_MAX:

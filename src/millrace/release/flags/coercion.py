@@ -118,14 +118,26 @@ def _joined(items: list[Any]) -> str:
         if left < 0:
             raise BoundError(f"a list of more than {ITEMS_MAX:,} items cannot become a text")
         waiting.extend(reversed(inner or [""]))
-    return bounded(",".join(written))
+    return joined(",", written)
+
+
+def joined(separator: str, texts: list[str]) -> str:
+    """Return texts as one.
+
+    Raises:
+        BoundError: it would be too long; it is not made then.
+    """
+    length = sum(map(len, texts))
+    if length > TEXT_MAX:
+        raise BoundError(f"a text of {length:,} characters; at most {TEXT_MAX:,}")
+    return separator.join(texts)
 
 
 def bounded(text: str) -> str:
-    """Return a text that may go on growing.
+    """Return a text that is short enough to be looked at.
 
     Raises:
-        BoundError: it is longer than texts may become.
+        BoundError: it is longer than a text may be.
     """
     if len(text) > TEXT_MAX:
         raise BoundError(f"a text of {len(text):,} characters; at most {TEXT_MAX:,}")

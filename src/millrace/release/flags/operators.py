@@ -13,6 +13,7 @@ from millrace.release.flags.coercion import (
     at_most,
     bounded,
     exact,
+    joined,
     less,
     number_of,
     same,
@@ -115,12 +116,12 @@ def _greatest(*values: Any) -> int | float:
 
 
 def _joined(*values: Any) -> str:
-    return bounded("".join(["" if value is None else text_of(value) for value in values]))
+    return joined("", ["" if value is None else text_of(value) for value in values])
 
 
 def _part_of_text(text: Any = None, start: Any = None, length: Any = None, *_: Any) -> str:
     """Return a part of a text; a negative start or length counts from the end."""
-    whole = text_of(text)
+    whole = bounded(text_of(text))
     part = whole[_whole(start) :]
     return part if length is None else part[: _whole(length)]
 
@@ -128,7 +129,7 @@ def _part_of_text(text: Any = None, start: Any = None, length: Any = None, *_: A
 def _whole(value: Any) -> int:
     """Return a number as an index, zero where it is none."""
     number = number_of(value)
-    return 0 if isnan(number) else int(max(min(number, TEXT_MAX * 4), -TEXT_MAX * 4))
+    return 0 if isnan(number) else int(max(min(number, TEXT_MAX), -TEXT_MAX))
 
 
 def among(needle: Any = None, haystack: Any = None, *_: Any) -> bool:

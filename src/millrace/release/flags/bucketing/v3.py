@@ -18,7 +18,7 @@ import mmh3
 NAME = "v3"
 SUM_MAX = 2**31 - 1
 DEPTH_MAX = 32
-BYTES_MAX = 2**20
+VALUES_MAX = 10_000  # in a key; a long text counts by its kilobytes
 
 
 def place(key: object) -> int | None:
@@ -26,7 +26,7 @@ def place(key: object) -> int | None:
     if key is None:
         return None
     try:
-        return mmh3.hash(_encoded(key, DEPTH_MAX), 0, False)  # noqa: FBT003 - positional: in C
+        return mmh3.hash(_Encoder().encoded(key, DEPTH_MAX), 0, False)  # noqa: FBT003 - positional: in C
     except ValueError:
         return None
 
@@ -36,7 +36,7 @@ def place_of(flag_key: str) -> Callable[[str], int | None]:
 
     hashed = mmh3.hash
     try:
-        start = _head(4, 2) + _encoded(flag_key, DEPTH_MAX)
+        start = _head(4, 2) + _Encoder().encoded(flag_key, DEPTH_MAX)
     except ValueError:
         return lambda _targeting_key: None
 
@@ -60,49 +60,44 @@ def bounds(weights: Sequence[int]) -> list[int]:
     return [-(-(end << 32) // total) for end in list(accumulate(weights))[:-1]]
 
 
-def _encoded(value: Any, depth: int) -> bytes:
-    """Return the canonical CBOR of a JSON value.
+class _Encoder:
+    """Canonical CBOR of one key, which may hold the same list over and over."""
 
-    Raises:
-        ValueError: it is nested too deep, too long, or holds what JSON does not have.
-    """
-    if depth == 0:
-        raise ValueError("nested too deep for a key")
-    match value:
-        case str():
-            encoded = value.encode()
-            return _head(3, len(encoded)) + encoded
-        case bool() | None:
-            return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
-        case int():
-            return _whole(value)
-        case float():
-            return _number(value)
-        case list() | tuple():
-            items = cast("list[Any]", value)
-            return _joined(_head(4, len(items)), [_encoded(item, depth - 1) for item in items])
-        case dict():
-            return _map(cast("dict[Any, Any]", value), depth - 1)
-        case _:
-            raise ValueError(f"{type(value).__name__} is not of JSON")
+    def __init__(self) -> None:
+        self.left = VALUES_MAX
 
+    def encoded(self, value: Any, depth: int) -> bytes:
+        """Return the encoding of a JSON value.
 
-def _map(value: dict[Any, Any], depth: int) -> bytes:
-    """Return a map with its keys by their bytes, which for texts puts the shorter first."""
-    pairs = [(_encoded(name, depth), _encoded(item, depth)) for name, item in value.items()]
-    pairs.sort()
-    return _joined(_head(5, len(pairs)), [part for pair in pairs for part in pair])
+        Raises:
+            ValueError: it is nested too deep, too long, or holds what JSON does not have.
+        """
+        self.left -= 1 + (len(value) >> 10 if type(value) is str else 0)
+        if depth == 0 or self.left < 0:
+            raise ValueError("nested too deep, or too long, for a key")
+        match value:
+            case str():
+                text = value.encode()
+                return _head(3, len(text)) + text
+            case bool() | None:
+                return {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
+            case int():
+                return _whole(value)
+            case float():
+                return _number(value)
+            case list():
+                items = cast("list[Any]", value)
+                parts = [self.encoded(item, depth - 1) for item in items]
+                return _head(4, len(items)) + b"".join(parts)
+            case dict():
+                return self.map(cast("dict[Any, Any]", value), depth - 1)
+            case _:
+                raise ValueError(f"{type(value).__name__} is not of JSON")
 
-
-def _joined(head: bytes, parts: list[bytes]) -> bytes:
-    """Return the parts after their head.
-
-    Raises:
-        ValueError: together they are longer than a key may be.
-    """
-    if sum(map(len, parts)) > BYTES_MAX:
-        raise ValueError("too long for a key")
-    return head + b"".join(parts)
+    def map(self, value: dict[Any, Any], depth: int) -> bytes:
+        """Return an object with its keys by their bytes: for texts that is the shorter first."""
+        pairs = [(self.encoded(name, depth), self.encoded(it, depth)) for name, it in value.items()]
+        return _head(5, len(pairs)) + b"".join(part for pair in sorted(pairs) for part in pair)
 
 
 def _head(major: int, number: int) -> bytes:
