@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, cast, get_origin
 
 import msgspec
 from msgspec import Struct, field
@@ -212,13 +212,13 @@ def _is_foreign(variable: str, value: str) -> bool:
 def _from_text(text: str, wanted: Any) -> object:
     """Read a variable: text as it stands, numbers and booleans as usual, the rest as JSON.
 
-    A list of texts may also be written with commas.
+    A list may also be written with commas.
     """
     if wanted is str:
         return text
     if wanted is bool and text.lower() in {"yes", "on", "no", "off"}:
         return text.lower() in {"yes", "on"}
-    if wanted == list[str] and not text.lstrip().startswith("["):
+    if get_origin(wanted) in {list, tuple} and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]
     if text.lstrip().startswith(("{", "[")):
         try:

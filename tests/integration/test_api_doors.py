@@ -207,6 +207,7 @@ async def test_writes_answer_the_consistency_token(place, client):
 async def test_metrics_are_not_for_the_public(place, client):
     """Numbers go to operators; the matrix covers everybody else."""
     await client.get("/v1/me", headers=place.bearer("ada"))
+    place.program.flags.evaluate("no-such-flag", {})
     text = (await client.get("/metrics", headers=place.bearer("operator"))).text
 
     assert 'millrace_requests_total{method="GET",route="/v1/me",status="200"}' in text
@@ -214,6 +215,8 @@ async def test_metrics_are_not_for_the_public(place, client):
     assert "millrace_requests_running 1.0" in text
     assert 'millrace_stream_lag_bytes{stream="memory"}' in text
     assert 'millrace_stream_changes_total{stream="memory"}' in text
+    assert 'millrace_stream_connected{stream="flags"} 1.0' in text
+    assert 'millrace_flag_failures_total{flag=""} 1.0' in text
     assert 'millrace_cache_hits_total{cache="histories"}' in text
     assert 'millrace_cache_entries{cache="relations"}' in text
     assert place.tokens["ada"] not in text

@@ -293,7 +293,7 @@ async def test_uses_are_counted_and_kept(router, conninfo):
         }
         assert [(line.variant, line.errors) for line in counted if line.errors] == [("", 1)]
         assert everything == counted
-        assert one.usage_book.failed == 2
+        assert one.usage_book.failures == {"greeting": 1, "": 1}
         assert set(await one.last_evaluated()) == {"greeting"}
 
 

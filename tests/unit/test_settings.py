@@ -161,3 +161,13 @@ def test_a_file_that_is_not_there_or_no_toml_says_so(tmp_path: Path) -> None:
         load(tmp_path / "none.toml", {})
     with pytest.raises(SetupError, match=r"is not TOML.*line 1"):
         load(file_with(tmp_path, "[door\n"), {})
+
+
+def test_a_list_of_words_is_written_with_commas():
+    """Also where only some words are allowed; a wrong one is named."""
+    made = load(None, {"MILLRACE_FLAGS_OPT_IN_RINGS": "alpha, beta"})
+    assert [ring.value for ring in made.flags.opt_in_rings] == ["alpha", "beta"]
+    assert load(None, {"MILLRACE_FLAGS_OPT_IN_RINGS": '["beta"]'}).flags.opt_in_rings == ("beta",)
+
+    with pytest.raises(SetupError, match=r"flags\.opt_in_rings"):
+        load(None, {"MILLRACE_FLAGS_OPT_IN_RINGS": "gamma"})

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from millrace.feed.room import Feed
 from millrace.feed.types import StageTotal, VariantTotals
+from millrace.release.flags.room import Flags
 from millrace.store.cache import CacheStatistics
 from millrace.store.changes.slots import SlotState
 from millrace.store.changes.types import StreamState
@@ -91,6 +92,27 @@ class _Stages(Collector):
             for reason, count in one.removed.items():
                 removed.add_metric([one.stage, reason], count)
         return runs, seconds, taken, left, removed
+
+
+class _Flags(Collector):
+    """How flags do in this process: the room counts, this only shows."""
+
+    flags: Flags | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield how many there are, and which could not be decided."""
+        if self.flags is None:
+            return
+        count = len(self.flags.live.texts)
+        yield GaugeMetricFamily("millrace_flags", "Flags that decide in this process.", count)
+        failures = CounterMetricFamily(
+            "millrace_flag_failures",
+            "Evaluations that gave the caller's own default for an error; unknown flags are one.",
+            labels=["flag"],
+        )
+        for key, failed in self.flags.usage_book.failures.items():
+            failures.add_metric([key], failed)
+        yield failures
 
 
 class _Variants(Collector):
@@ -251,6 +273,8 @@ class Metrics:
         self.registry.register(self._variants)
         self._streams, self._slots, self._caches = _Streams(), _Slots(), _Caches()
         self.registry.register(self._streams)
+        self._flags = _Flags()
+        self.registry.register(self._flags)
         self.registry.register(self._slots)
         self.registry.register(self._caches)
         self._feed = {
@@ -263,8 +287,8 @@ class Metrics:
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
-    def text(self, feed: Feed, slots: Sequence[SlotState] = ()) -> bytes:
-        """Return everything in Prometheus' text form; the feed is asked how it keeps up."""
+    def text(self, feed: Feed, flags: Flags, slots: Sequence[SlotState] = ()) -> bytes:
+        """Return everything in Prometheus' text form; feed and flags are asked how they keep up."""
         self._feed["index_posts"].set(len(feed.index))
         self._feed["freshness_waiting"].set(feed.freshness.waiting())
         self._feed["freshness_lag_seconds"].set(feed.freshness.lag())
@@ -272,7 +296,8 @@ class Metrics:
         self._feed["feed_degraded_pages"].set(feed.degraded_pages)
         self._stages.totals = feed.stages()
         self._variants.totals = feed.variants()
-        self._streams.states = [feed.stream.state(), feed.freshness.stream()]
+        self._streams.states = [feed.stream.state(), feed.freshness.stream(), flags.state()]
+        self._flags.flags = flags
         self._slots.slots = list(slots)
         self._caches.statistics = feed.caches()
         return generate_latest(self.registry)

@@ -55,7 +55,7 @@ async def read_metrics(request: Asked) -> Response[bytes]:
     """Tell the numbers, to operators and to programs on the same machine."""
     counted: metrics.Metrics = request.app.state.metrics
     program = program_of(request)
-    text = counted.text(program.feed, await _slots(program))
+    text = counted.text(program.feed, program.flags, await _slots(program))
     return Response(text, media_type=metrics.MEDIA_TYPE)
 
 

@@ -36,6 +36,7 @@ from millrace.wiring import Program
 STREAMS = {
     "memory": "index, columns, histories and caches of this process",
     "embedding": "vectors of posts and members, in tables",
+    "flags": "flags and rings of this process",
 }
 
 
@@ -72,7 +73,7 @@ async def _view(program: Program) -> OperatorView:
     )
     feed = program.feed
     done, total = feed.freshness.progress()
-    states = [feed.stream.state(), feed.freshness.stream()]
+    states = [feed.stream.state(), feed.freshness.stream(), program.flags.state()]
     return OperatorView(
         at=program.clock.now().strftime("%H:%M:%S UTC"),
         tiles=_tiles(program),

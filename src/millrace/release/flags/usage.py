@@ -49,15 +49,16 @@ class UsageBook:
         """By flag and variant, since the last time that they were added to the table."""
         self.errors: defaultdict[str, int] = defaultdict(int)
         """By flag; these are not in `counts`."""
-        self.failed = 0
-        """Evaluations that failed since the start, those of unknown flags included."""
+        self.failures: defaultdict[str, int] = defaultdict(int)
+        """Evaluations that failed since the start, by flag; unknown flags are counted as one."""
 
     def fail(self, found: Resolution) -> None:
         """Count an evaluation that failed. An unknown key is counted without its name: anybody can
         think of another one."""
-        self.failed += 1
-        if found.error is not ErrorCode.FLAG_NOT_FOUND:
-            self.errors[found.key] += 1
+        key = "" if found.error is ErrorCode.FLAG_NOT_FOUND else found.key
+        self.failures[key] += 1
+        if key:
+            self.errors[key] += 1
 
     async def flush(self) -> None:
         """Add what was counted to the table; where that fails it is counted still."""
