@@ -1,7 +1,8 @@
 """The list of flags: what each gives, whose it is, when it was last asked for."""
 
 from asyncio import gather
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated
 
 from litestar import Response, get
@@ -10,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.release.flags import stale
-from millrace.release.flags.types import Flag, Usage
+from millrace.release.flags.types import Flag
 from millrace.web.asked import Asked, page, program_of, wants_fragment
 from millrace.web.cases import query_of
 from millrace.web.flag_asked import (
@@ -23,7 +24,7 @@ from millrace.web.flag_asked import (
 )
 from millrace.web.flag_crowds import crowd_view
 from millrace.web.flag_forms import object_of
-from millrace.web.flag_views import FlagLine, flag_line, last_evaluated, life_of, stale_marks
+from millrace.web.flag_views import FlagLine, flag_line, life_of, stale_marks
 from millrace.web.shell import drawn, renderer, shell_for
 
 LIST_SIZE = 30
@@ -80,13 +81,13 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
     asked = request.query_params
     count, done = asked.get("count", ""), asked.get("done", "")
     form = FlagFilter(q=asked.get("q", "").strip(), owner=asked.get("owner", "").strip(), show=show)
-    shell, found, usage, waiting = await gather(
+    shell, found, used, waiting = await gather(
         shell_for(request, "flags"),
         every_flag(request),
-        flags_of(request).usage(),
+        flags_of(request).last_evaluated(),
         open_requests(request),
     )
-    lines = _lines(request, found, usage)
+    lines = _lines(request, found, used)
     fitting = [line for line in lines if form.fits(line) and line.key > after]
     shown = fitting[:LIST_SIZE]
     if count:
@@ -110,19 +111,15 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
     )
 
 
-def _lines(request: Asked, found: Sequence[Flag], usage: Sequence[Usage]) -> list[FlagLine]:
-    now = program_of(request).clock.now()
-    used: dict[str, list[Usage]] = {}
-    for one in usage:
-        used.setdefault(one.key, []).append(one)
-    definitions = {flag.key: object_of(flag.content) or {} for flag in found}
-    needed = stale.dependents(definitions)
-    days = program_of(request).settings.flags.stale_days
+def _lines(request: Asked, found: Sequence[Flag], used: Mapping[str, datetime]) -> list[FlagLine]:
+    """Show every flag. `used`: when each was last evaluated."""
+    now, days = program_of(request).clock.now(), program_of(request).settings.flags.stale_days
+    needed = stale.dependents({flag.key: object_of(flag.content) or {} for flag in found})
     lines: list[FlagLine] = []
     for flag in found:
-        life = life_of(flag, used.get(flag.key, []), needed)
+        life = life_of(flag, used.get(flag.key), needed)
         marks = stale_marks(stale.findings(life, now, days))
-        lines.append(flag_line(flag, now, last_evaluated(life.usage), marks))
+        lines.append(flag_line(flag, now, used.get(flag.key), marks))
     return lines
 
 

@@ -1,10 +1,8 @@
 """What members did with the feeds of each variant, as people read it. Pure: no reads."""
 
-from collections.abc import Sequence
-
 from msgspec import Struct
 
-from millrace.feed.types import VariantOutcome
+from millrace.feed.types import FlagOutcomes, VariantOutcome
 from millrace.release.flags.difference import CODE_DEFAULT
 from millrace.web.crowds import exact
 from millrace.web.figures import UNKNOWN
@@ -22,9 +20,19 @@ class OutcomeLine(Struct, frozen=True, kw_only=True):
     engaged: str
 
 
-def outcome_lines(found: Sequence[VariantOutcome]) -> list[OutcomeLine]:
-    """Show the outcomes of a flag, variant by variant."""
-    return [
+class OutcomeView(Struct, frozen=True, kw_only=True):
+    """What came of a flag, variant by variant; `about` says of whom and when."""
+
+    about: str
+    lines: list[OutcomeLine]
+
+
+def outcome_view(found: FlagOutcomes | None) -> OutcomeView | None:
+    """Show the outcomes of a flag of the feed; None where there are none."""
+    if found is None or not found.variants:
+        return None
+    whom = "all members" if found.share >= 1 else f"{100 * found.share:.3g} % of the members"
+    lines = [
         OutcomeLine(
             variant=one.variant or CODE_DEFAULT,
             members=exact(one.members),
@@ -32,8 +40,10 @@ def outcome_lines(found: Sequence[VariantOutcome]) -> list[OutcomeLine]:
             impressions=exact(one.impressions),
             engaged=_engaged(one),
         )
-        for one in found
+        for one in found.variants
     ]
+    about = f"{found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC, of {whom}."
+    return OutcomeView(about=about, lines=lines)
 
 
 def _engaged(one: VariantOutcome) -> str:

@@ -28,7 +28,7 @@ from millrace.web.flag_asked import (
 )
 from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
 from millrace.web.flag_forms import object_of
-from millrace.web.flag_outcomes import outcome_lines
+from millrace.web.flag_outcomes import outcome_view
 from millrace.web.flag_ramps import ramp_view
 from millrace.web.flag_request_views import waiting_line
 from millrace.web.flag_views import (
@@ -127,7 +127,7 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         last=newest[0] if newest else None,
         names=names,
         evaluated=last_evaluated(usage),
-        stale=stale_marks(stale.findings(life_of(flag, usage, {}), now, days)),
+        stale=stale_marks(stale.findings(life_of(flag, last_evaluated(usage), {}), now, days)),
     )
     return drawn(
         "flag.html",
@@ -142,7 +142,7 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         asked_error=error,
         ramp=ramp_view(flag.content, now),
         usage=usage_view(usage, flag.content, now),
-        outcomes=outcome_lines(program_of(request).feed.variants().outcomes.get(key, ())),
+        outcomes=outcome_view(program_of(request).feed.variants().outcomes.get(key)),
         requests=[waiting_line(one) for one in waiting],
         four_eyes=four_eyes(request),
         form=sides.form,

@@ -271,15 +271,31 @@ def history_line(change: FlagChange, now: datetime, current: int) -> HistoryLine
     )
 
 
-def life_of(flag: Flag, usage: Sequence[Usage], needed: Mapping[str, Sequence[str]]) -> stale.Life:
-    """Return what is known of a flag. `needed`: for each flag, the others that depend on it."""
+def life_of(
+    flag: Flag, evaluated: datetime | None, needed: Mapping[str, Sequence[str]]
+) -> stale.Life:
+    """Return what is known of a flag.
+
+    Args:
+        flag: as it stands.
+        evaluated: when it was last; None for never.
+        needed: for each flag, the others that depend on it.
+    """
+    last = evaluated and Usage(
+        key=flag.key,
+        variant="",
+        day=evaluated.date(),
+        evaluations=1,
+        errors=0,
+        last_at=evaluated,
+    )
     return stale.Life(
         key=flag.key,
         definition=object_of(flag.content) or {},
         owner=flag.owner,
         created_at=flag.created_at,
         changed_at=flag.changed_at,
-        usage=usage,
+        usage=[last] if last else (),
         dependents=needed.get(flag.key, ()),
     )
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.feed.types import VariantOutcome
+from millrace.feed.types import FlagOutcomes, VariantOutcome
 from millrace.release.flags.audience import Audience, Difference, Turn
 from millrace.release.flags.types import RINGS, Choice, Flag, Ring, RingRule
 from millrace.web.crowds import crowd_row, shades_of, share_text
 from millrace.web.flag_crowds import crowd_view, difference_view, kill_words
 from millrace.web.flag_forms import FlagForm
-from millrace.web.flag_outcomes import outcome_lines
+from millrace.web.flag_outcomes import outcome_view
 from millrace.web.flag_places import form_by_name, form_by_number, with_places
 from millrace.web.flag_ramps import ramp_view
 from millrace.web.flag_rules import RuleFields
@@ -35,6 +35,8 @@ def test_the_pieces_of_a_bar_fill_it_and_count_everybody(counts):
     assert {one.members for one in row.slices} == {f"{n:,}" for n in counts.values() if n}
     if whole:
         assert sum(float(one.width) for one in row.slices) == pytest.approx(100, abs=0.01)
+    for one, following in zip(row.slices, row.slices[1:], strict=False):
+        assert float(following.left) == pytest.approx(float(one.left) + float(one.width), abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +145,15 @@ def test_rings_are_told():
 def test_outcomes_say_how_sure_they_are():
     """A share with its span; what cannot be known is called that."""
     usual = {"feeds": 3, "impressions": 0, "engaged": 0, "kinds": {}, "rates": {}}
-    found = outcome_lines([
+    variants = [
         VariantOutcome(variant="on", members=1200, engaged_rate=0.25, engaged_rate_error=0.01, **usual),
         VariantOutcome(variant="", members=1, engaged_rate=None, engaged_rate_error=None, **usual),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    view = outcome_view(FlagOutcomes(flag="a", since=NOW, until=NOW, share=0.05, variants=variants))
+    assert view is not None
+    found = view.lines
 
+    assert view.about.endswith("of 5 % of the members.")
     assert [one.engaged for one in found] == ["25.00 % ± 1.96", "not known"]
     assert [one.variant for one in found] == ["on", "the default in the code"]
     assert found[0].members == "1,200"
