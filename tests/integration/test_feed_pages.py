@@ -19,6 +19,8 @@ from millrace.community.types import (
 from millrace.feed.testing import BrokenEncoder, FakeEncoder, feeding
 from millrace.feed.types import FeedConfig
 from millrace.kernel.errors import InvalidError, NotFoundError
+from millrace.kernel.ids import IdMaker
+from millrace.release.flags.room import FlagParts, Flags
 
 pytestmark = pytest.mark.services
 QUICK = FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0)
@@ -364,6 +366,8 @@ async def test_stages_count_what_they_did(router, conninfo):
     rooms = Rooms(router)
     _, reader, authors, _ = await village(rooms, 9)
     metrics = Metrics()
+    ids = IdMaker(rooms.clock, 3)
+    flags = Flags(FlagParts(router=router, clock=rooms.clock, ids=ids, conninfo=conninfo))
     async with feeding(rooms, conninfo) as feed:
         await feed.settled()
         before = {one.stage: one for one in feed.stages()}
@@ -371,7 +375,7 @@ async def test_stages_count_what_they_did(router, conninfo):
         for _ in range(2):
             await feed.page(reader.member)
         after = {one.stage: one for one in feed.stages()}
-        text = metrics.text(feed).decode()
+        text = metrics.text(feed, flags).decode()
 
     assert before == {}
     assert list(after) == [
