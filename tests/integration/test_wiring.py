@@ -10,7 +10,10 @@ from millrace import wiring
 from millrace.community.percentiles import MIDDLE, Percentiles
 from millrace.community.types import CommunityDraft, MemberDraft, program
 from millrace.feed.testing import FakeEncoder
+from millrace.feed.types import FeedConfig
 from millrace.kernel.errors import ConflictError
+from millrace.release.flags.testing import OLGA, switch
+from millrace.release.flags.types import Approval, FlagConfig, Reason, RequestState
 from millrace.settings import Settings
 from millrace.store.embedded import EmbeddedServer
 from millrace.store.testing import fresh_folder
@@ -113,3 +116,25 @@ def _heard(word: str, event: asyncio.Event) -> wiring.Say:
             event.set()
 
     return listen
+
+
+async def test_it_decides_by_its_flags_and_its_counts_outlive_it(folder: Path) -> None:
+    """A program that serves follows what is changed; one that does not reads what stands."""
+    said = {"actor": OLGA, "reason": "because"}
+    async with wiring.build(at(folder), encoder=FakeEncoder()) as made:
+        await made.flags.put("greeting", switch("on"), version=0, **said)
+        assert made.flags.evaluate("greeting", {}).variant == "on"
+        await made.flags.kill("greeting", **said)
+        assert made.flags.evaluate("greeting", {}).reason is Reason.DISABLED
+
+    settings = Settings(
+        store=StoreConfig(data_dir=str(folder)),
+        feed=FeedConfig(serve=False),
+        flags=FlagConfig(approval=Approval.REQUIRED),
+    )
+    async with wiring.build(settings, encoder=FakeEncoder()) as made:
+        assert made.flags.evaluate("greeting", {}).reason is Reason.DISABLED
+        assert not made.flags.live.following
+        assert sum(line.evaluations for line in await made.flags.usage("greeting")) == 2
+        asked = await made.flags.revive("greeting", version=2, **said)
+        assert asked.state is RequestState.PROPOSED
