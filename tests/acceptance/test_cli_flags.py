@@ -114,7 +114,8 @@ def test_what_cannot_be_is_refused_in_words_and_nothing_is_changed(beside: Millr
         (["--when", "other=on", "--give", "on"], 2, "other"),
     ):
         ran = beside("flags", "set", "new-home", *options)
-        assert (ran.status, said in ran.err) == (status, True), ran.err
+        assert (ran.status, ran.out, said in ran.err) == (status, "", True), ran.err
+    assert beside("flags", "set", "new-home", "--give", "blue", "--dry-run").status == 2
     assert well(beside("flags", "show", "new-home", "--json"))["version"] == 1
 
 
@@ -233,6 +234,20 @@ def test_where_others_approve_a_reason_is_needed_and_a_kill_is_not_held_up(
     again = well(beside("flags", "revive", "new-home", "--reason", "mended", "--json"))
     rejected = beside("flags", "reject", str(again["request"]), "--note", "wait", "--json")
     assert well(rejected)["state"] == "rejected"
+
+
+def test_an_import_waits_for_approval_too(
+    beside: Millrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_FLAGS_APPROVAL", "required")
+    file = tmp_path / "flags.json"
+    file.write_text('{"flags": {"a": {"state": "ENABLED", "variants": {"x": 1}}}}', "utf-8")
+
+    made = well(beside("flags", "import", str(file), "--reason", "moved", "--json"))
+
+    assert (made["created"], made["waiting"]) == ([], ["a"])
+    assert beside("flags", "import", str(file)).status == 2
+    assert well(beside("flags", "list", "--json")) == {"flags": []}
 
 
 # ------------------------------------------------- explain

@@ -25,10 +25,11 @@ from millrace.cli.flag_desk import (
 from millrace.cli.flag_edits import Definition, Wish
 from millrace.cli.frame import Frame, data_dir_option, json_option, pass_frame, print_json, say
 from millrace.kernel.errors import InvalidError
+from millrace.release.flags import check
 from millrace.release.flags.changes import AT_ONCE
 from millrace.release.flags.difference import difference
 from millrace.release.flags.reassignment import reassigned
-from millrace.release.flags.types import ChangeRequest, Flag, Ring, Terms
+from millrace.release.flags.types import ChangeRequest, Flag, Problem, Ring, Terms
 from millrace.wiring import Domain
 
 C = TypeVar("C", bound=Callable[..., object])
@@ -103,7 +104,6 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
     have to hold. The first rule that holds decides; a new one comes
     first. Whoever changed the flag meanwhile is not overwritten: then this command fails.
     """
-
     file = None if options["file"] is None else text_in(options["file"])
 
     async def change(domain: Domain) -> None:
@@ -114,13 +114,10 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
         before = decoded(stood) if stands else None
         wish = replace(wish, members=await _members(domain, wish.members))
         after, text = _written(file, stood, wish)
-        warn([each for each in reassigned(before, after) if not each.grave])
-        found = difference(key, before, after)
-        if not as_json:
-            for sentence in found.words:
-                click.echo(sentence)
+        warn([*await _warnings(domain, key, after), *reassigned(before, after)])
+        words = difference(key, before, after).words
         if options["dry_run"]:
-            await _rehearse(domain, key, text, as_json=as_json)
+            await _rehearse(domain, key, text, None if as_json else words)
             return
         version = options["version"]
         made = await domain.flags.put(
@@ -131,9 +128,31 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
             reason=reason_of(domain.flags, options["reason"], "set from the command line"),
             terms=_terms(options, now),
         )
+        for sentence in [] if as_json else words:
+            click.echo(sentence)
         told(made, key, as_json=as_json)
 
     worked(frame, data_dir, as_json, change)
+
+
+async def _warnings(domain: Domain, key: str, after: Definition) -> list[Problem]:
+    """Return what an editor warns of; refuse what it refuses, also where nothing is written.
+
+    Raises:
+        InvalidError: the first grave problem, with its place.
+    """
+    if key.startswith("$"):
+        return []
+    found = check.problems(key, after, decoded((await domain.flags.document()).text))
+    grave = [problem for problem in found if problem.grave]
+    if grave:
+        raise InvalidError(
+            f"the definition of flag {key!r} is wrong at {grave[0].place or '/'}: "
+            f"{grave[0].message}",
+            field=grave[0].place or "content",
+            next_step="mend that place; nothing was changed",
+        )
+    return found
 
 
 def _wish(options: dict[str, Any], now: datetime) -> Wish:
@@ -160,13 +179,15 @@ def _written(file: str | None, stood: str, wish: Wish) -> tuple[Definition, str]
     return made, flag_edits.text_of(made, stood)
 
 
-async def _rehearse(domain: Domain, key: str, text: str, *, as_json: bool) -> None:
-    """Say whom a change would give what, and change nothing."""
+async def _rehearse(domain: Domain, key: str, text: str, words: list[str] | None) -> None:
+    """Say what would change and for whom; as JSON where there are no words. Nothing changes."""
     await domain.flags.load()
     found = await domain.flags.preview(key, text)
-    if as_json:
+    if words is None:
         print_json(found)
         return
+    for sentence in words:
+        click.echo(sentence)
     print_whom(found)
     say("nothing was changed")
 

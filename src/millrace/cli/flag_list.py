@@ -161,11 +161,14 @@ def shown_flag(
 def _print_sight(sight: Sight, words: list[str] | None, *, whole: bool) -> None:
     flag, out = sight.flag, console()
     content = decoded(flag.content)
-    state = "" if content.get("state") == "ENABLED" else f", {_state(content.get('state'))}"
+    shared = flag.key.startswith("$")  # no flag: what all of them share
+    state = (
+        "" if shared or content.get("state") == "ENABLED" else f", {_state(content.get('state'))}"
+    )
     head = f"{flag.key}, version {flag.version}, of {flag.owner or 'nobody'}{state}"
     out.print(head, style="bold", markup=False)
     dates = f"changed {flag.changed_at:%Y-%m-%d %H:%M} UTC, created {flag.created_at:%Y-%m-%d}"
-    out.print(f"{dates}; {_use(sight)}", markup=False)
+    out.print(dates if shared else f"{dates}; {_use(sight)}", markup=False)
     made = table("variant", "value", "")
     for name, value in _part(content, "variants").items():
         row(made, name, shown(value), "by default" if name == content.get("defaultVariant") else "")
@@ -176,7 +179,7 @@ def _print_sight(sight: Sight, words: list[str] | None, *, whole: bool) -> None:
         out.print(f"metadata {name}: {shown(value)}", markup=False)
     if words is None:
         out.print("Its rules are written by hand:")
-    if whole or words is None:
+    if whole or shared or words is None:
         out.print(msgspec.json.format(flag.content, indent=2), markup=False, soft_wrap=True)
     if sight.audience is not None:
         _print_audience(sight.audience)

@@ -164,7 +164,7 @@ async def _with_file(domain: Domain, key: str | None, text: str, *, count: bool)
 
 def _print_differences(found: Compared) -> None:
     out = console()
-    for each in found.differences:
+    for each in (each for each in found.differences if each.patch):
         out.print(each.key, style="bold", markup=False)
         for sentence in each.words:
             out.print(f"  {sentence}", markup=False)

@@ -129,7 +129,7 @@ def test_what_is_replaced_by_nothing_is_told_apart_from_what_is_removed() -> Non
             ['Bucketing v2 becomes v3: all splits are dealt anew.',
              'Metadata team is new: "feed".'],
         ),
-        (FLAG, changed(note="x"), ['Field note is new: "x".']),
+        (FLAG, changed(note="x"), ['note is new: "x".']),
     ],
 )  # fmt: skip
 def test_a_difference_in_words(
@@ -146,6 +146,12 @@ def test_what_an_import_let_in_is_compared_as_well(broken: dict[str, Any]) -> No
     assert difference("f", broken, FLAG).words
     assert difference("f", FLAG, broken).words
     assert difference("f", None, broken).words
+
+
+def test_what_flags_share_has_parts_and_no_variants() -> None:
+    found = difference("$evaluators", {"a": 1, "b": 2}, {"b": 3, "c": {"var": "x"}})
+
+    assert found.words == ["a is gone; it was 1.", "b: 2 becomes 3.", 'c is new: {"var":"x"}.']
 
 
 def test_two_sets_are_compared_by_key() -> None:

@@ -29,7 +29,11 @@ class Difference(Struct, frozen=True):
 def difference(key: str, before: Definition | None, after: Definition | None) -> Difference:
     """Return what differs; None is a flag that there is not."""
     found = list(patches(UNSET if before is None else before, UNSET if after is None else after))
-    return Difference(key, list(_words(before, after, found)) if found else [], found)
+    if not found:
+        return Difference(key, [], found)
+    if key.startswith("$"):  # what flags share, or a rule of a ring: no variants, only parts
+        return Difference(key, list(_about_parts(before or {}, after or {})), found)
+    return Difference(key, list(_words(before, after, found)), found)
 
 
 def differences(
@@ -45,6 +49,13 @@ def shown(value: object) -> str:
     """Write a value as JSON, cut where it is long."""
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= VALUE_CHARACTERS_MAX else text[: VALUE_CHARACTERS_MAX - 1] + "…"
+
+
+def _about_parts(before: Definition, after: Definition) -> Iterator[str]:
+    for key in dict.fromkeys([*before, *after]):
+        was, now = before.get(key, UNSET), after.get(key, UNSET)
+        if not same(was, now):
+            yield _moved(key, was, now)
 
 
 def _words(
@@ -63,9 +74,8 @@ def _words(
     yield from _about_targeting(before.get("targeting"), after.get("targeting"), patch)
     yield from _about_metadata(_object(before, "metadata"), _object(after, "metadata"))
     known = {"state", "variants", "defaultVariant", "targeting", "metadata"}
-    for key in dict.fromkeys([*before, *after]):
-        if key not in known and not same(before.get(key, UNSET), after.get(key, UNSET)):
-            yield _moved(f"Field {key}", before.get(key, UNSET), after.get(key, UNSET))
+    rest = {key: value for key, value in before.items() if key not in known}
+    yield from _about_parts(rest, {key: after[key] for key in after if key not in known})
 
 
 def _about_state(before: Definition, after: Definition) -> Iterator[str]:
