@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import errors
 
 from millrace.community.testing import NOON, OPERATOR, Rooms
@@ -242,6 +243,8 @@ async def test_rings_take_only_who_may_be_there(router, ann):
     for ring in (Ring.EMPLOYEES, Ring.EVERYONE):
         with pytest.raises(InvalidError):
             await flags.ring_put(entry(ann.member, ring, **wish), reason="curious")
+    with pytest.raises(InvalidError, match="choose nothing for the track toaster"):
+        await flags.ring_put(replace(entry(ann.member, **wish), track="toaster"), reason="curious")
     with pytest.raises(NotFoundError):
         await flags.ring_put(entry(Key(ann.member.community_id, 1)), reason="tests")
 

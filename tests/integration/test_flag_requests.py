@@ -259,6 +259,7 @@ async def test_apps_are_written_seldom(router, conninfo):
 
     for stranger in (Key(home, 5), Key(5, 5)):
         await flags.note_app(stranger, "ios", "1.0")
+    await flags.note_app(ann.member, "toaster", "1.0")
     for version in ("1.0", "no version", "1." * 100, ""):
         await flags.note_app(ann.member, "ios", version)
     assert await seen() == [("ios", "1.0", 0)]

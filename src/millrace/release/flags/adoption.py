@@ -8,8 +8,9 @@ from msgspec import Struct
 from millrace.community.types import Key
 from millrace.kernel.clock import Clock
 from millrace.release.flags import semver
-from millrace.release.flags.limits import TRACK, expect_version
+from millrace.release.flags.limits import expect_version
 from millrace.release.flags.repository import QUERIES
+from millrace.release.flags.rings import TRACKS
 from millrace.release.flags.types import Adoption, Wait
 from millrace.store.router import Router
 from millrace.store.session import document
@@ -69,8 +70,8 @@ class AppBook:
         now = self._clock.monotonic()
         if noted is not None and noted.version == version and now - noted.at < NOTE_SECONDS:
             return
-        if TRACK.fullmatch(track) is None or len(version) > VERSION_MAX:
-            return
+        if track not in TRACKS or len(version) > VERSION_MAX:
+            return  # a client names both, and may think of any number of them
         if semver.parsed(version) is None:
             return
         self._noted.pop(place, None)  # so that it is the youngest
@@ -78,6 +79,8 @@ class AppBook:
             self._noted.pop(next(iter(self._noted)))
         self._noted[place] = Noted(version, now)
         seen = self._clock.now()
+        if len(self._waiting) >= NOTED_MAX:  # nothing was written for long
+            self._waiting.pop(next(iter(self._waiting)))
         self._waiting[place] = Line(member.community_id, member.id, track, version, seen)
 
     async def flush(self) -> None:

@@ -12,7 +12,7 @@ from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError, 
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags.limits import expect_limit, expect_text, expect_track
 from millrace.release.flags.repository import QUERIES, EntryRow
-from millrace.release.flags.rings import check_entry, check_rule
+from millrace.release.flags.rings import TRACKS, check_entry, check_rule
 from millrace.release.flags.types import (
     REASON_MAX,
     Actor,
@@ -170,8 +170,17 @@ class RingDesk:
 
         Raises:
             ForbiddenError: members do not enter this ring by themselves.
+            InvalidError: members choose among the tracks there are, or anybody could fill memory.
         """
         expect_track(entry.track)
+        if entry.choice is not Choice.LISTED and entry.track not in TRACKS:
+            raise InvalidError(
+                f"members choose nothing for the track {entry.track}",
+                field="track",
+                value=entry.track,
+                limit=", ".join(TRACKS),
+                next_step="name one of these",
+            )
         expect_text("reason", reason, REASON_MAX, needed=True)
         check_entry(entry)
         if entry.choice is Choice.OPTED_IN and entry.ring not in self._config.opt_in_rings:
