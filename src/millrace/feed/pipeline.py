@@ -14,7 +14,6 @@ records what comes out, and reads the posts of the page through the one rule of 
 (room.py, record.py).
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 
@@ -28,6 +27,7 @@ from millrace.feed.embeddings import Embeddings
 from millrace.feed.hydration import Hydration, MemberCaches, MemberMaker
 from millrace.feed.parts import FeedParts
 from millrace.feed.prompts import v2
+from millrace.feed.ranking_turn import RankingTurn
 from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote, on_grid
 from millrace.feed.scorer import Scorer
 from millrace.feed.scorers import Scorers
@@ -69,9 +69,7 @@ class Pipeline:
         self._values = values
         self._standings = Standings()
         self._totals: dict[str, StageTotal] = {}
-        # Ranking takes some milliseconds of the event loop. One feed is ranked per turn of the loop,
-        # so that whoever only waits for an answer of the database goes on in between.
-        self._ranking = asyncio.Lock()
+        self._turn = RankingTurn()
         self._stages: tuple[tuple[str, Stage], ...] = (
             ("hydrate_member", self._hydrate_member),
             ("sources", self._sources),
@@ -92,7 +90,7 @@ class Pipeline:
         run = Run(request=request)
         hydrate, *rank = self._stages
         await self._staged(run, [hydrate])
-        async with self._ranking:
+        async with self._turn:
             await self._staged(run, rank)
         for note in run.stages:
             self._count(note)
