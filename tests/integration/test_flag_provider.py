@@ -137,6 +137,16 @@ def asked(name: str, **attributes: Any) -> EvaluationContext:
     return EvaluationContext(name, attributes)
 
 
+async def over_ofrep(found, member: str, attributes: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Variant and reason of every flag, as the server answers over the wire."""
+    context = {"targetingKey": member, **attributes}
+    async with found.client() as client:
+        answer = await client.post(
+            "/ofrep/v1/evaluate/flags", json={"context": context}, headers=found.bearer("manager")
+        )
+    return {flag["key"]: (flag["variant"], flag["reason"]) for flag in answer.json()["flags"]}
+
+
 async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
     """Every type, percentages, rings by name, the member's own market; lies about rings fail."""
     async with place(conninfo, tmp_path) as (found, wire):
@@ -170,11 +180,11 @@ async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
         dead = client.get_boolean_details("dead", True, asked(ada))
         assert (dead.value, dead.reason) == (True, Reason.DISABLED)
         for member in found.members.values():
-            for key in ("early", "home", "half"):
-                lie = asked(str(member), rings=["beta"], ring="beta", community="0")
-                there = flags.flagset().evaluate(key, flags.context_of(member), 0)
-                here = client.get_boolean_details(key, False, lie)
-                assert (here.variant, here.value) == (there.variant, there.value), (member, key)
+            lie = {"rings": ["beta"], "ring": "beta", "community": "0", "appVersion": "2.0"}
+            there = await over_ofrep(found, str(member), lie)
+            for key in ("early", "home", "half", "dead"):
+                here = client.get_boolean_details(key, False, asked(str(member), **lie))
+                assert (here.variant or "", here.reason) == there[key], (member, key)
         assert client.get_boolean_value("early", False, asked(ada)) is True
 
 
