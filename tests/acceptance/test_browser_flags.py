@@ -118,7 +118,7 @@ async def test_who_comes_second_sees_both_changes_and_loses_nothing(visit: Visit
     await expect(page.get_by_label("Description")).to_have_value("Typed with care")
     await page.get_by_role("button", name="Preview").last.click()
     await expect(page.get_by_label("Why")).to_have_value("Mine after all")
-    await page.get_by_role("button", name="Save").click()
+    await page.get_by_role("button", name="Save").dblclick()  # an impatient hand saves once
     await expect(page.get_by_text("Saved.")).to_be_visible()
 
     assert [one.reason for one in await flags.history("contested", 9, None)] == [

@@ -7,6 +7,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
+from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Wait
 from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
 from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, open_requests
@@ -94,8 +95,8 @@ def _wait(one: ChangeRequest) -> Wait:
 async def _difference(
     request: Asked, one: ChangeRequest, flag: Flag | None
 ) -> DifferenceView | None:
-    """Count whom a request adds and drops; of what is removed there is nothing to count."""
-    if not one.content:
+    """Count whom a request adds and drops; of what is removed or shared there is nothing."""
+    if not one.content or one.key in SHARED:
         return None
     return await previewed(request, one.key, flag.content if flag else "", one.content)
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import (
     Adoption,
     ChangeRequest,
@@ -65,6 +66,7 @@ class WaitingLine(Struct, frozen=True, kw_only=True):
 class RequestCard(Struct, frozen=True, kw_only=True):
     """A change that waits or waited.
 
+    address: of the flag's page; empty for what all flags share.
     waits: for what, in sentences. outdated: why it can no longer be made; empty where it can.
     own: whether who looks proposed it. typed: the note that they wrote, and that was refused.
     """
@@ -164,7 +166,7 @@ def request_card(request: ChangeRequest, looked: Looked) -> RequestCard:
     return RequestCard(
         id=request.id,
         key=request.key,
-        address=flag_address(request.key),
+        address="" if request.key in SHARED else flag_address(request.key),
         what=what_of(request),
         state=request.state.value,
         state_label=STATES[request.state],

@@ -798,7 +798,11 @@ for (const form of all("[data-compose]")) {
     setTimeout(() => (button.disabled = true)); // after the browser has read the form
   });
 }
-addEventListener("pageshow", () => all("[data-compose] button").forEach((button) => (button.disabled = false)));
+// What is pressed twice would meet its own change as somebody else's.
+for (const form of all("[data-once]")) {
+  form.addEventListener("submit", () => setTimeout(() => all("button", form).forEach((button) => (button.disabled = true))));
+}
+addEventListener("pageshow", () => all("[data-compose] button, [data-once] button").forEach((button) => (button.disabled = false)));
 
 // A half-written text outlives a lost session, for its own writer: whoever signs in next in this
 // tab must not read it. It is dropped once the server has taken it.
