@@ -86,6 +86,7 @@ def _plain(page: FeedPage) -> dict[str, object]:
     return {
         "caught_up": page.caught_up,
         "degraded": page.degraded,
+        "variants": page.variants,
         "items": [
             {
                 "position": item.position,
@@ -129,6 +130,8 @@ def _print_page(page: FeedPage) -> None:
         say("all caught up: nothing new is left")
     for line in page.degraded:
         say(f"degraded: {line}")
+    for flag, variant in sorted(page.variants.items()):
+        say(f"flag {flag}: {variant}")
 
 
 def _print_explanation(found: Explanation) -> None:
@@ -156,6 +159,8 @@ def _print_explanation(found: Explanation) -> None:
             table.add_row(note.stage, note.reason, f"{note.before:.4f}", f"{note.after:.4f}")
         out.print(table)
     _print_pairs("feature", {name: f"{value:g}" for name, value in found.features.items()})
+    _print_pairs("variant of", found.variants)
+    _print_pairs("not obeyed", found.faults)
     _print_pairs("version of", found.versions)
 
 
