@@ -83,6 +83,16 @@ async def test_of_many_writers_one_wins(router, clock):
     assert [line.version for line in await rooms[0].history("flag")] == [2, 1]
 
 
+async def test_a_switch_back_is_made_from_what_was_seen(flags):
+    """Whoever names a version that they did not see does not get the one that is there."""
+    await flags.put("flag", switch(), version=0, **SAID)
+    for version in (0, 2):
+        with pytest.raises(ConflictError, match=f"made from version {version}"):
+            await flags.revive("flag", version=version, **SAID)
+        with pytest.raises(ConflictError, match="has version 1"):
+            await flags.ramp("flag", "on", 5, version=version, **SAID)
+
+
 async def test_of_many_who_create_one_wins(router, clock):
     """A flag that is there already is not written over by whoever thought it new."""
     rooms = [flags_on(router, clock=clock, node=node) for node in range(WRITERS)]
@@ -279,7 +289,7 @@ BAD = [
     (Terms(wait=Wait(track="ios", version="1.0", share=0.0)), "wait.share"),
     (Terms(wait=Wait(track="ios", version="1.0", share=80)), "wait.share"),
     (Terms(wait=Wait(track="ios", version="newest", share=0.5)), "wait.version"),
-    (Terms(wait=Wait(track="IOS!", version="1.0", share=0.5)), "track"),
+    (Terms(wait=Wait(track="toaster", version="1.0", share=0.5)), "wait.track"),
     (Terms(wait=Wait(track="ios", version="1.0", share=0.5, country="Holland")), "wait.country"),
 ]
 

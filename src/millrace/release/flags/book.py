@@ -191,28 +191,13 @@ class Book:
     async def _expect_version(
         self, session: Session, edit: Edit, flag: Flag | None, *, ahead: bool
     ) -> None:
-        """Refuse a change that was made from another version.
-
-        Raises:
-            ConflictError: names both versions.
-        """
+        """Refuse a change that was made from another version, as `refuse_moved` does."""
         stands = flag.version if flag else 0
         if edit.version is None or edit.version == stands:
             return
         if ahead and edit.version > stands and await self._is_made(session, edit.key, edit.version):
             return
-        if flag is None:
-            is_now = "is not there any more" if edit.version else "is not there"
-        else:
-            is_now = f"has version {stands}"
-        raise ConflictError(
-            f"the change of flag {edit.key!r} was made from version {edit.version}, "
-            f"and the flag {is_now}",
-            field="version",
-            value=edit.version,
-            limit=stands,
-            next_step="look at what was changed meanwhile, and make your change from there",
-        )
+        refuse_moved(edit.key, edit.version, stands)
 
     async def is_ahead(self, session: Session, edit: Edit) -> bool:
         """Return whether a change is made from a version that an open request is to make."""
@@ -280,6 +265,25 @@ def refuse_missing(key: str) -> NoReturn:
         field="key",
         value=key[:KEY_MAX],
         next_step="`millrace flags list` shows those there are",
+    )
+
+
+def refuse_moved(key: str, version: int, stands: int) -> NoReturn:
+    """Say that a change was made from another version than the one that stands, 0 for none.
+
+    Raises:
+        ConflictError: always; names both versions.
+    """
+    if stands:
+        is_now = f"has version {stands}"
+    else:
+        is_now = "is not there any more" if version else "is not there"
+    raise ConflictError(
+        f"the change of flag {key!r} was made from version {version}, and the flag {is_now}",
+        field="version",
+        value=version,
+        limit=stands,
+        next_step="look at what was changed meanwhile, and make your change from there",
     )
 
 

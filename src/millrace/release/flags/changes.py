@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from millrace.community.retries import retried
 from millrace.kernel.errors import InvalidError
 from millrace.release.flags import edits
-from millrace.release.flags.book import Book, Edit, switched
+from millrace.release.flags.book import Book, Edit, refuse_moved, switched
 from millrace.release.flags.bringing import Exported, Imported, planned, written
 from millrace.release.flags.editing import with_member
 from millrace.release.flags.requests import Requests
@@ -213,8 +213,14 @@ class Changes:
     async def _changed(
         self, flag: Flag, move: FlagMove, content: str, said: tuple[int, Actor, str]
     ) -> Flag | ChangeRequest:
-        """Write the next definition of a flag that was just read."""
+        """Write the next definition of a flag that was just read.
+
+        Passes on:
+            ConflictError: it has another version than was named, so its next is made from another.
+        """
         version, actor, reason = said
+        if version != flag.version:
+            refuse_moved(flag.key, version, flag.version)
         edit = Edit(
             key=flag.key,
             move=move,

@@ -4,6 +4,7 @@ import re
 
 from millrace.kernel.errors import InvalidError, TooLargeError
 from millrace.release.flags import semver
+from millrace.release.flags.rings import TRACKS
 from millrace.release.flags.types import Terms, Wait
 
 LIST_MAX = 1_000
@@ -95,7 +96,14 @@ def _expect_wait(wait: Wait) -> None:
     Raises:
         InvalidError: names which.
     """
-    expect_track(wait.track)
+    if wait.track not in TRACKS:
+        raise InvalidError(
+            f"no versions of {wait.track[:40]!r} are noted",
+            field="wait.track",
+            value=wait.track[:40],
+            limit=", ".join(TRACKS),
+            next_step="name one of these",
+        )
     if not 0 < wait.share <= 1:
         raise InvalidError(
             f"a share of {wait.share} cannot be waited for",
