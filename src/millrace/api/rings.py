@@ -13,7 +13,6 @@ from millrace.api.paging import PageAsked, cursor_at, page_asked, place_in
 from millrace.api.versions import expected_version
 from millrace.community.types import parse_key
 from millrace.community.types import program as program_viewer
-from millrace.kernel.errors import ConflictError
 from millrace.release.flags.limits import expect_track
 from millrace.release.flags.rings import default_rule
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
@@ -179,21 +178,9 @@ async def get_own_rings(
 async def choose_ring(
     request: Asked, member_id: FromPath[str], track: FromPath[str], ring: FromPath[Ring]
 ) -> wire_flags.RingEntry:
-    """Enter a ring that is open to members, or leave one.
-
-    Raises:
-        ConflictError: a release manager put the member in it by name.
-    """
+    """Enter a ring that is open to members, or leave one; who is listed by name stays."""
     form = await read(request, bodies_flags.RingChoice)
     entry = _entry(request, (track, ring, member_id), Choice(form.choice))
-    if await _is_listed(request, entry):
-        raise ConflictError(
-            f"{entry.member} is in the ring {ring} of {track} by name",
-            field="ring",
-            value=str(ring),
-            limit="a ring that nobody put the member in",
-            next_step="ask a release manager to take the name from the list",
-        )
     return wire_flags.entry(await flags_of(request).ring_put(entry, reason=OWN_WISH))
 
 
@@ -202,16 +189,8 @@ async def forget_choice(
     request: Asked, member_id: FromPath[str], track: FromPath[str], ring: FromPath[Ring]
 ) -> None:
     """Take an own choice back; what a list or a rule says holds again."""
-    entry = _entry(request, (track, ring, member_id))
-    if not await _is_listed(request, entry):
-        await flags_of(request).ring_remove(entry, reason=OWN_WISH)
-
-
-async def _is_listed(request: Asked, entry: RingEntry) -> bool:
-    """Return whether a member is in a ring because somebody else put them there."""
-    held = await flags_of(request).ring_entries_of(entry.member)
-    place = (entry.track, entry.ring, Choice.LISTED)
-    return any((one.track, one.ring, one.choice) == place for one in held)
+    entry = _entry(request, (track, ring, member_id), Choice.OPTED_OUT)  # as a wish
+    await flags_of(request).ring_remove(entry, reason=OWN_WISH)
 
 
 HANDLERS = [
