@@ -222,6 +222,24 @@ async def test_broken_flags_change_nothing_but_counters(place, client):
         assert f'faults_total{{fault="{fault}",flag="feed.{flag}"}} 2.0' in metrics
 
 
+async def test_figures_reach_the_stages_that_read_them(place):
+    """Three nearest posts and no other source: that is all that is left to rank."""
+    mona, figures = (
+        place.members["mona"],
+        {"network_max": 0, "exploration_max": 0, "retrieval_max": 3},
+    )
+    before = await place.program.feed.preview(mona, limit=50)
+    for name, figure in figures.items():
+        await put(place, name, {"variants": {"on": figure}, "defaultVariant": "on"})
+    after = await place.program.feed.preview(mona, limit=50)
+    for name in figures:
+        await remove(place, name)
+
+    assert len(before.items) > 3
+    assert len(after.items) == 3
+    assert after.variants == {f"feed.{name}": "on" for name in figures}
+
+
 async def test_a_ramp_moves_nobody_back(place):
     """Whoever had the variant has it at every later percentage, and the shares are as asked."""
     flags, config = place.program.flags, place.program.settings.feed

@@ -1,6 +1,7 @@
 """What flags may decide of a feed, and that nothing they say can spoil one."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.community.types import Action, Key
+from millrace.feed import variants as variants_module
 from millrace.feed.features import FEATURES
 from millrace.feed.models import values_of
 from millrace.feed.testing import FakeSwitches, Said
 from millrace.feed.types import App, FeedConfig
 from millrace.feed.value import ACTIONS
-from millrace.feed.variants import BY_FLAG, KNOBS, NEWEST, Fault, Kind, Plan, Variants
+from millrace.feed.variants import BY_FLAG, KNOBS, NEWEST, SETTINGS, Fault, Kind, Plan, Variants
 
 CONFIG = FeedConfig()
 VALUES = values_of(CONFIG)
@@ -152,3 +154,14 @@ def test_the_documents_tell_everything_that_a_flag_may_decide():
         if not knob.name.startswith("feature."):
             line = f"| `{knob.flag}` | {knob.limit} | {knob.about} |"
             assert line in told, f"write into docs/flags.md: {line}"
+
+
+def test_no_stage_reads_past_the_plan():
+    """A figure that a flag may decide is read from the plan, or the flag would be for show."""
+    room = Path(variants_module.__file__).parent
+    names = {knob.name for knob in SETTINGS}
+    for stage in ("pipeline", "hydration", "sources", "filters", "select", "ranking"):
+        text = (room / f"{stage}.py").read_text(encoding="utf-8")
+        read = set(re.findall(r"_?parts\.config\.(\w+)", text))
+        assert not read & names, f"{stage}.py: read it from run.plan.config"
+        assert not re.search(r"= self\._parts\.config\b(?!\.)", text), f"{stage}.py"
