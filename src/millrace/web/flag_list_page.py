@@ -3,7 +3,7 @@
 from asyncio import gather
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import Response, get
 from litestar.params import QueryParameter
@@ -23,8 +23,9 @@ from millrace.web.flag_asked import (
     open_requests,
 )
 from millrace.web.flag_crowds import crowd_view
-from millrace.web.flag_forms import object_of
-from millrace.web.flag_views import FlagLine, flag_line, life_of, stale_marks
+from millrace.web.flag_forms import description_of, object_of
+from millrace.web.flag_places import with_places
+from millrace.web.flag_views import FlagLine, StaleMark, flag_line, is_enabled, life_of, stale_marks
 from millrace.web.shell import drawn, renderer, shell_for
 
 LIST_SIZE = 30
@@ -37,6 +38,15 @@ SHOWS = (
 )
 DONE = {"removed": "Removed. Its history stays."}
 Text = Annotated[str, QueryParameter(max_length=200)]
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """A flag with what the filters look at."""
+
+    flag: Flag
+    definition: Mapping[str, Any]
+    evaluated: datetime | None
+    stale: list[StaleMark]
 
 
 class FlagFilter(Struct, frozen=True, kw_only=True):
@@ -52,25 +62,26 @@ class FlagFilter(Struct, frozen=True, kw_only=True):
         """Whether anything is left out."""
         return bool(self.q or self.owner or self.show)
 
-    def fits(self, line: FlagLine) -> bool:
+    def fits(self, held: Held) -> bool:
         """Whether a flag is asked for."""
-        words = f"{line.key} {line.description}".lower()
+        flag = held.flag
+        words = f"{flag.key} {description_of(held.definition)}".lower()
         return (
             all(word in words for word in self.q.lower().split())
-            and (not self.owner or line.owner.lower() == self.owner.lower())
-            and self._shows(line)
+            and (not self.owner or flag.owner.lower() == self.owner.lower())
+            and self._shows(held)
         )
 
-    def _shows(self, line: FlagLine) -> bool:
+    def _shows(self, held: Held) -> bool:
         match self.show:
             case "on":
-                return line.on
+                return is_enabled(held.definition)
             case "killed":
-                return not line.on
+                return not is_enabled(held.definition)
             case "stale":
-                return bool(line.stale)
+                return bool(held.stale)
             case "never":
-                return line.evaluated is None
+                return held.evaluated is None
             case _:
                 return True
 
@@ -81,17 +92,17 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
     asked = request.query_params
     count, done = asked.get("count", ""), asked.get("done", "")
     form = FlagFilter(q=asked.get("q", "").strip(), owner=asked.get("owner", "").strip(), show=show)
-    shell, found, used, waiting = await gather(
+    shell, found, used, waiting, names = await gather(
         shell_for(request, "flags"),
         every_flag(request),
         flags_of(request).last_evaluated(),
         open_requests(request),
+        communities_by_number(request),
     )
-    lines = _lines(request, found, used)
-    fitting = [line for line in lines if form.fits(line) and line.key > after]
-    shown = fitting[:LIST_SIZE]
-    if count:
-        shown = await _counted(request, found, shown)
+    every = _held(request, found, used)
+    fitting = [held for held in every if form.fits(held)]
+    rest = [held for held in fitting if held.flag.key > after]
+    shown = await _lines(request, rest[:LIST_SIZE], names, counted=bool(count))
     if wants_fragment(request):
         return page(renderer().text("_flag_lines.html", lines=shown))
     address = query_of(q=form.q, owner=form.owner, show=form.show, after=after, count="1")
@@ -100,53 +111,60 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         shell,
         form=form,
         lines=shown,
-        owners=sorted({line.owner for line in lines if line.owner}),
-        facts=_facts(form, lines, [line for line in lines if form.fits(line)]),
+        owners=sorted({flag.owner for flag in found if flag.owner}),
+        facts=_facts(form, every, fitting),
         counted=bool(count),
         count_address=f"/flags{address}",
         cheap=len(shown) * await members_in_all(request) <= COUNTS_AT_ONCE_MAX,
-        more=_more(form, fitting, count),
+        more=_more(form, rest, count),
         waiting=len(waiting),
         done=DONE.get(done, ""),
     )
 
 
-def _lines(request: Asked, found: Sequence[Flag], used: Mapping[str, datetime]) -> list[FlagLine]:
-    """Show every flag. `used`: when each was last evaluated."""
+def _held(request: Asked, found: Sequence[Flag], used: Mapping[str, datetime]) -> list[Held]:
+    """Look at every flag. `used`: when each was last evaluated."""
     now, days = program_of(request).clock.now(), program_of(request).settings.flags.stale_days
-    needed = stale.dependents({flag.key: object_of(flag.content) or {} for flag in found})
-    lines: list[FlagLine] = []
+    definitions = {flag.key: object_of(flag.content) or {} for flag in found}
+    needed = stale.dependents(definitions)
+    every: list[Held] = []
     for flag in found:
-        life = life_of(flag, used.get(flag.key), needed)
+        definition, evaluated = definitions[flag.key], used.get(flag.key)
+        life = life_of(flag, definition, evaluated, needed)
         marks = stale_marks(stale.findings(life, now, days))
-        lines.append(flag_line(flag, now, used.get(flag.key), marks))
-    return lines
+        every.append(Held(flag=flag, definition=definition, evaluated=evaluated, stale=marks))
+    return every
 
 
-async def _counted(
-    request: Asked, found: Sequence[Flag], lines: Sequence[FlagLine]
+async def _lines(
+    request: Asked, shown: Sequence[Held], names: Mapping[str, str], *, counted: bool
 ) -> list[FlagLine]:
-    """Count who gets each of these flags now, with one look at every member."""
-    texts = {flag.key: flag.content for flag in found}
-    names = await communities_by_number(request)
+    """Show some flags; counted, with one look at every member."""
+    now = program_of(request).clock.now()
+    lines = [
+        flag_line(held.flag, held.definition, now, held.evaluated, held.stale) for held in shown
+    ]
+    lines = [replace(line, gives=with_places(line.gives, names)) for line in lines]
+    if not counted:
+        return lines
     audiences = await flags_of(request).audiences([line.key for line in lines])
     return [
-        replace(line, crowd=crowd_view(audiences[line.key], texts[line.key], names))
-        for line in lines
+        replace(line, crowd=crowd_view(audiences[line.key], held.flag.content, names))
+        for line, held in zip(lines, shown, strict=True)
     ]
 
 
-def _facts(form: FlagFilter, lines: Sequence[FlagLine], fitting: Sequence[FlagLine]) -> str:
-    killed = sum(1 for line in lines if not line.on)
-    marked = sum(1 for line in lines if line.stale)
+def _facts(form: FlagFilter, every: Sequence[Held], fitting: Sequence[Held]) -> str:
     if form.filtered:
-        return f"{len(fitting)} of {len(lines)} flags."
-    noun = "flag" if len(lines) == 1 else "flags"
-    return f"{len(lines)} {noun}, {killed} killed, {marked} stale."
+        return f"{len(fitting)} of {len(every)} flags."
+    killed = sum(1 for held in every if not is_enabled(held.definition))
+    marked = sum(1 for held in every if held.stale)
+    noun = "flag" if len(every) == 1 else "flags"
+    return f"{len(every)} {noun}, {killed} killed, {marked} stale."
 
 
-def _more(form: FlagFilter, fitting: Sequence[FlagLine], count: str) -> str:
-    if len(fitting) <= LIST_SIZE:
+def _more(form: FlagFilter, rest: Sequence[Held], count: str) -> str:
+    if len(rest) <= LIST_SIZE:
         return ""
-    after = fitting[LIST_SIZE - 1].key
+    after = rest[LIST_SIZE - 1].flag.key
     return "/flags" + query_of(q=form.q, owner=form.owner, show=form.show, after=after, count=count)

@@ -127,7 +127,11 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         last=newest[0] if newest else None,
         names=names,
         evaluated=last_evaluated(usage),
-        stale=stale_marks(stale.findings(life_of(flag, last_evaluated(usage), {}), now, days)),
+        stale=stale_marks(
+            stale.findings(
+                life_of(flag, object_of(flag.content) or {}, last_evaluated(usage), {}), now, days
+            )
+        ),
     )
     return drawn(
         "flag.html",

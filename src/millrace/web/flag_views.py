@@ -136,7 +136,12 @@ def flag_address(key: str) -> str:
 
 def is_on(content: str) -> bool:
     """Whether a definition gives its variants."""
-    return (object_of(content) or {}).get("state", "ENABLED") != "DISABLED"
+    return is_enabled(object_of(content) or {})
+
+
+def is_enabled(definition: Mapping[str, Any]) -> bool:
+    """Whether a definition gives its variants."""
+    return definition.get("state", "ENABLED") != "DISABLED"
 
 
 def variants_of(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,14 +162,17 @@ def shades_in(definitions: Iterable[str]) -> dict[str, str]:
 
 
 def flag_line(
-    flag: Flag, now: datetime, evaluated: datetime | None, stale: list[StaleMark]
+    flag: Flag,
+    definition: Mapping[str, Any],
+    now: datetime,
+    evaluated: datetime | None,
+    stale: list[StaleMark],
 ) -> FlagLine:
-    """Show a flag in the list."""
-    definition = object_of(flag.content) or {}
+    """Show a flag, whose definition was read, in the list."""
     return FlagLine(
         key=flag.key,
         address="" if "/" in flag.key else flag_address(flag.key),  # it would be two segments
-        on=is_on(flag.content),
+        on=is_enabled(definition),
         description=description_of(definition),
         gives=summary_of(definition),
         owner=flag.owner,
@@ -177,7 +185,7 @@ def flag_line(
 
 def summary_of(definition: Mapping[str, Any]) -> str:
     """Say in a sentence who gets what."""
-    if definition.get("state", "ENABLED") == "DISABLED":
+    if not is_enabled(definition):
         return f"Everyone gets {CODE_DEFAULT}."
     rules = room_rules.read(definition.get("targeting"))
     if rules is None:
@@ -272,12 +280,16 @@ def history_line(change: FlagChange, now: datetime, current: int) -> HistoryLine
 
 
 def life_of(
-    flag: Flag, evaluated: datetime | None, needed: Mapping[str, Sequence[str]]
+    flag: Flag,
+    definition: Mapping[str, Any],
+    evaluated: datetime | None,
+    needed: Mapping[str, Sequence[str]],
 ) -> stale.Life:
     """Return what is known of a flag.
 
     Args:
         flag: as it stands.
+        definition: of it, read.
         evaluated: when it was last; None for never.
         needed: for each flag, the others that depend on it.
     """
@@ -291,7 +303,7 @@ def life_of(
     )
     return stale.Life(
         key=flag.key,
-        definition=object_of(flag.content) or {},
+        definition=definition,
         owner=flag.owner,
         created_at=flag.created_at,
         changed_at=flag.changed_at,

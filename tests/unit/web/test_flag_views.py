@@ -111,7 +111,7 @@ def test_a_key_that_is_no_segment_of_an_address_has_no_link():
     """An import may bring it; its page could not be found."""
     flag = Flag(key="a/b", content="{", version=1, owner="", created_at=NOW, changed_at=NOW)
 
-    assert flag_line(flag, NOW, None, []).address == ""
+    assert flag_line(flag, {}, NOW, None, []).address == ""
 
 
 def test_members_are_offered_only_what_they_may_wish():
