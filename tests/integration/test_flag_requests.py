@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from contextlib import suppress
 from datetime import timedelta
 
 import psycopg
@@ -17,6 +18,7 @@ from millrace.kernel.errors import (
     NotFoundError,
     UnavailableError,
 )
+from millrace.kernel.rng import rng
 from millrace.release.flags.testing import OLGA, OSCAR, flags_on, split, switch
 from millrace.release.flags.types import (
     Actor,
@@ -131,6 +133,54 @@ async def test_several_processes_make_a_change_once(router, clock, flags):
     ]  # fmt: skip
     assert [line.request_id for line in trail[:3]] == [one.id for one in await flags.requests()]
     assert trail[0].after == switch(targeting=split(30))
+
+
+async def anything(flags, draws, now):
+    """Do something to a flag as it was seen a moment ago."""
+    key = draws.choice(("one", "two"))
+    version = len(await flags.history(key, limit=1_000))
+    share = switch(targeting=split(draws.randrange(100)))
+    match draws.randrange(7):
+        case 0:
+            await flags.put(key, share, version=version, **SAID)
+        case 1:
+            await flags.put(key, share, version=0, **SAID)
+        case 2:
+            await flags.put(key, share, version=version, terms=Terms(due_at=NOON), **SAID)
+        case 3:
+            await flags.kill(key, **SAID)
+        case 4:
+            await flags.revive(key, version=version, **SAID)
+        case 5:
+            await flags.remove(key, version=version, **SAID)
+        case _:
+            await flags.apply_due(now)
+
+
+async def test_many_at_once_leave_one_story(router, clock):
+    """Writers, killers and schedules in several processes: every version follows from the one before."""
+    rooms = [flags_on(router, clock=clock, node=node) for node in range(6)]
+
+    async def live(flags, draws):
+        for _ in range(40):
+            with suppress(ConflictError, NotFoundError):
+                await anything(flags, draws, clock.now())
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(*(live(flags, rng(node)) for node, flags in enumerate(rooms)))
+
+    standing = {flag.key: flag for flag in await rooms[0].list()}
+    for key in ("one", "two"):
+        trail = [*reversed(await rooms[0].history(key, limit=1_000))]
+        assert len(trail) > 3
+        assert [line.version for line in trail] == [*range(1, len(trail) + 1)]
+        assert [line.before for line in trail[1:]] == [line.after for line in trail[:-1]]
+        last = trail[-1]
+        assert (last.after or None) == (standing[key].content if key in standing else None)
+        carried = [line.request_id for line in trail if line.request_id is not None]
+        assert len(carried) == len(set(carried))
+    applied = await rooms[0].requests(RequestState.APPLIED, limit=1_000)
+    assert {one.note.partition(" ")[0] for one in applied} <= {"made", "removed"}
 
 
 async def test_killed_in_the_middle_it_is_made_by_another(router, conninfo, clock, flags):
