@@ -19,11 +19,12 @@ LEVEL = 1  # of zstd: level 3 takes twice the time for some per cent
 BYTES_MAX = 64 << 20
 READERS = {bytes([v2.FORMAT]): v2.decode, bytes([v3.FORMAT]): v3.decode}
 NEWEST = bytes([v3.FORMAT])
+_COMPRESSOR = zstandard.ZstdCompressor(level=LEVEL)  # one thread records: the event loop's
 
 
 def encode(run: Run) -> bytes:
     """Return the bytes of the record of a run that is over."""
-    return NEWEST + zstandard.ZstdCompressor(level=LEVEL).compress(v3.encode(run))
+    return NEWEST + _COMPRESSOR.compress(v3.encode(run))
 
 
 def of(run: Run) -> Record:
