@@ -301,8 +301,13 @@ def test_diff_of_versions_and_of_files(beside: Millrace, conninfo: str, tmp_path
     beside("flags", "set", "new-home", "--give", "on", "--country", "DE")
     beside("flags", "set", "new-home", "--default", "on")
 
-    last = well(beside("flags", "diff", "new-home", "--json"))["differences"]
-    assert last[0]["words"] == ["By default: off becomes on."]
+    last = well(beside("flags", "diff", "new-home", "--json"))
+    assert last["differences"][0]["words"] == ["By default: off becomes on."]
+    turns = {turn["variant"]: turn for turn in last["whom"]["turns"]}
+    assert (turns["on"]["added"], turns["off"]["dropped"]) == (2, 2)
+    assert (turns["off"]["before"], turns["on"]["after"]) == (2, 2)
+    out = beside("flags", "diff", "new-home").out
+    assert '~ /defaultVariant: "off" becomes "on"' in out
     since = well(beside("flags", "diff", "new-home", "1", "--json"))["differences"][0]["words"]
     assert since == ["By default: off becomes on.", "Rule 1 is new: Whoever is in DE gets on."]
     assert "Rule 1 is new" in beside("flags", "diff", "new-home", "1", "2").out

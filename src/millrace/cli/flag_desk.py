@@ -188,6 +188,8 @@ def in_words(wait: Wait) -> str:
 def print_whom(found: Difference) -> None:
     """Print whom a change adds to each variant, and whom it drops."""
     say(f"{found.changed:,} of {found.members:,} members would be given something else")
+    if not found.changed:
+        return
     made = table("variant", "before", "after", "added", "dropped", "such as")
     for turn in found.turns:
         names = [f"+{name}" for name in turn.added_names] + [f"-{n}" for n in turn.dropped_names]

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.cli.flag_desk import (
     actor,
@@ -37,6 +38,8 @@ from millrace.cli.frame import (
 from millrace.kernel.errors import InvalidError
 from millrace.release.flags import audience, document
 from millrace.release.flags.difference import Difference, difference, differences
+from millrace.release.flags.difference import shown as words_of
+from millrace.release.flags.patch import Op, Patch
 from millrace.release.flags.types import (
     ChangeRequest,
     Flag,
@@ -79,8 +82,8 @@ def diff(
     """Say what differs between versions of KEY, or a file.
 
     Between two versions of the flag KEY, or between what stands and a file. Without FROM and TO
-    the last change is shown; with FROM alone, what was changed since then. Of
-    a file it also says whom it would give something else.
+    the last change is shown; with FROM alone, what was changed since then. Where what stands is
+    one of the two, it also says whom the change adds and drops.
     """
     file, versions = options["file"], options["versions"]
     text = None if file is None else text_in(file)
@@ -90,7 +93,7 @@ def diff(
         if text is not None:
             return await _with_file(domain, key, text, count=not options["quiet"])
         assert key is not None, "refused above"
-        return Compared([await _between(domain, key, versions)])
+        return await _between(domain, key, versions, count=not options["quiet"])
 
     found = worked(frame, data_dir, as_json, compare)
     if as_json:
@@ -112,7 +115,7 @@ def _expect_something(key: str | None, text: str | None, versions: tuple[int, ..
         raise InvalidError("nothing to compare", field="key", next_step="name a KEY, or a --file")
 
 
-async def _between(domain: Domain, key: str, versions: tuple[int, ...]) -> Difference:
+async def _between(domain: Domain, key: str, versions: tuple[int, ...], *, count: bool) -> Compared:
     """Return what differs between two versions of a flag; 0 is before it was there."""
     stands = await standing(domain.flags, key)
     history = await domain.flags.history(key, 1)
@@ -121,8 +124,30 @@ async def _between(domain: Domain, key: str, versions: tuple[int, ...]) -> Diffe
     first = versions[0] if versions else history[0].version - 1
     before = await _version(domain, key, first)
     if len(versions) == 2:
-        return difference(key, before, await _version(domain, key, versions[1]))
-    return difference(key, before, decoded(stands.content) if stands else None)
+        return Compared([difference(key, before, await _version(domain, key, versions[1]))])
+    found = difference(key, before, decoded(stands.content) if stands else None)
+    if not found.patch or not count or key.startswith("$"):
+        return Compared([found])
+    await domain.flags.load()
+    back = await domain.flags.preview(key, text_of(before) if before else "")
+    return Compared([found], _turned(back))
+
+
+def _turned(back: audience.Difference) -> audience.Difference:
+    """Return whom a change reached, from whom its undoing would."""
+    turns = [
+        replace(
+            turn,
+            before=turn.after,
+            after=turn.before,
+            added=turn.dropped,
+            dropped=turn.added,
+            added_names=turn.dropped_names,
+            dropped_names=turn.added_names,
+        )
+        for turn in back.turns
+    ]
+    return replace(back, turns=tuple(turns))
 
 
 async def _version(domain: Domain, key: str, version: int) -> dict[str, Any] | None:
@@ -168,10 +193,23 @@ def _print_differences(found: Compared) -> None:
         out.print(each.key, style="bold", markup=False)
         for sentence in each.words:
             out.print(f"  {sentence}", markup=False)
+        for line in each.patch:
+            out.print(f"    {_line(line)}", markup=False, style="dim")
     if not any(each.patch for each in found.differences):
         click.echo("nothing differs")
     if found.whom is not None:
         print_whom(found.whom)
+
+
+def _line(line: Patch) -> str:
+    """Write one line of a patch: `~` for another value, `+` for a new one, `-` for one that goes."""
+    match line.op:
+        case Op.REPLACE:
+            return f"~ {line.path}: {words_of(line.before)} becomes {words_of(line.value)}"
+        case Op.ADD:
+            return f"+ {line.path or 'all'}: {words_of(line.value)}"
+        case Op.REMOVE:
+            return f"- {line.path or 'all'}: {words_of(line.before)}"
 
 
 @click.command(
