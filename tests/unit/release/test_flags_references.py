@@ -52,6 +52,12 @@ def test_an_apostrophe_in_prose_hides_nothing(tree) -> None:
     assert places(search(root, ["the-flag"]), "the-flag") == [("a.py", 2)]
 
 
+def test_what_stands_between_two_texts_takes_no_quote_from_either(tree) -> None:
+    root = tree({"a.js": 'x=""+"the-flag";y={"the-flag":"the-flag"}\n'})
+
+    assert search(root, ["the-flag"]).counts == {"the-flag": 3}
+
+
 @pytest.mark.parametrize(
     "call",
     [
