@@ -174,6 +174,25 @@ async def test_a_change_for_later_waits_and_says_for_what(place: Town, manager: 
     assert 'value="tomorrow"' in wrong.text
 
 
+async def test_what_flags_share_is_changed_as_json_and_has_no_switch(
+    place: Town, manager: AsyncClient
+):
+    """Its page, its preview and its history are there; a kill would only spoil it."""
+    path, content = "/flags/%24evaluators", '{"near": {"==": [{"var": "ring"}, "beta"]}}'
+    fields = {"mode": "json", "version": "0", "content": content, "reason": "to refer to"}
+    empty = await manager.get(path, headers=OWN)
+    previewed = await send(manager, f"{path}/edit", do="preview", **fields)
+    saved = await send(manager, f"{path}/edit", do="save", **fields)
+    killed = await send(manager, f"{path}/kill", reason="by mistake")
+    shown = await manager.get(path, headers=OWN)
+
+    assert "There is nothing yet." in empty.text
+    assert (previewed.status_code, saved.status_code, killed.status_code) == (200, 303, 422)
+    assert "has no switch" in killed.text
+    assert "to refer to" in shown.text
+    assert (await place.program.flags.shared())["$evaluators"].content == content
+
+
 async def test_a_rule_of_a_ring_is_written_over_nobody_elses(place: Town, manager: AsyncClient):
     """Two pages with one rule: the second is told, and what it typed stays."""
     fields = {"do": "rule", "version": "0", "percentage": "5", "reason": "five of a hundred"}

@@ -7,6 +7,7 @@ from litestar.params import FromPath
 from msgspec.structs import replace
 
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
+from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import Problem, Terms
 from millrace.web.asked import Asked, Form, form_of
 from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, problems_of
@@ -23,6 +24,7 @@ from millrace.web.flag_forms import (
     pretty,
     refused,
     sent_flag,
+    shared_form,
     wait_of,
     worked,
     written_flag,
@@ -51,6 +53,8 @@ async def make_flag(request: Asked) -> Response[str] | Response[None]:
 @get("/flags/{key:str}/edit", include_in_schema=False)
 async def edit_flag(request: Asked, key: FromPath[str]) -> Response[str]:
     """Show the form of a flag as it stands."""
+    if key in SHARED:
+        return await _show_form(request, shared_form(key, await standing(request, key)))
     form = written_flag(await flags_of(request).get(key))
     return await _show_form(request, form_by_name(form, await communities_by_number(request)))
 
@@ -99,7 +103,7 @@ def _definition(form: FlagForm, names: Mapping[str, str]) -> str:
 def _again(form: FlagForm, came: str, do: str) -> FlagForm:
     """Return a form of JSON as one of rules, if it may be one."""
     form = replace(form, mode=AS_JSON)
-    found = as_rules(form) if came == AS_RULES else None
+    found = as_rules(form) if came == AS_RULES and form.key not in SHARED else None
     if found is None and do == "rules":
         return replace(form, error=f"{BY_HAND[:1].upper()}{BY_HAND[1:]}.", field="content")
     return found or replace(form, content=pretty(form.content))

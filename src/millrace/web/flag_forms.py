@@ -114,6 +114,18 @@ def written_flag(flag: Flag) -> FlagForm:
     return as_rules(form) or replace(form, mode=AS_JSON, content=pretty(flag.content))
 
 
+def shared_form(key: str, flag: Flag | None) -> FlagForm:
+    """Return the form of what all flags share, which is JSON; empty where nobody wrote it."""
+    return FlagForm(
+        key=key,
+        version=flag.version if flag else 0,
+        mode=AS_JSON,
+        came=AS_JSON,
+        owner=flag.owner if flag else "",
+        content=pretty(flag.content) if flag else "{}",
+    )
+
+
 def as_rules(form: FlagForm) -> FlagForm | None:
     """Return a form of JSON as one of rules; None where it says what the form has no field for."""
     found = object_of(form.content)

@@ -11,6 +11,7 @@ from msgspec import Struct
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
 from millrace.release.flags import stale, why
 from millrace.release.flags.book import switched
+from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import ChangeRequest, Flag, FlagChange
 from millrace.web.asked import Asked, Form, form_of, go, page, program_of, wants_fragment
 from millrace.web.crowds import CrowdView
@@ -26,8 +27,9 @@ from millrace.web.flag_asked import (
     open_requests,
     refused_act,
 )
+from millrace.web.flag_clashes import standing
 from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
-from millrace.web.flag_forms import object_of
+from millrace.web.flag_forms import object_of, pretty
 from millrace.web.flag_outcomes import outcome_view
 from millrace.web.flag_ramps import ramp_view
 from millrace.web.flag_request_views import waiting_line
@@ -101,6 +103,8 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
     """
     flags = flags_of(request)
     history = await flags.history(key, HISTORY_SIZE + 1, sides.before)
+    if key in SHARED:
+        return await _show_shared(request, key, history, sides)
     try:
         flag = await flags.get(key)
     except NotFoundError:
@@ -181,6 +185,23 @@ def _past(
     older = f"{flag_address(key)}?before={shown[-1].version}#history" if more else ""
     lines = [history_line(one, now, version) for one in shown]
     return {"history": lines, "history_more": older}
+
+
+async def _show_shared(
+    request: Asked, key: str, history: Sequence[FlagChange], sides: Sides
+) -> Response[str]:
+    """Show what all flags share: it has no variants, no switch, and nobody is given it."""
+    flag = await standing(request, key)
+    return drawn(
+        "flag_shared.html",
+        await shell_for(request, "flags"),
+        status=sides.status,
+        flag={"key": key, "address": flag_address(key), "version": flag.version if flag else 0},
+        json=pretty(flag.content) if flag else "",
+        form=sides.form,
+        done=sides.done,
+        **_past(request, key, history, flag.version if flag else 0),
+    )
 
 
 async def _show_gone(

@@ -5,6 +5,7 @@ from msgspec import Struct
 
 from millrace.community.types import parse_key
 from millrace.release.flags.reassignment import reassigned
+from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import REASON_MAX
 from millrace.web.asked import Asked, program_of
 from millrace.web.cases import named
@@ -54,8 +55,10 @@ class StepForm(LaterFields, frozen=True, kw_only=True):
 
 async def show_step(request: Asked, step: Step) -> Response[str]:
     """Show a change before it is made."""
-    difference = await previewed(request, step.key, step.before, step.after)
-    problems = reassigned(object_of(step.before), object_of(step.after)) if step.before else []
+    shared = step.key in SHARED  # it has no variants of its own to count
+    difference = None if shared else await previewed(request, step.key, step.before, step.after)
+    known = step.before and not shared
+    problems = reassigned(object_of(step.before), object_of(step.after)) if known else []
     names = await communities_by_number(request)
     words = all_with_places(changed_words(step.key, step.before, step.after), names)
     was, then = step.owners

@@ -320,6 +320,13 @@ def expect_plain(edit: Edit) -> None:
             limit=f"{EVALUATORS} and {METADATA} are what flags share",
             next_step="choose another key",
         )
+    if edit.key in SHARED and edit.move in (FlagMove.KILL, FlagMove.REVIVE, FlagMove.RAMP):
+        raise InvalidError(
+            f"{edit.key} is what flags share, and has no switch and no percentage",
+            field="key",
+            value=edit.key,
+            next_step="kill the flags that use it, or change it as JSON",
+        )
     if edit.content and edit.move is not FlagMove.KILL:
         _expect_object(edit)
 
