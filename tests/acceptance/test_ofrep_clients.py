@@ -9,11 +9,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from browser_site import NO_CHROMIUM
 from openfeature import api
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
@@ -64,9 +67,12 @@ async def write(place: Town, key: str, definition: dict, version: int = 0) -> No
 
 
 @asynccontextmanager
-async def served(conninfo: str, folder: Path, **rates: int) -> AsyncIterator[tuple[Town, str]]:
+async def served(
+    conninfo: str, folder: Path, *, origins: Sequence[str] = (), **rates: int
+) -> AsyncIterator[tuple[Town, str]]:
     """Lend a town with flags behind a real server."""
-    door = DoorConfig(rates=dict.fromkeys(RATES, 1_000_000) | rates)
+    generous = dict.fromkeys(RATES, 1_000_000)
+    door = DoorConfig(rates=generous | rates, cors_origins=list(origins))
     async with (
         town(conninfo, str(folder), door=door) as place,
         serving(place.app, "127.0.0.1", 0) as address,
@@ -159,24 +165,18 @@ def packages(request: pytest.FixtureRequest) -> Path:
 
 
 def _cached(request: pytest.FixtureRequest) -> Path:
+    """Return the folder in pytest's cache; what npm fetched comes into it whole, or not at all."""
     folder = request.config.cache.mkdir("ofrep-javascript")
     npm = shutil.which("npm")
-    if npm is not None and not (folder / "node_modules").is_dir():
-        command = [
-            npm,
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--no-save",
-            *PACKAGES,
-        ]
-        try:
+    if npm is None or (folder / "node_modules").is_dir():
+        return folder
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        command = [npm, "install", "--prefix", fresh, "--no-audit", "--no-fund", "--ignore-scripts"]
+        with suppress(subprocess.TimeoutExpired, OSError):  # OSError: another worker was faster
             subprocess.run(
-                command, cwd=folder, timeout=INSTALL_SECONDS_MAX, check=False, capture_output=True
+                [*command, *PACKAGES], timeout=INSTALL_SECONDS_MAX, check=False, capture_output=True
             )
-        except subprocess.TimeoutExpired:
-            shutil.rmtree(folder / "node_modules", ignore_errors=True)
+            (Path(fresh) / "node_modules").rename(folder / "node_modules")
     return folder
 
 
@@ -215,3 +215,68 @@ async def test_the_javascript_web_provider_follows_a_kill(conninfo, tmp_path, pa
         "missing": ["own", "FLAG_NOT_FOUND", "ERROR"],
     }
     assert after == {"changed": ["bool"], "bool": [False, "", "DISABLED"]}
+
+
+MAP = {
+    "@openfeature/core": "/@openfeature/core/dist/esm/index.js",
+    "@openfeature/web-sdk": "/@openfeature/web-sdk/dist/esm/index.js",
+    "@openfeature/ofrep-core": "/@openfeature/ofrep-core/index.esm.js",
+    "@openfeature/ofrep-web-provider": "/@openfeature/ofrep-web-provider/index.esm.js",
+}
+PAGE = """<!doctype html><script type="importmap">{"imports": %s}</script>
+<script type="module">
+import { OpenFeature, ProviderEvents } from "@openfeature/web-sdk";
+import { OFREPWebProvider } from "@openfeature/ofrep-web-provider";
+const [address, token, member] = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+await OpenFeature.setContext({ targetingKey: member });
+await OpenFeature.setProviderAndWait(new OFREPWebProvider({
+  baseUrl: address, cacheMode: "disabled", headers: [["X-API-Key", token]],
+}));
+const client = OpenFeature.getClient();
+client.addHandler(ProviderEvents.ConfigurationChanged, () => {
+  document.title = `changed: ${client.getBooleanValue("bool", false)}`;
+});
+document.title = `ready: ${client.getBooleanValue("bool", false)}`;
+</script>"""
+
+
+@asynccontextmanager
+async def elsewhere(folder: Path) -> AsyncIterator[str]:
+    """Serve the page and the packages from another origin."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+        kind, body = "text/html", (PAGE % json.dumps(MAP)).encode()
+        if path != "/":
+            file = folder / path[1:]
+            kind, body = "text/javascript", file.read_bytes() if file.is_file() else b""
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.skipif(NO_CHROMIUM is not None, reason=str(NO_CHROMIUM))
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_page_of_another_origin_follows_a_kill(server, tmp_path, packages, browser):
+    """A real browser lets the page call, send its key, and listen to the stream of changes."""
+    async with (
+        elsewhere(packages / "node_modules") as origin,
+        served(server.copy(), tmp_path, origins=[origin]) as (place, address),
+    ):
+        asked = json.dumps([address, place.tokens["ada"], str(place.members["ada"])])
+        page = await browser.new_page()
+        try:
+            await page.goto(f"{origin}/#{quote(asked)}")
+            await page.wait_for_function("document.title === 'ready: true'")
+            async with asyncio.timeout(30):
+                while not len(place.app.state.flag_streams):
+                    await asyncio.sleep(0.01)
+            await place.program.flags.kill("bool", actor=TESTER, reason="for the test")
+            await page.wait_for_function("document.title === 'changed: false'")
+        finally:
+            await page.close()

@@ -23,6 +23,7 @@ ALL = "/ofrep/v1/evaluate/flags"
 EVENTS = "/ofrep/v1/events"
 FRIEND = "https://app.example"
 RATE = 1_000_000
+SELDOM = 8
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -255,15 +256,24 @@ async def test_all_flags_come_with_a_tag_and_an_address(place, client):
         assert {"key", "reason", "variant", "metadata"} <= set(one)
 
 
-async def test_a_ramp_in_time_has_another_tag_without_another_definition(conninfo, tmp_path):
-    """A tag stands for the answers: definitions stay, and the clock moves them."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def clocked(server, tmp_path_factory):
+    """A town whose clock the test moves, and where nobody may ask often."""
+    door = DoorConfig(rates=dict.fromkeys(RATES, RATE) | {"evaluate": SELDOM})
     clock = ManualClock(SystemClock().now())
+    folder = str(tmp_path_factory.mktemp("clocked"))
+    async with town(server.copy(), folder, door=door, clock=clock) as made:
+        yield made, clock
+
+
+async def test_a_ramp_in_time_has_another_tag_without_another_definition(clocked):
+    """A tag stands for the answers: definitions stay, and the clock moves them."""
+    place, clock = clocked
     later = clock.now().timestamp() + 60
     rule = {"if": [{">": [{"var": "$flagd.timestamp"}, later]}, "on", "off"]}
-    timed = FLAGS["shown"] | {"targeting": rule}
-    async with town(conninfo, str(tmp_path), clock=clock) as place, place.client() as client:
-        await with_flags(place, {"timed": timed})
-        headers = place.bearer("manager")
+    await with_flags(place, {"timed": FLAGS["shown"] | {"targeting": rule}})
+    headers = place.bearer("manager")
+    async with place.client() as client:
         before = await ask(client, ALL, headers, {})
         clock.move(61)
         after = await ask(client, ALL, headers | {"if-none-match": before.headers["etag"]}, {})
@@ -272,36 +282,31 @@ async def test_a_ramp_in_time_has_another_tag_without_another_definition(conninf
     assert after.json()["flags"][0]["value"] is True
 
 
-async def test_a_token_that_ended_is_refused_within_seconds(conninfo, tmp_path):
+async def test_a_token_that_ended_is_refused_within_seconds(clocked):
     """The lane remembers who held for a moment, and no longer."""
-    clock = ManualClock(SystemClock().now())
-    async with town(conninfo, str(tmp_path), clock=clock) as place, place.client() as client:
-        await with_flags(place, {"shown": FLAGS["shown"]})
-        issued = await place.program.identity.issue(f"member:{place.members['ada']}", 3600)
-        headers = {"authorization": f"Bearer {issued.token}"}
-        assert (await ask(client, ONE + "shown", headers, {})).status_code == 200
+    place, clock = clocked
+    issued = await place.program.identity.issue(f"member:{place.members['ada']}", 3600)
+    headers = {"authorization": f"Bearer {issued.token}"}
+    async with place.client() as client:
+        assert (await ask(client, ALL, headers, {})).status_code == 200
         await place.program.identity.revoke(issued.token_id, "program:test", "for the test")
         clock.move(SECONDS)
 
-        assert (await ask(client, ONE + "shown", headers, {})).status_code == 401
+        assert (await ask(client, ONE + "timed", headers, {})).status_code == 401
         assert (await ask(client, ALL, headers, {})).status_code == 401
 
 
-async def test_whoever_asks_too_often_is_told_when_to_come_back(conninfo, tmp_path):
+async def test_whoever_asks_too_often_is_told_when_to_come_back(clocked):
     """429 has Retry-After in seconds, by the lane and by the gate."""
-    door = DoorConfig(rates=dict.fromkeys(RATES, RATE) | {"evaluate": 5})
-    clock = ManualClock(SystemClock().now())
-    async with (
-        town(conninfo, str(tmp_path), door=door, clock=clock) as place,
-        place.client() as client,
-    ):
-        answers = [await ask(client, ALL, place.bearer("ada"), {}) for _ in range(6)]
-        clock.move(int(answers[5].headers["retry-after"]))
-        after = await ask(client, ALL, place.bearer("ada"), {})
+    place, clock = clocked
+    async with place.client() as client:
+        answers = [await ask(client, ALL, place.bearer("ben"), {}) for _ in range(SELDOM + 1)]
+        clock.move(int(answers[-1].headers["retry-after"]))
+        after = await ask(client, ALL, place.bearer("ben"), {})
 
-    assert [one.status_code for one in answers] == [200] * 5 + [429]
-    assert answers[4].headers["ratelimit"].startswith('"evaluate";r=0')
-    assert answers[5].json()["errorDetails"]
+    assert [one.status_code for one in answers] == [200] * SELDOM + [429]
+    assert answers[-2].headers["ratelimit"].startswith('"evaluate";r=0')
+    assert answers[-1].json()["errorDetails"]
     assert after.status_code == 200
 
 
