@@ -123,6 +123,24 @@ async def test_what_is_wrong_is_told_by_its_place(place, client):
     assert sound.json() == {"sound": True, "problems": []}
 
 
+async def test_what_flags_share_is_written_like_a_flag(place, client):
+    """`$evaluators` has versions and faults of its own; a definition of any depth is no 500."""
+    shared = {"inner": {"in": ["alpha", {"var": "rings"}]}}
+    made = await write(client, "$evaluators", shared)
+    assert (made.status_code, made.json()["flag"]["definition"]) == (200, shared)
+    wrong = await write(client, "$evaluators", {"inner": {"no_such": []}}, 1)
+    assert wrong.json()["problems"][0]["place"].startswith("/inner")
+    for depth in (60, 5_000):
+        deep = f'{{"reason": "x", "definition": {"[" * depth}{"]" * depth}}}'
+        headers = {"content-type": "application/json"}
+        refused = await client.put("/v1/flags/deep", content=deep, headers=headers)
+        assert refused.status_code in {400, 422}
+    bare = await write(client, "bare", 5)
+    assert (bare.status_code, bare.json()["code"]) == (422, "wrong_definition")
+    gone = await client.delete("/v1/flags/$evaluators", params={"reason": WHY}, headers=at(1))
+    assert gone.status_code == 200
+
+
 async def test_flags_are_listed_by_prefix_owner_and_state(place, client):
     """A page continues the same list, whatever filters it has."""
     for n in range(5):

@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
-import msgspec
 from litestar import MediaType, Response, delete, get, post, put
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter
@@ -14,15 +13,13 @@ from millrace.api.errors import DefinitionError, PreconditionError
 from millrace.api.paging import PageAsked, cursor_at, page_asked, place_in
 from millrace.api.versions import expected_version, tags_in, versioned
 from millrace.kernel.hashing import fingerprint
-from millrace.release.flags import check
-from millrace.release.flags.repository import EVALUATORS, METADATA
+from millrace.release.flags import soundness
 from millrace.release.flags.room import Flags
 from millrace.release.flags.types import Actor, ChangeRequest, Flag, Problem, Terms, Wait
 
 TAGS = ["flags"]
 FLAG = "/v1/flags/{key:str}"
 PAGE_OF_ALL = 200
-SHARED_NAMES = {EVALUATORS: EVALUATORS, METADATA: "metadata"}
 Prefix = Annotated[str, QueryParameter(max_length=200)]
 Switch = Annotated[Literal["ENABLED", "DISABLED"] | None, QueryParameter(name="state")]
 Owner = Annotated[str | None, QueryParameter(max_length=200)]
@@ -57,10 +54,9 @@ def version_of(request: Asked) -> int:
 
 
 async def problems_of(flags: Flags, key: str, text: str) -> list[Problem]:
-    """Return what is wrong with a definition where it would stand; the text is sound JSON."""
-    stored = {one.key: msgspec.json.decode(one.content) for one in await flags.book.every()}
-    shared = {name: stored.pop(place, {}) for place, name in SHARED_NAMES.items()}
-    return check.problems(key, msgspec.json.decode(text), {"flags": stored, **shared})
+    """Return what is wrong with a definition where it would stand, grave or not."""
+    stored = {one.key: one.content for one in await flags.book.every()}
+    return soundness.problems(key, text, stored)
 
 
 def expect_sound(key: str, problems: list[Problem]) -> None:
