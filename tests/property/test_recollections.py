@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from millrace.community.types import Audience, Key
 from millrace.feed.index import BLOCK, IndexEntry, PostIndex
 from millrace.feed.recollections import CHANGES_MAX, ROWS_EACH_MAX, Recollection, Recollections
-from millrace.feed.scanning import Scanner
+from millrace.feed.scanning import SPARE, Scanner
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DIMS, K = 6, 5
@@ -122,6 +122,24 @@ async def test_what_was_near_is_enough_while_little_changes(index):
 
     assert known.misses == 2
     assert again.slots.tolist() == index.search(vector(1), K, none_of_them).slots.tolist()
+
+
+async def test_what_was_near_and_not_kept_is_not_forgotten():
+    """Only so many are kept; newcomers that score less than others do not fill their places."""
+    index, query = PostIndex(DIMS, coarse=0), vector(1) / np.float32(np.linalg.norm(vector(1)))
+    for number in range(1, 201):
+        index.put(entry(number), query * np.float32(1 - number / 10_000))
+    scanner, mask = Scanner(index), np.ones(index.capacity, dtype=np.bool_)
+    await scanner.search(query, K, mask)
+    assert index.recollections.rows == SPARE * K
+    for number in range(900, 910):
+        index.put(entry(number), query * np.float32(1 - 30 / 10_000))
+    mask[[index.slot(Key(1, number)) for number in range(1, SPARE * K - 1)]] = False
+
+    found = await scanner.search(query, K, mask)
+    scanner.close()
+
+    assert [key.id for key in index.keys(found.slots)] == [14, 15, 16, 17, 18]
 
 
 def test_recollections_are_bounded():

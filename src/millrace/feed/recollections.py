@@ -14,7 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 CHANGES_MAX = 4_096  # vectors; behind more of them a search is made from the beginning
-ROWS_MAX = 4_000_000  # of all recollections: 32 MiB
+ROWS_MAX = 8_000_000  # of all recollections: 64 MiB, some 6,000 members
 ROWS_EACH_MAX = 8_192
 
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from millrace.feed.index import SCAN_SHARE, Hits, Mask, PostIndex, Vector
 from millrace.feed.recollections import ROWS_EACH_MAX, Recollection
+from millrace.feed.threshold import kth
 
 AT_ONCE = 150_000  # posts; a search of so many takes two milliseconds
+SPARE = 3  # times what was asked for is remembered: what is seen or removed later is among it
 
 
 class Scanner:
@@ -101,7 +103,8 @@ class Scanner:
         hits = index.best(slots[good], scores[good], k)
         if not all_of_it:
             return hits, None
-        kept = scores >= near.least
-        return hits, Recollection(
-            mark, near.least, slots[kept].astype(np.int32), scores[kept].copy()
-        )
+        least = near.least
+        if np.count_nonzero(good) > SPARE * k:
+            least = max(least, kth(scores[good], SPARE * k))
+        kept = scores >= least
+        return hits, Recollection(mark, least, slots[kept].astype(np.int32), scores[kept])
