@@ -14,8 +14,12 @@ from msgspec import Struct
 from millrace.api.auth import Authenticates
 from millrace.community.types import Viewer
 from millrace.kernel.clock import Clock
+from millrace.kernel.errors import UnauthenticatedError
 
 SECONDS = 5.0
+AHEAD_SECONDS = (
+    1.5  # before that is over, whoever still asks has it asked anew, and waits for nothing
+)
 TOKENS_MAX = 20_000
 
 
@@ -35,9 +39,15 @@ class Remembered:
 
     def known(self, bearer: str) -> Viewer | None:
         """Return whose token this is, where that was asked a moment ago."""
-        found = self._known.get(_print_of(bearer))
-        if found is None or found.until <= self._clock.monotonic():
+        place = _print_of(bearer)
+        found = self._known.get(place)
+        if found is None:
             return None
+        left = found.until - self._clock.monotonic()
+        if left <= 0:
+            return None
+        if left < AHEAD_SECONDS and place not in self._asking:
+            self._begin(place, bearer)
         return found.viewer
 
     async def authenticate(self, bearer: str) -> Viewer:
@@ -50,11 +60,13 @@ class Remembered:
         if viewer is not None:
             return viewer
         place = _print_of(bearer)
-        task = self._asking.get(place)
-        if task is None:
-            task = self._asking[place] = asyncio.create_task(self._ask(place, bearer))
-            task.add_done_callback(lambda done: self._asked(place, done))
+        task = self._asking.get(place) or self._begin(place, bearer)
         return await asyncio.shield(task)
+
+    def _begin(self, place: bytes, bearer: str) -> "asyncio.Task[Viewer]":
+        task = self._asking[place] = asyncio.create_task(self._ask(place, bearer))
+        task.add_done_callback(lambda done: self._asked(place, done))
+        return task
 
     def _asked(self, place: bytes, done: "asyncio.Task[Viewer]") -> None:
         """Let go of a question. Whoever asked may have left, and then nobody takes its error."""
@@ -63,7 +75,11 @@ class Remembered:
             done.exception()
 
     async def _ask(self, place: bytes, bearer: str) -> Viewer:
-        viewer = await self._identity.authenticate(bearer)
+        try:
+            viewer = await self._identity.authenticate(bearer)
+        except UnauthenticatedError:
+            self._known.pop(place, None)  # it counts at once where it is heard of early
+            raise
         self._known[place] = _Known(viewer, self._clock.monotonic() + SECONDS)
         self._known.move_to_end(place)
         while len(self._known) > TOKENS_MAX:
