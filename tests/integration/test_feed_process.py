@@ -104,7 +104,8 @@ async def test_a_process_embeds_and_is_started_again_when_it_is_killed(
         before = await rooms.post(gus, "boats in the harbour")
         await feed.settled(SECONDS_MAX)
         first = await feed.page(rita.member)
-        calm = (feed.freshness.waiting(), feed.freshness.progress(), feed.freshness.failures)
+        await until(lambda: not feed.freshness.waiting())  # it reports now and then
+        calm = (feed.freshness.progress(), feed.freshness.failures)
         await until(lambda: feed.freshness.stream().connected)
 
         killed = process.pid
@@ -124,7 +125,7 @@ async def test_a_process_embeds_and_is_started_again_when_it_is_killed(
         assert feed.index.find(meanwhile.key) is not None
     assert first.degraded == []
     assert [item.view.post.key for item in first.items] == [before.key]
-    assert calm == (0, (1, 1), 0)
+    assert calm == ((1, 1), 0)
     assert late > 0
     assert any("encoder does not answer" in one for one in degraded.degraded)
     assert second.degraded == []

@@ -249,7 +249,7 @@ def test_every_text_is_valid_and_replays(seed, overlap, kind, noise):
     if post.link:
         assert validator.link("link", post.link) == post.link
     for text in (profile.about, post.title, post.text, comment, *community):
-        assert not re.search(r"[{}|]|  |\ba (?:[aeio]\w)| [,.;?]", text), text
+        assert not re.search(r"[{}|]|  |\ba (?!one\b)[aeio]\w| [,.;?]", text), text
     assert all(community)
 
 
