@@ -73,7 +73,7 @@ async def test_a_wrong_token_is_refused_with_the_reason(browser: Browser, site: 
 
 async def test_an_operator_sees_every_post_and_the_full_trace(visit: Visit):
     """With a token; why asks for the member and then shows everything."""
-    made = await visit.site.program.identity.create_operator("olga", Role.OPERATOR)
+    made = await visit.site.program.identity.create_operator("otto", Role.OPERATOR)
     page = visit.page
     await visit.open("/sign-in")
     await page.get_by_text("Sign in with a token").click()
