@@ -123,6 +123,29 @@ async def test_what_is_wrong_is_told_by_its_place(place, client):
     assert sound.json() == {"sound": True, "problems": []}
 
 
+async def test_a_change_that_moves_members_without_need_is_told(place, client):
+    """Check, preview and the change itself warn alike; a share that only grows is no news."""
+    turned = SWITCH | {"targeting": {"fractional": [["off", 90], ["on", 10]]}}
+    grown = SWITCH | {"targeting": {"fractional": [["on", 20], ["off", 80]]}}
+    other = turned | {"metadata": {"bucketing": "v3"}}
+    assert (await write(client, "moved", SPLIT)).json()["warnings"] == []
+    quiet = await client.post("/v1/flags/moved/check", json={"definition": grown})
+    assert quiet.json() == {"sound": True, "problems": []}
+
+    for definition, where in ((turned, "/targeting/fractional"), (other, "/metadata/bucketing")):
+        body = {"definition": definition}
+        checked = (await client.post("/v1/flags/moved/check", json=body)).json()
+        (warning,) = checked["problems"]
+        assert (checked["sound"], warning["place"], warning["grave"]) == (True, where, False)
+        seen = (await client.post("/v1/flags/moved/preview", json=body)).json()
+        assert seen["problems"] == [warning]
+        version = (await client.get("/v1/flags/moved")).json()["version"]
+        made = (await write(client, "moved", definition, version)).json()
+        assert (made["flag"]["version"], made["warnings"]) == (version + 1, [warning])
+        again = await client.post("/v1/flags/moved/check", json=body)
+        assert again.json()["problems"] == [], "it stands by now"
+
+
 async def test_what_flags_share_is_written_like_a_flag(place, client):
     """`$evaluators` has versions and faults of its own; a definition of any depth is no 500."""
     shared = {"inner": {"in": ["alpha", {"var": "rings"}]}}

@@ -13,7 +13,6 @@ from millrace.api.errors import DefinitionError, PreconditionError
 from millrace.api.paging import PageAsked, cursor_at, page_asked, place_in
 from millrace.api.versions import expected_version, tags_in, versioned
 from millrace.kernel.hashing import fingerprint
-from millrace.release.flags import soundness
 from millrace.release.flags.room import Flags
 from millrace.release.flags.types import Actor, ChangeRequest, Flag, Problem, Terms, Wait
 
@@ -51,12 +50,6 @@ def version_of(request: Asked) -> int:
             next_step="read the flag and send its ETag, so that nobody's change is lost",
         )
     return found
-
-
-async def problems_of(flags: Flags, key: str, text: str) -> list[Problem]:
-    """Return what is wrong with a definition where it would stand, grave or not."""
-    stored = {one.key: one.content for one in await flags.book.every()}
-    return soundness.problems(key, text, stored)
 
 
 def expect_sound(key: str, problems: list[Problem]) -> None:
@@ -184,18 +177,24 @@ async def get_audience(request: Asked, key: FromPath[str]) -> wire_flags.Audienc
 
 @post(f"{FLAG}/preview", summary="Whom a change would reach", tags=TAGS, status_code=200)
 async def preview(request: Asked, key: FromPath[str]) -> wire_flags.Preview:
-    """Tell whom a definition would give another variant than they have now; nothing is written."""
+    """Tell whom a definition would give another variant than they have now; nothing is written.
+
+    Its problems are those of a check.
+    """
     form = await read(request, bodies_flags.FlagLook)
     flags, text = flags_of(request), bytes(form.definition).decode()
-    problems = await problems_of(flags, key, text)
+    problems = await flags.problems(key, text)
     return wire_flags.preview(await flags.preview(key, text), problems)
 
 
 @post(f"{FLAG}/check", summary="What is wrong with a definition", tags=TAGS, status_code=200)
 async def check_flag(request: Asked, key: FromPath[str]) -> wire_flags.Checked:
-    """Tell what is wrong with a definition, each with its place; nothing is written."""
+    """Tell what is wrong with a definition, each with its place; nothing is written.
+
+    What is allowed is told too: where members would be given another variant without need.
+    """
     form = await read(request, bodies_flags.FlagLook)
-    found = await problems_of(flags_of(request), key, bytes(form.definition).decode())
+    found = await flags_of(request).problems(key, bytes(form.definition).decode())
     return wire_flags.Checked(
         sound=not any(one.grave for one in found), problems=wire_flags.places(found)
     )
@@ -208,11 +207,12 @@ async def check_flag(request: Asked, key: FromPath[str]) -> wire_flags.Checked:
 async def put_flag(request: Asked, key: FromPath[str]) -> Response[wire_flags.Changed]:
     """Write a definition. If-Match names the version that it was made from; without it, it is new.
 
-    202 where somebody has to approve it, or where it waits for a time or an adoption.
+    202 where somebody has to approve it, or where it waits for a time or an adoption. What a check
+    tells without refusing it is among the warnings.
     """
     form = await read(request, bodies_flags.FlagPut)
     flags, text = flags_of(request), bytes(form.definition).decode()
-    problems = await problems_of(flags, key, text)
+    problems = await flags.problems(key, text)
     expect_sound(key, problems)
     found = await flags.put(
         key,

@@ -80,7 +80,8 @@ class Place(Struct, frozen=True, kw_only=True):
 class Changed(Struct, frozen=True, kw_only=True):
     """What became of a change: the flag as it stands now, or the request that waits.
 
-    flag: null where it is gone, or where the change waits. warnings: what is allowed, and odd.
+    flag: null where it is gone, or where the change waits. warnings: what is allowed, and odd, such
+        as a split that would be drawn anew.
     """
 
     flag: Flag | None

@@ -25,10 +25,8 @@ from millrace.cli.flag_desk import (
 from millrace.cli.flag_edits import Definition, Wish
 from millrace.cli.frame import Frame, data_dir_option, json_option, pass_frame, print_json, say
 from millrace.kernel.errors import InvalidError
-from millrace.release.flags import check
 from millrace.release.flags.changes import AT_ONCE
 from millrace.release.flags.difference import difference
-from millrace.release.flags.reassignment import reassigned
 from millrace.release.flags.types import ChangeRequest, Flag, Problem, Ring, Terms
 from millrace.wiring import Domain
 
@@ -114,7 +112,7 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
         before = decoded(stood) if stands else None
         wish = replace(wish, members=await _members(domain, wish.members))
         after, text = _written(file, stood, wish)
-        warn([*await _warnings(domain, key, after), *reassigned(before, after)])
+        warn(await _warnings(domain, key, text))
         words = difference(key, before, after).words
         if options["dry_run"]:
             await _rehearse(domain, key, text, None if as_json else words)
@@ -135,15 +133,13 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
     worked(frame, data_dir, as_json, change)
 
 
-async def _warnings(domain: Domain, key: str, after: Definition) -> list[Problem]:
+async def _warnings(domain: Domain, key: str, text: str) -> list[Problem]:
     """Return what an editor warns of; refuse what it refuses, also where nothing is written.
 
     Raises:
         InvalidError: the first grave problem, with its place.
     """
-    if key.startswith("$"):
-        return []
-    found = check.problems(key, after, decoded((await domain.flags.document()).text))
+    found = await domain.flags.problems(key, text)
     grave = [problem for problem in found if problem.grave]
     if grave:
         raise InvalidError(

@@ -4,7 +4,6 @@ from msgspec import Struct
 
 from millrace.community.types import Key, program
 from millrace.kernel.errors import MillraceError
-from millrace.release.flags import soundness
 from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.room import Flags
 from millrace.release.flags.types import (
@@ -85,10 +84,7 @@ async def member_called(request: Asked, name: str) -> Key:
 
 async def problems_of(request: Asked, key: str, content: str) -> list[Problem]:
     """Return what is wrong with a definition among all that stand, grave or not."""
-    flags = flags_of(request)
-    texts = {flag.key: flag.content for flag in await every_flag(request) if flag.key != key}
-    texts |= {name: flag.content for name, flag in (await flags.shared()).items()}
-    return soundness.problems(key, content, texts)
+    return await flags_of(request).problems(key, content)
 
 
 async def every_flag(request: Asked) -> list[Flag]:

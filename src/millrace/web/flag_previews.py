@@ -4,14 +4,14 @@ from litestar import Response
 from msgspec import Struct
 
 from millrace.community.types import parse_key
-from millrace.release.flags.reassignment import reassigned
 from millrace.release.flags.repository import SHARED
+from millrace.release.flags.soundness import reassigned
 from millrace.release.flags.types import REASON_MAX
 from millrace.web.asked import Asked, program_of
 from millrace.web.cases import named
 from millrace.web.flag_asked import communities_by_number, flags_of, four_eyes
 from millrace.web.flag_crowds import DifferenceView, difference_view
-from millrace.web.flag_forms import TRACKS, LaterFields, object_of
+from millrace.web.flag_forms import TRACKS, LaterFields
 from millrace.web.flag_places import all_with_places
 from millrace.web.flag_views import changed_words
 from millrace.web.shell import drawn, shell_for
@@ -57,8 +57,7 @@ async def show_step(request: Asked, step: Step) -> Response[str]:
     """Show a change before it is made."""
     shared = step.key in SHARED  # it has no variants of its own to count
     difference = None if shared else await previewed(request, step.key, step.before, step.after)
-    known = step.before and not shared
-    problems = reassigned(object_of(step.before), object_of(step.after)) if known else []
+    problems = reassigned(step.key, step.before, step.after)
     names = await communities_by_number(request)
     words = all_with_places(changed_words(step.key, step.before, step.after), names)
     was, then = step.owners

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from millrace.community.retries import retried
 from millrace.kernel.errors import InvalidError
-from millrace.release.flags import edits
+from millrace.release.flags import edits, soundness
 from millrace.release.flags.book import Book, Edit, refuse_moved, switched
 from millrace.release.flags.bringing import Exported, Imported, planned, written
 from millrace.release.flags.editing import with_member
@@ -16,6 +16,7 @@ from millrace.release.flags.types import (
     ChangeRequest,
     Flag,
     FlagMove,
+    Problem,
     Terms,
 )
 
@@ -34,6 +35,14 @@ class Changes:
         self.pending = pending
         self._approval = approval
         self._arrived = arrived
+
+    async def problems(self, key: str, content: str) -> list[Problem]:
+        """Return what is wrong with a definition where it would stand, and what to be warned of.
+
+        A grave problem is what `put` refuses; the others say whom the change would draw anew, too.
+        """
+        texts = {flag.key: flag.content for flag in await self.book.every()}
+        return soundness.problems(key, content, texts)
 
     async def put(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from millrace.release.flags import check, jsontext
+from millrace.release.flags import check, jsontext, reassignment
 from millrace.release.flags.parts import RefusedError
 from millrace.release.flags.repository import EVALUATORS, METADATA, SHARED
 from millrace.release.flags.types import Problem
@@ -18,6 +18,8 @@ def problems(key: str, content: str, texts: Mapping[str, str]) -> list[Problem]:
         key: of the flag, or of what flags share.
         content: the definition, as JSON text.
         texts: every definition that stands, by key, with what flags share.
+
+    A sound change of a flag is also warned of where it would draw members anew.
     """
     try:
         definition = jsontext.value_of(content)
@@ -27,11 +29,23 @@ def problems(key: str, content: str, texts: Mapping[str, str]) -> list[Problem]:
         return [Problem("", "a definition is a JSON object")]
     standing = document({**texts, key: content})
     if key not in SHARED:
-        return check.problems(key, cast("object", definition), standing)
+        found = check.problems(key, cast("object", definition), standing)
+        wrong = any(problem.grave for problem in found)
+        return found if wrong else found + reassigned(key, texts.get(key, ""), content)
     found = check.shared_problems(standing[EVALUATORS], standing["metadata"])
     name = EVALUATORS if key == EVALUATORS else "metadata"
     mine = [_inside(problem, f"/{name}") for problem in found]
     return [problem for problem in mine if problem is not None] + _broken(key, content, texts)
+
+
+def reassigned(key: str, before: str, after: str) -> list[Problem]:
+    """Return a warning for each split of a flag that a change of its text would draw anew.
+
+    None for a flag that is new or goes, and for what flags share, which gives nobody a variant.
+    """
+    if key in SHARED or not before or not after:
+        return []
+    return reassignment.reassigned(_value(before), _value(after))
 
 
 def document(texts: Mapping[str, str]) -> dict[str, Any]:
