@@ -139,6 +139,7 @@ def test_the_life_of_an_operator(beside: Millrace) -> None:
     assert "grace" in again.err
 
     beside("operator", "create", "linus", "--role", "release_manager")
+    beside("operator", "create", "shop", "--role", "flag_reader")
     token = beside("operator", "token", "linus", "--days", "2")
     assert token.out.count(".") == 2
     assert "the token of linus, valid until" in token.err
@@ -150,6 +151,7 @@ def test_the_life_of_an_operator(beside: Millrace) -> None:
     listed = beside("operator", "list", "--json").json["operators"]
     assert [(one["name"], one["role"]) for one in listed] == [  # type: ignore[attr-defined]
         ("linus", "release_manager"),
+        ("shop", "flag_reader"),
         ("grace", "operator"),
     ]
     assert "left the team" in beside("operator", "list").out

@@ -18,14 +18,15 @@ from millrace.release.flags.types import Actor, Terms
 
 ROLES = [
     "anonymous", "self", "another", "foreign", "moderator", "operator", "manager",
-    "revoked", "expired", "forged", "removed", "banned",
+    "reader", "revoked", "expired", "forged", "removed", "banned",
 ]  # fmt: skip
 BROKEN = {"revoked", "expired", "forged", "removed", "banned"}
 RULES = sorted(Inventory(), key=lambda rule: (rule.path, rule.method))
 
 # Who holds a scope, where the path's member is Ada. Everybody else is refused.
 HOLDERS = {
-    Scope.KNOWN: {"self", "another", "foreign", "moderator", "operator", "manager"},
+    Scope.KNOWN: {"self", "another", "foreign", "moderator", "operator", "manager", "reader"},
+    Scope.PERSON: {"self", "another", "foreign", "moderator", "operator", "manager"},
     Scope.MEMBER: {"self", "another", "foreign", "moderator", "operator"},
     Scope.AUTHOR: {"self", "another", "foreign", "moderator"},
     Scope.SELF: {"self", "operator"},
@@ -33,6 +34,7 @@ HOLDERS = {
     Scope.MODERATOR: {"moderator", "operator"},
     Scope.OPERATOR: {"operator"},
     Scope.RELEASE_MANAGER: {"manager", "operator"},
+    Scope.FLAG_READER: {"reader", "manager", "operator"},
     Scope.LOCAL: {"operator"},
 }
 WHO = {"self": "ada", "another": "ben", "foreign": "cleo", "moderator": "mona"}
@@ -187,7 +189,7 @@ async def proofs(place: Town, clock: ManualClock) -> dict[str, dict[str, str]]:
     """Return the headers of every role."""
     identity, ada = place.program.identity, f"member:{place.members['ada']}"
     found = {role: place.bearer(name) for role, name in WHO.items()}
-    found |= {"operator": place.bearer("operator"), "manager": place.bearer("manager")}
+    found |= {name: place.bearer(name) for name in ("operator", "manager", "reader")}
     revoked, short = await identity.issue(ada, 3600), await identity.issue(ada, 1)
     await identity.revoke(revoked.token_id, "program:test", "for the test")
     clock.move(60)
@@ -254,6 +256,25 @@ async def test_matrix(conninfo, tmp_path):
             if not as_it_should(rule, role, got):
                 wrong.append((rule.method, rule.path, role, got))
         assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_a_flag_reader_reads_flags_and_nothing_else():
+    """What a server's token opens: the snapshot, its stream, evaluations, and itself."""
+    opened = {
+        (rule.method, rule.path)
+        for rule in RULES
+        if rule.scope is not Scope.PUBLIC and "reader" in HOLDERS[rule.scope]
+    }
+
+    assert opened == {
+        ("GET", "/v1/flag-snapshot"),
+        ("POST", "/v1/flag-usage"),  # how often it decided, which OFREP's routes count themselves
+        ("GET", "/ofrep/v1/events"),
+        ("POST", "/ofrep/v1/evaluate/flags"),
+        ("POST", "/ofrep/v1/evaluate/flags/{key}"),
+        ("GET", "/v1/me"),
+        ("DELETE", "/v1/tokens/{token_id}"),  # its own
+    }
 
 
 def as_it_should(rule: RouteRule, role: str, status: int) -> bool:

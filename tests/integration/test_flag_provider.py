@@ -162,7 +162,7 @@ async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
         await put(found, "half", switch(targeting=split(50)))
         await put(found, "dead", switch(state="DISABLED"))
         await flags.ring_put(early(found), reason="test")
-        followed = Followed("types", wire, found.tokens["manager"])
+        followed = Followed("types", wire, found.tokens["reader"])
         await followed.begin()
         client = followed.client
 
@@ -191,17 +191,17 @@ async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
 async def test_a_snapshot_is_read_once_for_each_change(conninfo, tmp_path):
     """The same is 304; who wrote an entry stays here; unknown flags have no usage."""
     async with town(conninfo, str(tmp_path)) as found, found.client() as client:
-        manager = found.bearer("manager")
+        reader = found.bearer("reader")
         await put(found, "new", switch("on"))
         await found.program.flags.ring_put(early(found), reason="test")
         lines = [{"key": key, "variant": "on", "evaluations": 5} for key in ("new", "unknown")]
 
-        first = await client.get("/v1/flag-snapshot", headers=manager)
-        held = manager | {"if-none-match": first.headers["etag"]}
+        first = await client.get("/v1/flag-snapshot", headers=reader)
+        held = reader | {"if-none-match": first.headers["etag"]}
         same = await client.get("/v1/flag-snapshot", headers=held)
         await found.program.flags.kill("new", actor=OLGA, reason="test")
         changed = await client.get("/v1/flag-snapshot", headers=held)
-        told = await client.post("/v1/flag-usage", json={"lines": lines}, headers=manager)
+        told = await client.post("/v1/flag-usage", json={"lines": lines}, headers=reader)
 
         assert first.headers["etag"] == f'"{first.json()["etag"]}"'
         assert "olga" not in first.text
@@ -219,7 +219,7 @@ async def test_a_change_comes_by_itself(conninfo, tmp_path):
         ada = asked(str(found.members["ada"]))
         await put(found, "new", switch("off"))
         await put(found, "other", switch("off"))
-        followed = Followed("change", wire, found.tokens["manager"])
+        followed = Followed("change", wire, found.tokens["reader"])
         await followed.begin()
         assert followed.client.get_boolean_value("new", True, ada) is False
 
@@ -255,7 +255,7 @@ async def test_a_server_that_goes_away_and_comes_back(conninfo, tmp_path):
     async with place(conninfo, tmp_path) as (found, wire):
         ada = asked(str(found.members["ada"]))
         await put(found, "new", switch("off"))
-        followed = Followed("away", wire, found.tokens["manager"])
+        followed = Followed("away", wire, found.tokens["reader"])
         await followed.begin()
 
         await wire.cut()
@@ -279,7 +279,7 @@ async def test_a_server_that_is_not_there_yet(conninfo, tmp_path):
     async with place(conninfo, tmp_path) as (found, wire):
         await put(found, "new", switch("on"))
         await wire.cut()
-        followed = Followed("later", wire, found.tokens["manager"], start_seconds=0.3)
+        followed = Followed("later", wire, found.tokens["reader"], start_seconds=0.3)
 
         with pytest.raises(ProviderNotReadyError):
             await followed.begin()
@@ -308,9 +308,9 @@ async def test_a_token_that_is_not_good(conninfo, tmp_path):
     """A member's token opens nothing; one that is revoked is told, and what is known goes on."""
     async with place(conninfo, tmp_path) as (found, wire):
         await put(found, "new", switch("on"))
-        with pytest.raises(ProviderFatalError, match="release manager"):
+        with pytest.raises(ProviderFatalError, match="flag reader"):
             await Followed("member", wire, found.tokens["ada"]).begin()
-        held = [found.tokens["manager"]]
+        held = [found.tokens["reader"]]
         followed = Followed("revoked", wire, lambda: held[0])
         await followed.begin()
 

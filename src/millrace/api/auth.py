@@ -24,10 +24,12 @@ BEARER_CHARACTERS_MAX = 8192
 ADDRESS_CHARACTERS_MAX = 64
 IPV6_PREFIX = 64
 HOLDERS: dict[Scope, frozenset[Role]] = {
+    Scope.PERSON: frozenset(Role) - {Role.FLAG_READER},
     Scope.MEMBER: frozenset({Role.MEMBER, Role.MODERATOR, Role.OPERATOR}),
     Scope.MODERATOR: frozenset({Role.MODERATOR, Role.OPERATOR}),
     Scope.OPERATOR: frozenset({Role.OPERATOR}),
     Scope.RELEASE_MANAGER: frozenset({Role.RELEASE_MANAGER, Role.OPERATOR}),
+    Scope.FLAG_READER: frozenset({Role.FLAG_READER, Role.RELEASE_MANAGER, Role.OPERATOR}),
     Scope.LOCAL: frozenset({Role.OPERATOR}),
 }
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

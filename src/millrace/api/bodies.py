@@ -223,7 +223,7 @@ class TokenNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class OperatorNew(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator or a release manager to create; the answer holds the first token."""
+    """An operator, a release manager or a flag reader to create; the answer holds the first token."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$")]
-    role: Literal["operator", "release_manager"] = "operator"
+    role: Literal["operator", "release_manager", "flag_reader"] = "operator"

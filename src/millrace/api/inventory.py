@@ -20,17 +20,20 @@ class Scope(StrEnum):
     """Who may call a route.
 
     PUBLIC: anybody. KNOWN: anybody with a valid token, of whatever role.
+    PERSON: all of these but a flag reader, which is a program.
     MEMBER: a member, a moderator or an operator.
     AUTHOR: a member or a moderator, since what they do is done as themself.
     SELF: the member whom `{member_id}` in the path names, or an operator.
     OWN: that member and nobody else: an operator does not follow or block for somebody.
     MODERATOR: a moderator or an operator. OPERATOR: an operator.
     RELEASE_MANAGER: a release manager or an operator.
+    FLAG_READER: these two, or a server that decides by flags.
     LOCAL: an operator, or any program on the same machine that connects directly.
     """
 
     PUBLIC = "public"
     KNOWN = "known"
+    PERSON = "person"
     MEMBER = "member"
     AUTHOR = "author"
     SELF = "self"
@@ -38,6 +41,7 @@ class Scope(StrEnum):
     MODERATOR = "moderator"
     OPERATOR = "operator"
     RELEASE_MANAGER = "release_manager"
+    FLAG_READER = "flag_reader"
     LOCAL = "local"
 
 
@@ -339,11 +343,11 @@ RINGS = [
 OUTCOMES = [_read("/v1/flags/{key}/outcomes", Scope.RELEASE_MANAGER)]
 
 IN_PROCESS = [
-    _read("/v1/flag-snapshot", Scope.RELEASE_MANAGER, versioned=True),
+    _read("/v1/flag-snapshot", Scope.FLAG_READER, versioned=True),
     RouteRule(
         method="POST",
         path="/v1/flag-usage",
-        scope=Scope.RELEASE_MANAGER,
+        scope=Scope.FLAG_READER,
         rate_class=RateClass.WRITE,
         body_bytes_max=BATCH_BYTES,
         media=Media.JSON,
@@ -377,7 +381,7 @@ ABOUT_THE_SERVER = [
 ]
 
 PAGES = [
-    _page("/", Scope.KNOWN),  # a release manager, who has no feed, is sent to the flags
+    _page("/", Scope.PERSON),  # a release manager, who has no feed, is sent to the flags
     _page("/sign-in", Scope.PUBLIC, RateClass.PUBLIC),
     _form("/sign-in", Scope.PUBLIC, RateClass.SIGN_IN),
     _form("/sign-out", Scope.PUBLIC),

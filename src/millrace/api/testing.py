@@ -39,7 +39,7 @@ class Town(Struct, kw_only=True):
     keys: `harbour`, `hill` are communities; `ada`, `ben` and the moderator `mona` live at the
         harbour, `cleo` on the hill.
     posts: by the author's name. `comment` is Ada's, under Ben's post.
-    tokens: by name; `operator` and `manager` run the installation.
+    tokens: by name; `operator` and `manager` run the installation, `reader` is a server.
     log: every line that was logged.
     """
 
@@ -144,4 +144,5 @@ async def _tokens(made: Program, members: dict[str, Key]) -> dict[str, str]:
     }
     tokens["operator"] = (await identity.create_operator("olga", Role.OPERATOR)).token
     tokens["manager"] = (await identity.create_operator("rita", Role.RELEASE_MANAGER)).token
+    tokens["reader"] = (await identity.create_operator("shop", Role.FLAG_READER)).token
     return tokens

@@ -52,7 +52,7 @@ async def rotate_key(request: Asked) -> wire.KeyRotated:
     return wire.KeyRotated(key_id=await program_of(request).identity.rotate())
 
 
-@post("/v1/operators", summary="Create an operator or a release manager", tags=TAGS)
+@post("/v1/operators", summary="Create an operator, a release manager or a flag reader", tags=TAGS)
 async def create_operator(request: Asked) -> wire.Token:
     """Create an account that runs the installation; its token is shown this once."""
     form = await read(request, bodies.OperatorNew)

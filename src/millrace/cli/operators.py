@@ -20,7 +20,7 @@ from millrace.cli.frame import (
     run,
 )
 from millrace.community.identity import Identity
-from millrace.community.types import IssuedToken, Role
+from millrace.community.types import OFFICES, IssuedToken, Role
 from millrace.settings import Settings
 from millrace.store.queries import load
 from millrace.wiring import Say, opened
@@ -52,14 +52,15 @@ def operator() -> None:
 @operator.command(
     epilog="\b\nExamples:\n  millrace operator create grace\n"
     "  millrace operator create linus --role release_manager --json\n"
+    "  millrace operator create shop --role flag_reader\n"
 )
 @click.argument("name")
 @click.option(
     "--role",
-    type=click.Choice([Role.OPERATOR.value, Role.RELEASE_MANAGER.value]),
+    type=click.Choice([role.value for role in OFFICES]),
     default=Role.OPERATOR.value,
     show_default=True,
-    help="What they may do.",
+    help="What they may do; a flag reader is a server of yours that decides by flags.",
 )
 @data_dir_option
 @json_option

@@ -27,7 +27,7 @@ from millrace.community.claims import (
 from millrace.community.intake import QUERIES
 from millrace.community.provider import IdentityProvider
 from millrace.community.signing import ISSUER, KEY_PREFIX, SigningKeys, verifies_at
-from millrace.community.types import REASON_MAX, IssuedToken, Key, Role, Viewer, parse_key
+from millrace.community.types import OFFICES, REASON_MAX, IssuedToken, Key, Role, Viewer, parse_key
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import (
     BannedError,
@@ -228,7 +228,7 @@ class Identity:
     async def create_operator(
         self, name: str, role: Role, seconds: int = OPERATOR_TOKEN_SECONDS
     ) -> IssuedToken:
-        """Make an account for somebody who runs the installation, and return its first token.
+        """Make an account of the installation, and return its first token.
 
         Raises:
             InvalidError: the name or the role is wrong.
@@ -242,12 +242,12 @@ class Identity:
                 limit="1 to 60 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends",
                 next_step="choose another name",
             )
-        if role not in (Role.OPERATOR, Role.RELEASE_MANAGER):
+        if role not in OFFICES:
             raise InvalidError(
                 f"role {str(role)!r} is not one of an operator",
                 field="role",
                 value=str(role),
-                limit="operator or release_manager",
+                limit=", ".join(OFFICES),
                 next_step="moderators are members: set their role in a member import",
             )
         async with self._router.write() as session:

@@ -9,12 +9,19 @@ from millrace.kernel.errors import InvalidError
 
 
 class Role(StrEnum):
-    """What somebody may do. The last two run the installation and are not members."""
+    """What somebody may do. The last three belong to the installation and are not members; a flag
+    reader is a program, which reads the flags to decide by them.
+    """
 
     MEMBER = "member"
     MODERATOR = "moderator"
     OPERATOR = "operator"
     RELEASE_MANAGER = "release_manager"
+    FLAG_READER = "flag_reader"
+
+
+OFFICES = (Role.OPERATOR, Role.RELEASE_MANAGER, Role.FLAG_READER)
+"""What an account of the installation may be, as `millrace operator create` makes them."""
 
 
 class PostKind(StrEnum):
@@ -114,7 +121,7 @@ def _is_id(text: str) -> bool:
 class Viewer(Struct, frozen=True):
     """Who asks. Every read of the domain takes one, and visibility is decided by it.
 
-    member: None for an operator, a release manager or the program itself.
+    member: None for an operator, a release manager, a flag reader or the program itself.
     name: for the audit trail, `member:<key>` or `operator:<name>`.
     token: the consistency token that the request carried.
     """

@@ -578,10 +578,12 @@ create index member_by_words on member using gin
 
 -- ---------------------------------------------------------------- community: who is who
 
--- People who run the installation; they are not members of a community.
+-- People who run the installation, and servers that decide by its flags (flag_reader); they are not
+-- members of a community.
 create table operator_account (
     name            text        primary key,
-    role            text        not null check (role in ('operator', 'release_manager')),
+    role            text        not null check (role in ('operator', 'release_manager',
+                    'flag_reader')),
     created_at      timestamptz not null,
     disabled_at     timestamptz,
     disabled_by     text,

@@ -167,7 +167,7 @@ def me_of(viewer: Viewer, panel: MyPanel | None) -> Me:
         key="" if home is None else str(home),
         community=panel.community if panel else "",
         community_id=0 if home is None else home.community_id,
-        reads=viewer.role is not Role.RELEASE_MANAGER,
+        reads=viewer.role not in {Role.RELEASE_MANAGER, Role.FLAG_READER},
         moderates=viewer.oversees or viewer.role is Role.MODERATOR,
         releases=viewer.oversees or viewer.role is Role.RELEASE_MANAGER,
         operates=viewer.oversees,

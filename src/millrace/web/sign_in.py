@@ -6,7 +6,7 @@ from litestar import Response, get, post
 from litestar.datastructures import Cookie
 from litestar.params import QueryParameter
 
-from millrace.community.types import Viewer, parse_key, program
+from millrace.community.types import Role, Viewer, parse_key, program
 from millrace.kernel.errors import (
     BannedError,
     ForbiddenError,
@@ -121,6 +121,7 @@ async def _with_token(request: Asked, form: Form, wanted: str) -> Response[None]
 
     Raises:
         InvalidError: there is no token, or it does not fit into a cookie.
+        ForbiddenError: it is that of a program.
     """
     token = form.text("token").removeprefix("Bearer ").strip()
     if not token or len(token.encode()) > COOKIE_BYTES_MAX:
@@ -130,7 +131,14 @@ async def _with_token(request: Asked, form: Form, wanted: str) -> Response[None]
             limit=COOKIE_BYTES_MAX,
             next_step="paste the whole token that was printed, and nothing else",
         )
-    await program_of(request).identity.authenticate(token)
+    viewer = await program_of(request).identity.authenticate(token)
+    if viewer.role is Role.FLAG_READER:
+        raise ForbiddenError(
+            "a flag reader is a program, for which there are no pages",
+            field="token",
+            limit="the token of a person",
+            next_step="sign in with a token of your own",
+        )
     answer = go(wanted)
     answer.cookies.extend(
         [_cookie(request, SESSION_COOKIE, token), _cookie(request, DEMO_COOKIE, "")]

@@ -271,8 +271,8 @@ def _expect_success(answer: httpx.Response) -> None:
     status = answer.status_code
     if status in {401, 403}:
         raise UnauthenticatedError(
-            f"{answer.url} answers {status}: the token must be that of a release manager",
-            next_step="give the provider another token",
+            f"{answer.url} answers {status}: the token must be that of a flag reader",
+            next_step="millrace operator create NAME --role flag_reader",
         )
     if status == 429:
         seconds = answer.headers.get("retry-after", "")

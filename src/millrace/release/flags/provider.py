@@ -69,7 +69,8 @@ class MillraceProvider(AbstractProvider):
 
         Args:
             address: where the server is, as `https://flags.example.org`.
-            token: of a release manager; or what gives one, which is asked before each request.
+            token: of a flag reader (`millrace operator create NAME --role flag_reader`); or what
+                gives one, which is asked before each request.
             start_seconds: so long the SDK waits for the first answer before it says that there is
                 an error; the provider goes on trying and says when it is ready.
             clock: by which ramps and times of rules go.
