@@ -223,17 +223,17 @@ async def test_a_document_goes_out_and_comes_in(place, client):
     rule = {"if": [{"$ref": "beta"}, "on", "off"]}
     document = {"flags": {"doc": SWITCH | {"targeting": rule}}, "$evaluators": shared}
     body = {"document": document, "reason": WHY}
-    first = (await client.post("/v1/flags/import", json=body)).json()
-    again = (await client.post("/v1/flags/import", json=body)).json()
-    whole = await client.get("/v1/flags/document")
-    same = await client.get("/v1/flags/document", headers={"if-none-match": whole.headers["etag"]})
+    first = (await client.post("/v1/flag-document", json=body)).json()
+    again = (await client.post("/v1/flag-document", json=body)).json()
+    whole = await client.get("/v1/flag-document")
+    same = await client.get("/v1/flag-document", headers={"if-none-match": whole.headers["etag"]})
 
     assert "doc" in first["created"]
     assert (again["created"], again["changed"]) == ([], [])
     assert whole.json()["flags"]["doc"] == document["flags"]["doc"]
     assert whole.json()["$evaluators"] == shared
     assert (same.status_code, same.content) == (304, b"")
-    unreadable = await client.post("/v1/flags/import", json={"document": 5, "reason": WHY})
+    unreadable = await client.post("/v1/flag-document", json={"document": 5, "reason": WHY})
     assert unreadable.status_code == 422
 
 

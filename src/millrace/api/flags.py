@@ -18,6 +18,7 @@ from millrace.release.flags.types import Actor, ChangeRequest, Flag, Problem, Te
 
 TAGS = ["flags"]
 FLAG = "/v1/flags/{key:str}"
+DOCUMENT = "/v1/flag-document"  # and not beside a key: any name there may be that of a flag
 PAGE_OF_ALL = 200
 Prefix = Annotated[str, QueryParameter(max_length=200)]
 Switch = Annotated[Literal["ENABLED", "DISABLED"] | None, QueryParameter(name="state")]
@@ -127,7 +128,7 @@ async def get_flag(request: Asked, key: FromPath[str]) -> Response[wire_flags.Fl
     return versioned(request, wire_flags.flag(found), found.version)
 
 
-@get("/v1/flags/document", summary="All flags as flagd reads them", tags=TAGS)
+@get(DOCUMENT, summary="All flags as flagd reads them", tags=TAGS)
 async def get_document(request: Asked) -> Response[wire_flags.Document]:
     """Read every definition and what they share, for another evaluator; 304 where it is current."""
     body = (await flags_of(request).document()).text.encode()
@@ -225,7 +226,7 @@ async def put_flag(request: Asked, key: FromPath[str]) -> Response[wire_flags.Ch
     return changed(found, wire_flags.places(problems))
 
 
-@post("/v1/flags/import", summary="Bring in a document of flagd's", tags=TAGS, status_code=200)
+@post(DOCUMENT, summary="Bring in a document of flagd's", tags=TAGS, status_code=200)
 async def import_flags(request: Asked) -> wire_flags.Imported:
     """Write every flag of a document; others stay, and the same document again changes nothing.
 

@@ -302,9 +302,9 @@ WAITING = frozenset({FLAG, *(f"{FLAG}/{kind}" for kind in ("revive", "ramp", "re
 
 FLAGS = [
     _read("/v1/flags", Scope.RELEASE_MANAGER),
-    _read("/v1/flags/document", Scope.RELEASE_MANAGER, versioned=True),
+    _read("/v1/flag-document", Scope.RELEASE_MANAGER, versioned=True),
     structs.replace(
-        _flag_write("POST", "/v1/flags/import", bodies_flags.FlagImport),
+        _flag_write("POST", "/v1/flag-document", bodies_flags.FlagImport),
         body_bytes_max=IMPORT_BYTES,
         rate_class=RateClass.BULK,
     ),

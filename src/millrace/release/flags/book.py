@@ -15,7 +15,7 @@ from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError, T
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags import jsontext, soundness
 from millrace.release.flags.editing import with_member
-from millrace.release.flags.limits import LIST_MAX, expect_limit, expect_text
+from millrace.release.flags.limits import LIST_MAX, expect_address, expect_limit, expect_text
 from millrace.release.flags.parts import RefusedError
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED
 from millrace.release.flags.types import KEY_MAX, REASON_MAX, Flag, FlagChange, FlagMove
@@ -309,6 +309,8 @@ def expect_plain(edit: Edit) -> None:
         InvalidError: the key, the owner, the reason or the text cannot be kept.
     """
     expect_text("key", edit.key, KEY_MAX, needed=True)
+    if edit.content:  # what is there is killed and removed whatever its name
+        expect_address(edit.key)
     expect_text("reason", edit.reason, REASON_MAX, needed=True)
     expect_text("owner", edit.owner or "", OWNER_MAX, needed=False)
     expect_text("content", edit.content, CONTENT_MAX, needed=False)

@@ -10,6 +10,7 @@ from millrace.release.flags.types import Terms, Wait
 LIST_MAX = 1_000
 TRACK = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 COUNTRY = re.compile(r"[A-Z]{2}")
+NO_ADDRESS = re.compile(r"[/\x00-\x1f\x7f]")
 
 
 def expect_limit(limit: int) -> None:
@@ -55,6 +56,22 @@ def _is_unicode(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def expect_address(key: str) -> None:
+    """Refuse a key that no address of a page or a route can name: nobody could kill that flag.
+
+    Raises:
+        InvalidError: it has a slash or a control character, or is a step in a path.
+    """
+    if key in {".", ".."} or NO_ADDRESS.search(key):
+        raise InvalidError(
+            f"a flag called {key!r} could not be reached by its address",
+            field="key",
+            value=key,
+            limit="no slash, no control character, and neither . nor ..",
+            next_step="rename it: write a full stop or a hyphen for each slash",
+        )
 
 
 def expect_track(track: str) -> None:
