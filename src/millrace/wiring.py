@@ -44,6 +44,7 @@ from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
 from millrace.kernel.rng import rng
+from millrace.release.flags.belongings import MemberBelongings
 from millrace.release.flags.contexts import App as FlagApp
 from millrace.release.flags.room import FlagParts, Flags
 from millrace.settings import DoorConfig, Settings
@@ -197,6 +198,7 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
     """Build the rooms of the community; nothing starts here."""
     ids = IdMaker(clock, node_number())
     router = ground.router
+    kept = [MemberBelongings(ids)]
     return Domain(
         settings=settings,
         clock=clock,
@@ -206,13 +208,13 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
         conninfo=ground.conninfo,
         router=router,
         communities=Communities(router=router, clock=clock),
-        members=Members(router=router, clock=clock, ids=ids),
+        members=Members(router=router, clock=clock, ids=ids, belongings=kept),
         posts=Posts(router=router, clock=clock, ids=ids),
         threads=Threads(router=router, clock=clock, ids=ids),
         reactions=Reactions(router=router, clock=clock),
         relations=RelationBook(router=router, clock=clock),
         activity=Activity(router=router, clock=clock),
-        moderation=Moderation(router=router, clock=clock, ids=ids),
+        moderation=Moderation(router=router, clock=clock, ids=ids, belongings=kept),
         search=Search(router=router, clock=clock),
         percentiles=Percentiles(router=router, clock=clock),
         identity=Identity(router=router, clock=clock, provider=_provider(settings.door, clock)),

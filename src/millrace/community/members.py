@@ -10,9 +10,10 @@ from millrace.community import validator
 from millrace.community.cases import recorded, removal
 from millrace.community.counts import CounterMoves
 from millrace.community.intake import QUERIES, bounded, in_bulk, operators_only
-from millrace.community.leaving import left
+from millrace.community.leaving import Removal, left
 from millrace.community.member_batch import MemberBatch, profile
 from millrace.community.moves import Thing, ThingKind
+from millrace.community.ports import Belongings
 from millrace.community.retries import retried
 from millrace.community.rights import reasoned
 from millrace.community.types import (
@@ -64,10 +65,18 @@ class MemberProfile(Struct, frozen=True, kw_only=True):
 class Members:
     """Profiles may be read by every viewer whom no block keeps away."""
 
-    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker) -> None:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        clock: Clock,
+        ids: IdMaker,
+        belongings: Sequence[Belongings] = (),
+    ) -> None:
         self._router = router
         self._clock = clock
         self._ids = ids
+        self._belongings = belongings
 
     async def get(self, viewer: Viewer, key: Key) -> Member:
         """Return one member.
@@ -236,9 +245,9 @@ class Members:
                 _not_yours(viewer, key, "remove")
             expect(expected_version, member.system_version, f"member {key}")
             why, now = reasoned(viewer, key, reason), self._clock.now()
-            said = {"now": now, "by": viewer.name, "reason": why}
             counters = CounterMoves()
-            removed = await left(session, key, said, counters)
+            said = Removal(now, viewer.name, why)
+            removed = await left(session, key, said, counters, self._belongings)
             if removed and viewer.member != key:
                 deed = removal(Thing(ThingKind.MEMBER, key), key.community_id, key, why)
                 await recorded(session, viewer, deed, self._ids.next(), now)

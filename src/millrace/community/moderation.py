@@ -1,6 +1,6 @@
 """Moderation: what members report, what moderators do about it, and the trail of both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import LiteralString
 
@@ -22,7 +22,7 @@ from millrace.community.docket import (
     ReportLine,
 )
 from millrace.community.intake import QUERIES
-from millrace.community.leaving import left
+from millrace.community.leaving import Removal, left
 from millrace.community.logs import logged
 from millrace.community.moves import (
     Move,
@@ -34,6 +34,7 @@ from millrace.community.moves import (
     judged,
     legal,
 )
+from millrace.community.ports import Belongings
 from millrace.community.retries import retried
 from millrace.community.rights import author_of, moderates
 from millrace.community.types import (
@@ -85,10 +86,18 @@ CHANGE_BY: Mapping[tuple[ThingKind, Move], LiteralString] = {
 class Moderation:
     """Reports are for members, judgements for the moderators of a community and for operators."""
 
-    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker) -> None:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        clock: Clock,
+        ids: IdMaker,
+        belongings: Sequence[Belongings] = (),
+    ) -> None:
         self._router = router
         self._clock = clock
         self._ids = ids
+        self._belongings = belongings
 
     async def report(
         self, viewer: Viewer, thing: Thing, reason: ReportReason, detail: str = ""
@@ -295,13 +304,15 @@ class Moderation:
         """Write the new state of a thing, and what its author or its post counts."""
         move, why, now = step
         thing, key = found.thing, found.thing.key
-        said = {"now": now, "by": viewer.name, "reason": why}
+        removal = Removal(now, viewer.name, why)
         if thing.kind is ThingKind.MEMBER and move is Move.REMOVE:
-            await left(session, key, said, counters)
+            await left(session, key, removal, counters, self._belongings)
             return
         query = QUERIES[CHANGE_BY[thing.kind, move]]
         names = {f"{thing.kind}_id": key.id, "community_id": key.community_id}
-        await session.run(query, **names, **({} if move in (Move.RESTORE, Move.LIFT) else said))
+        await session.run(
+            query, **names, **({} if move in (Move.RESTORE, Move.LIFT) else removal.said())
+        )
         shown = {Move.HIDE: -1, Move.RESTORE: 1}.get(move, -(found.state is State.STANDING))
         if thing.kind is ThingKind.POST:
             counters.member(found.subject, "posts", shown)

@@ -16,11 +16,14 @@ select community_id, member_id, track, ring, choice, actor, chosen_at
 
 -- name: put_entry
 -- Note a member's place in a ring; nothing where there is no such member, or where their own wish is
--- against a place that somebody gave them.
+-- against a place that somebody gave them. Who is just being removed is waited for, so that no entry
+-- comes after the last one went.
 insert into ring_entry (community_id, member_id, track, ring, choice, actor, chosen_at)
 select community_id, member_id, %(track)s, %(ring)s, %(choice)s, %(actor)s, %(now)s
-  from member
- where community_id = %(community_id)s and member_id = %(member_id)s
+  from (select community_id, member_id
+          from member
+         where community_id = %(community_id)s and member_id = %(member_id)s and removed_at is null
+           for share) as standing
     on conflict (community_id, member_id, track, ring) do update
        set choice = excluded.choice, actor = excluded.actor, chosen_at = excluded.chosen_at
      where ring_entry.choice <> 'listed' or excluded.choice = 'listed'
@@ -33,11 +36,17 @@ delete from ring_entry
    and track = %(track)s and ring = %(ring)s
    and (choice <> 'listed' or %(choice)s = 'listed')
 
+-- name: take_entries
+-- Take all places of a member who is removed.
+delete from ring_entry
+ where community_id = %(community_id)s and member_id = %(member_id)s
+returning track, ring
+
 -- name: member_there
 -- Whether there is a member.
 select true as there
   from member
- where community_id = %(community_id)s and member_id = %(member_id)s
+ where community_id = %(community_id)s and member_id = %(member_id)s and removed_at is null
 
 -- name: tell_entry
 -- One line of the trail of entries.
