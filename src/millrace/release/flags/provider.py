@@ -39,7 +39,7 @@ try:
 except ImportError as error:
     raise SetupError(
         "the provider needs openfeature-sdk, which is not installed",
-        next_step="pip install 'millrace[openfeature]'",
+        next_step="pip install '/path/to/a/checkout[openfeature]', or openfeature-sdk itself",
     ) from error
 
 T = TypeVar("T")
