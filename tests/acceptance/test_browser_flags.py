@@ -9,7 +9,7 @@ from browser_site import NO_CHROMIUM, Site, Visit, running_site, visiting
 from playwright.async_api import Browser, Page, expect
 
 from millrace.community.types import Role
-from millrace.release.flags.types import Actor, Approval, Choice, FlagConfig, Ring
+from millrace.release.flags.types import Actor, Approval, Choice, FlagConfig, Ring, Terms
 
 pytestmark = [
     pytest.mark.browser,
@@ -215,6 +215,7 @@ async def test_rings_take_members_in_by_name_and_say_why(visit: Visit):
     await expect(page.locator(".ring-counts li").nth(1)).to_contain_text("1 11.1 %")
     await page.get_by_label("Member", exact=True).fill(str(zoe))
     await page.keyboard.press("Enter")
+    await expect(page.locator(".why-sentence")).to_contain_text("Zoe Marsh (")
     await expect(page.locator(".why-sentence")).to_contain_text("is in ring alpha of ios")
     await alpha.get_by_role("button", name="Take Zoe Marsh out of Alpha").click()
     await expect(page.get_by_text("Taken out.")).to_be_visible()
@@ -238,3 +239,20 @@ async def test_the_pages_fit_every_screen(visit: Visit):
         for width in (320, 900, 1280):
             await page.set_viewport_size({"width": width, "height": 800})
             assert await page.evaluate(WIDER) <= 0, (path, width)
+
+
+async def test_long_names_push_nothing_out_of_the_list(visit: Visit):
+    """Whatever people call a flag and its owner, and say of it, every column can be read."""
+    page, flags = visit.page, visit.site.program.flags
+    text = HALF[:-1] + ', "metadata": {"description": "' + "It goes on and on. " * 40 + '"}}'
+    await flags.put(
+        "k" * 100, text, version=0, actor=OLGA, reason="long", terms=Terms(owner="an-owner-" * 8)
+    )
+    await visit.sign_in_office(path="/flags?q=kkkkk")
+    hidden = "() => { const box = document.querySelector('.trail-scroll');"
+    for width in (1280, 390):
+        await page.set_viewport_size({"width": width, "height": 800})
+        assert await page.evaluate(hidden + " return box.scrollWidth - box.clientWidth; }") <= 0
+        about = await page.locator(".flag-table .flag-about").bounding_box()
+        assert about is not None
+        assert about["height"] < 90

@@ -369,5 +369,5 @@ async def test_a_missing_post_is_told_as_a_page(browser: Browser, site: Site):
         await expect(visit.page.get_by_role("heading", level=1)).to_have_text(
             "There is nothing here"
         )
-        await visit.page.get_by_role("link", name="Go to the feed").click()
+        await visit.page.get_by_role("link", name="Go to the start page").click()
         await expect(visit.page).to_have_title("Your feed · Millrace")

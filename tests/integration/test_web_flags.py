@@ -96,6 +96,8 @@ async def test_a_release_manager_is_shown_what_is_theirs(place: Town, manager: A
         await enter(client, {"token": place.tokens["ada"]})
         refused = await client.get("/flags", headers=OWN)
     assert refused.status_code == 403
+    assert "A member may not do this" in refused.text
+    assert "an operator or a release manager" in refused.text
 
 
 async def test_what_is_wrong_is_said_with_its_place(manager: AsyncClient):

@@ -240,10 +240,10 @@ def permit(rule: RouteRule, caller: Caller, path_params: Mapping[str, str]) -> N
         )
     if not _holds(scope, viewer, path_params):
         raise ForbiddenError(
-            f"{viewer.name} ({viewer.role}) may not do this",
+            f"{_a(viewer.role)} may not do this; you ask as {viewer.name}",
             value=str(viewer.role),
             limit=_asked(scope),
-            next_step="use a token of somebody who may",
+            next_step=f"sign in as, or use the token of, {_holders(scope)}",
         )
 
 
@@ -256,6 +256,16 @@ SAID: dict[Scope, str] = {
 
 def _asked(scope: Scope) -> str:
     return SAID.get(scope, f"scope {scope}")
+
+
+def _holders(scope: Scope) -> str:
+    """Say who has a scope."""
+    return SAID.get(scope) or " or ".join(_a(role) for role in Role if role in HOLDERS[scope])
+
+
+def _a(role: Role) -> str:
+    words = role.replace("_", " ")
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def _holds(scope: Scope, viewer: Viewer, path_params: Mapping[str, str]) -> bool:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from millrace.community.types import Key, program
+from millrace.community.types import Member, program
 from millrace.kernel.errors import MillraceError
 from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.room import Flags
@@ -72,14 +72,14 @@ async def members_in_all(request: Asked) -> int:
     return sum(one.members for one in sizes.values())
 
 
-async def member_called(request: Asked, name: str) -> Key:
+async def member_called(request: Asked, name: str) -> Member:
     """Return the member with this id, handle or external id.
 
     Passes on:
         NotFoundError: there is none.
         ConflictError: there are several; names their ids.
     """
-    return (await program_of(request).members.find(name)).key
+    return await program_of(request).members.find(name)
 
 
 async def problems_of(request: Asked, key: str, content: str) -> list[Problem]:

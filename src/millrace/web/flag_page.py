@@ -171,9 +171,9 @@ async def _why(
         return None, said(error)
     flags, now = flags_of(request), program_of(request).clock.now().timestamp()
     definition = object_of(flag.content) or {}
-    context = flags.context_of(member)
+    context = flags.context_of(member.key)
     found = why.explain(flags.flagset(), flag.key, definition, context, now)
-    return decision_view(found, names), ""
+    return decision_view(member.display_name, found, names), ""
 
 
 def _past(

@@ -198,7 +198,10 @@ def summary_of(definition: Mapping[str, Any]) -> str:
     if len(whole) <= SUMMARY_CHARACTERS_MAX:
         return whole
     more = f" And {len(words) - 1} more." if len(words) > 1 else ""
-    return words[0][: SUMMARY_CHARACTERS_MAX - 1] + more
+    first = words[0]
+    if len(first) > SUMMARY_CHARACTERS_MAX:
+        first = first[:SUMMARY_CHARACTERS_MAX].rsplit(" ", 1)[0].rstrip(",") + " …"
+    return first + more
 
 
 def otherwise_of(definition: Mapping[str, Any], *, alone: bool = False) -> str:
@@ -335,9 +338,7 @@ def usage_view(usage: Sequence[Usage], content: str, now: datetime) -> UsageView
     first = (now - timedelta(days=USAGE_DAYS - 1)).date()
     recent = [one for one in usage if one.day >= first]
     if not recent:
-        words = (
-            "Not within two weeks." if usage else "Never yet, so nobody is given anything by it."
-        )
+        words = "Not within two weeks." if usage else "Never yet: nothing has asked for it."
         return UsageView(about=words, days=[])
     days: dict[Any, dict[str, int]] = {}
     for one in recent:

@@ -21,17 +21,19 @@ class DecisionStep(Struct, frozen=True, kw_only=True):
 class DecisionView(Struct, frozen=True, kw_only=True):
     """What a member is given, and how it came to that. draw: empty where no percentage decided."""
 
+    name: str
     sentence: str
     given: str
     steps: list[DecisionStep]
     draw: str
 
 
-def decision_view(found: Decision, names: Mapping[str, str]) -> DecisionView:
-    """Show a decision. `names`: of communities, by number."""
+def decision_view(name: str, found: Decision, names: Mapping[str, str]) -> DecisionView:
+    """Show a decision about the member called `name`. `names`: of communities, by number."""
     resolution = found.resolution
     value = "" if isinstance(resolution.value, Absent) else f" ({shown(resolution.value)})"
     return DecisionView(
+        name=name,
         sentence=with_places(found.sentence, names),
         given=f"{resolution.variant or CODE_DEFAULT}{value}",
         steps=[_step(one, names) for one in found.steps],
@@ -45,8 +47,8 @@ def _step(step: Step, names: Mapping[str, str]) -> DecisionStep:
     elif step.holds:
         outcome = "fits, and decides"
     else:
-        failed = [test.words for test in step.tests if not test.holds]
-        outcome = "does not fit" + (f": {', '.join(failed)} is not so" if failed else "")
+        failed = [test.words.removeprefix("whoever ") for test in step.tests if not test.holds]
+        outcome = "does not fit" + (f"; not true of them: {', '.join(failed)}" if failed else "")
     return DecisionStep(
         words=with_places(step.words, names),
         outcome=with_places(outcome, names),
@@ -55,6 +57,15 @@ def _step(step: Step, names: Mapping[str, str]) -> DecisionStep:
 
 
 def _draw_words(draw: Draw) -> str:
+    """Say where they lie, and which share that is: whoever has a variant sees how far it reaches."""
+    here = 100 * draw.bucket / draw.total
+    share = next((one for one in draw.slices if one.start <= here < one.end), None)
+    where = (
+        f", in the share of {share.variant}: from {share.start:g} % to before {share.end:g} %"
+        if share
+        else ""
+    )
     return (
-        f"Their place in the draw is {draw.percent:.3f} %, by {draw.bucketing} over {draw.hashed}."
+        f"Their place in the draw is {draw.percent:.3f} %{where}. "
+        f"It comes from {draw.hashed}, by bucketing {draw.bucketing}."
     )

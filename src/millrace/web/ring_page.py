@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from millrace.community.types import Key
+from millrace.community.types import Key, Member
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
 from millrace.release.flags.entries import rule_key
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
@@ -77,8 +77,7 @@ async def _show(
     explained, error = None, refused.error if refused else ""
     if member:
         try:
-            key = await member_called(request, member)
-            explained = await _explained(request, track, key)
+            explained = await _explained(request, track, await member_called(request, member))
         except (ConflictError, InvalidError, NotFoundError) as wrong:
             error = said(wrong)
     return drawn(
@@ -97,16 +96,17 @@ async def _show(
     )
 
 
-async def _explained(request: Asked, track: str, member: Key) -> Explained:
+async def _explained(request: Asked, track: str, member: Member) -> Explained:
     """Say in which ring a member is, why, and what was done about it."""
     flags, now = flags_of(request), program_of(request).clock.now()
-    found = flags.ring_explain(track, member)
-    done = await flags.ring_history(member, TRAIL_SIZE)
+    found = flags.ring_explain(track, member.key)
+    done = await flags.ring_history(member.key, TRAIL_SIZE)
     steps = [
         f"{RING_LABELS[step.ring]}: {'in' if step.inside else 'not in'}, {step.because}."
         for step in found.steps
     ]
-    return Explained(found.sentence, steps, [trail_line(one, now) for one in done])
+    sentence = found.sentence.replace(str(member.key), f"{member.display_name} ({member.key})", 1)
+    return Explained(sentence, steps, [trail_line(one, now) for one in done])
 
 
 async def _cards(request: Asked, track: str, refused: RefusedRing | None) -> list[RingCard]:
@@ -178,7 +178,7 @@ async def _changed(request: Asked, track: str, ring: Ring, form: Form) -> str:
             entry = RingEntry(
                 track=track,
                 ring=ring,
-                member=await member_called(request, form.text("member")),
+                member=(await member_called(request, form.text("member"))).key,
                 choice=Choice.LISTED,
                 actor=actor.name,
                 at=program_of(request).clock.now(),

@@ -10,6 +10,7 @@ STEPS = (
     (timedelta(days=1), timedelta(days=7), "d"),
     (timedelta(days=7), timedelta(days=35), "wk"),
 )
+UNITS = {name for _, _, name in STEPS}
 
 
 class When(Struct, frozen=True):
@@ -18,6 +19,13 @@ class When(Struct, frozen=True):
     short: str
     full: str
     machine: str
+
+    @property
+    def past(self) -> str:
+        """The same within a sentence: "5 min ago", "just now", a date as it is."""
+        if self.short == "now":
+            return "just now"
+        return f"{self.short} ago" if self.short.split()[-1] in UNITS else self.short
 
 
 def when_of(moment: datetime, now: datetime) -> When:

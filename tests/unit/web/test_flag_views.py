@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.feed.types import FlagOutcomes, VariantOutcome
+from millrace.release.flags import why
 from millrace.release.flags.audience import Audience, Difference, Turn
+from millrace.release.flags.flagset import FlagSet
 from millrace.release.flags.types import RINGS, Choice, Flag, Ring, RingRule
 from millrace.web.crowds import crowd_row, shades_of, share_text
 from millrace.web.flag_crowds import crowd_view, difference_view, kill_words
@@ -16,7 +18,8 @@ from millrace.web.flag_outcomes import outcome_view
 from millrace.web.flag_places import form_by_name, form_by_number, with_places
 from millrace.web.flag_ramps import ramp_view
 from millrace.web.flag_rules import RuleFields
-from millrace.web.flag_views import flag_line
+from millrace.web.flag_views import flag_line, summary_of
+from millrace.web.flag_why import decision_view
 from millrace.web.ring_views import early_rings, inside_counts, rule_words
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -157,3 +160,28 @@ def test_outcomes_say_how_sure_they_are():
     assert [one.engaged for one in found] == ["25.00 % ± 1.96", "not known"]
     assert [one.variant for one in found] == ["on", "the default in the code"]
     assert found[0].members == "1,200"
+
+
+def test_a_decision_says_what_somebody_gets_and_how_near_they_are():
+    """Not only the rule that decided: the variant, its value, and the share that they lie in."""
+    targeting = {"if": [{"in": ["beta", {"var": "rings"}]}, "on",
+                        {"fractional": [["on", 10], ["off", 90]]}]}  # fmt: skip
+    definition = {"state": "ENABLED", "variants": {"on": True, "off": False},
+                  "defaultVariant": "off", "targeting": targeting}  # fmt: skip
+    flags = FlagSet.compile({"flags": {"a": definition}})
+    context = {"targetingKey": "7-42", "rings": ["everyone"]}
+    view = decision_view("Ada", why.explain(flags, "a", definition, context, 0.0), {})
+
+    assert (view.name, view.given) == ("Ada", "on (true)")
+    assert view.steps[0].outcome == "does not fit; not true of them: is in ring beta"
+    assert "%, in the share of on: from 0 % to before 10 %. It comes from a7-42" in view.draw
+
+
+def test_a_long_rule_is_cut_between_words_and_says_so():
+    """What is left out is never taken for the end of the sentence."""
+    shares = [[f"layout-{n}", 10] for n in range(10)]
+    said = summary_of({"state": "ENABLED", "variants": {name: 1 for name, _ in shares},
+                       "defaultVariant": "layout-0", "targeting": {"fractional": shares}})  # fmt: skip
+
+    assert len(said) <= 142
+    assert said.endswith(" for 10 %, layout-6 …")

@@ -91,6 +91,8 @@ def test_a_moment_is_short_for_people_and_exact_for_machines(age, short):
     when = when_of(NOW - age, NOW)
 
     assert when.short == short
+    ending = "just now" if short == "now" else f"{short} ago" if age < timedelta(days=35) else short
+    assert when.past == ending
     assert datetime.fromisoformat(when.machine) == NOW - age
 
 
