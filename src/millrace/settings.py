@@ -23,6 +23,8 @@ from millrace.store.types import StoreConfig
 FILE_NAME = "millrace.toml"
 PREFIX = "MILLRACE_"
 FILE_VARIABLE = "MILLRACE_SETTINGS"
+TOKEN_VARIABLE = f"{PREFIX}TOKEN"
+"""Who sits at a command line, proven; no setting."""
 DEFAULT = "default"
 SECRET_NAMES = ("secret", "password", "token", "primary")
 MASK = "(set)"
@@ -203,7 +205,7 @@ def _is_foreign(variable: str, value: str) -> bool:
     Kubernetes describes a service called "millrace" by MILLRACE_SERVICE_* and MILLRACE_PORT*.
     """
     return (
-        variable == FILE_VARIABLE
+        variable in (FILE_VARIABLE, TOKEN_VARIABLE)
         or variable.startswith((f"{PREFIX}SERVICE_", f"{PREFIX}PORT_", f"{PREFIX}TEST_"))
         or (variable == f"{PREFIX}PORT" and value.startswith(("tcp://", "udp://")))
     )

@@ -35,6 +35,14 @@ def well(ran: Ran) -> dict[str, Any]:
     return ran.json
 
 
+def tokens(beside: Millrace, **roles: str) -> list[str]:
+    """Make operators; return what proves each."""
+    made = [
+        beside("operator", "create", name, "--role", role, "--json") for name, role in roles.items()
+    ]
+    return [well(one)["token"] for one in made]
+
+
 # ------------------------------------------------- set, show, list
 
 
@@ -211,10 +219,12 @@ def test_a_ramp_by_schedule_is_a_chain_that_waits(beside: Millrace) -> None:
 
 
 def test_where_others_approve_a_reason_is_needed_and_a_kill_is_not_held_up(
-    beside: Millrace, monkeypatch: pytest.MonkeyPatch
+    beside: Millrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside("flags", "set", "new-home", "--boolean")
+    ada, grace, shop = tokens(beside, ada="operator", grace="release_manager", shop="flag_reader")
     monkeypatch.setenv("MILLRACE_FLAGS_APPROVAL", "required")
+    monkeypatch.setenv("MILLRACE_TOKEN", ada)
 
     bare = beside("flags", "set", "new-home", "--default", "on")
     assert (bare.status, "--reason" in bare.err) == (2, True)
@@ -225,9 +235,17 @@ def test_where_others_approve_a_reason_is_needed_and_a_kill_is_not_held_up(
     assert well(beside("flags", "show", "new-home", "--json"))["version"] == 1
     own = beside("flags", "approve", str(asked["request"]))
     assert own.status != 0
-    assert "proposed this change" in own.err
-    monkeypatch.setenv("LOGNAME", "grace")
-    assert beside("flags", "approve", str(asked["request"])).status == 0
+    assert "operator:ada proposed this change" in own.err
+    monkeypatch.setenv("LOGNAME", "grace")  # which anybody can say of themselves
+    assert "proposed this change" in beside("flags", "approve", str(asked["request"])).err
+    monkeypatch.setenv("MILLRACE_TOKEN", shop)
+    assert "operator:shop changes no flags" in beside("flags", "approve", str(asked["request"])).err
+    file = tmp_path / "token"
+    file.write_text(f"{grace}\n", "utf-8")
+    by = ("--token-file", str(file))
+    approved = well(beside("flags", "approve", str(asked["request"]), *by, "--json"))
+    assert (approved["state"], approved["decided_by"]) == ("applied", "operator:grace")
+    monkeypatch.setenv("MILLRACE_TOKEN", ada)
     assert well(beside("flags", "show", "new-home", "--json"))["version"] == 2
 
     assert beside("flags", "kill", "new-home").out == "flag new-home has version 3\n"
@@ -236,10 +254,38 @@ def test_where_others_approve_a_reason_is_needed_and_a_kill_is_not_held_up(
     assert well(rejected)["state"] == "rejected"
 
 
+def test_where_others_approve_a_name_on_this_machine_is_no_proof(
+    beside: Millrace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside("flags", "set", "new-home", "--boolean")
+    monkeypatch.setenv("MILLRACE_FLAGS_APPROVAL", "required")
+    why = ("--reason", "all like it")
+
+    for bare in (
+        beside("flags", "set", "new-home", "--default", "on", *why),
+        beside("flags", "ramp", "new-home", "on", "5", *why),
+        beside("flags", "revive", "new-home", *why),
+        beside("flags", "remove", "new-home", *why),
+        beside("flags", "revert", "new-home", "1", *why),
+        beside("flags", "approve", "1"),
+        beside("flags", "reject", "1"),
+        beside("flags", "cancel", "1"),
+    ):
+        assert bare.status != 0
+        assert "nothing proves who you are" in bare.err
+        assert "MILLRACE_TOKEN" in bare.err
+    monkeypatch.setenv("MILLRACE_FLAGS_APPROVAL", "none")
+    assert "nothing proves who you are" in beside("flags", "approve", "1").err
+    monkeypatch.setenv("MILLRACE_FLAGS_APPROVAL", "required")
+    assert beside("flags", "kill", "new-home").out == "flag new-home has version 2\n"
+
+
 def test_an_import_waits_for_approval_too(
     beside: Millrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (ada,) = tokens(beside, ada="operator")
     monkeypatch.setenv("MILLRACE_FLAGS_APPROVAL", "required")
+    monkeypatch.setenv("MILLRACE_TOKEN", ada)
     file = tmp_path / "flags.json"
     file.write_text('{"flags": {"a": {"state": "ENABLED", "variants": {"x": 1}}}}', "utf-8")
 

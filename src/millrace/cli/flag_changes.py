@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from millrace.cli import flag_edits
 from millrace.cli.flag_desk import (
-    actor,
+    acting,
     decoded,
     plainly,
     print_whom,
@@ -18,6 +18,7 @@ from millrace.cli.flag_desk import (
     reason_option,
     standing,
     text_in,
+    token_option,
     told,
     warn,
     worked,
@@ -92,6 +93,7 @@ def terms_options(command: C) -> C:
 @click.option("--dry-run", is_flag=True, help="Only say what would change, and for whom.")
 @terms_options
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -122,7 +124,7 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
             key,
             text,
             version=(stands.version if stands else 0) if version is None else version,
-            actor=actor(),
+            actor=await acting(domain),
             reason=reason_of(domain.flags, options["reason"], "set from the command line"),
             terms=_terms(options, now),
         )
@@ -209,6 +211,7 @@ def _terms(options: dict[str, Any], now: datetime) -> Terms:
 @click.option("--every", metavar="TIME", help="From one percentage to the next: 1h, 1d.")
 @terms_options
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -245,7 +248,7 @@ def ramp(
             waits = Terms(due_at=None if start is None else start + number * gap, wait=terms.wait)
             said: dict[str, Any] = {
                 "version": stands.version + number,
-                "actor": actor(),
+                "actor": await acting(domain),
                 "reason": reason,
             }
             if waits == AT_ONCE:
@@ -270,6 +273,7 @@ def ramp(
 )
 @click.argument("key")
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -281,7 +285,9 @@ def kill(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_js
 
     async def change(domain: Domain) -> Flag:
         return await domain.flags.kill(
-            key, actor=actor(), reason=reason or "killed from the command line"
+            key,
+            actor=await acting(domain, proven=False),
+            reason=reason or "killed from the command line",
         )
 
     told(worked(frame, data_dir, as_json, change), key, as_json=as_json)
@@ -292,6 +298,7 @@ def kill(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_js
 )
 @click.argument("key")
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -301,7 +308,9 @@ def revive(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_
     async def change(domain: Domain) -> Flag | ChangeRequest:
         stands = await domain.flags.get(key)
         why = reason_of(domain.flags, reason, "revived from the command line")
-        return await domain.flags.revive(key, version=stands.version, actor=actor(), reason=why)
+        return await domain.flags.revive(
+            key, version=stands.version, actor=await acting(domain), reason=why
+        )
 
     told(worked(frame, data_dir, as_json, change), key, as_json=as_json)
 
@@ -311,6 +320,7 @@ def revive(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_
 )
 @click.argument("key")
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -323,6 +333,8 @@ def remove(frame: Frame, key: str, reason: str | None, data_dir: str | None, as_
     async def change(domain: Domain) -> ChangeRequest | None:
         stands = await domain.flags.get(key)
         why = reason_of(domain.flags, reason, "removed from the command line")
-        return await domain.flags.remove(key, version=stands.version, actor=actor(), reason=why)
+        return await domain.flags.remove(
+            key, version=stands.version, actor=await acting(domain), reason=why
+        )
 
     told(worked(frame, data_dir, as_json, change), key, as_json=as_json)

@@ -1,6 +1,7 @@
 """What commands about flags share: the way in, who does it and why, how things are shown."""
 
 import getpass
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -13,11 +14,18 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.cli.frame import Frame, console, hushed, print_json, run, say
-from millrace.kernel.errors import InvalidError, NotFoundError
+from millrace.community.types import Role
+from millrace.kernel.errors import (
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from millrace.release.flags.audience import Difference
 from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.room import Flags
 from millrace.release.flags.types import Actor, Approval, ChangeRequest, Flag, Problem, Wait
+from millrace.settings import TOKEN_VARIABLE
 from millrace.wiring import Domain, opened
 
 T = TypeVar("T")
@@ -28,6 +36,30 @@ reason_option = click.option(
     metavar="TEXT",
     help="Why, for the audit trail. Needed where others have to approve changes.",
 )
+
+PROOF = "millrace.proof"
+
+
+def _keep(context: click.Context, _: click.Parameter, file: Path | None) -> None:
+    """Remember a token until `acting` asks for it, so that no command has to hand it on."""
+    text = os.environ.get(TOKEN_VARIABLE, "") if file is None else text_in(file)
+    context.meta[PROOF] = text.strip()
+
+
+token_option = click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    expose_value=False,
+    callback=_keep,
+    help="The token of the operator or release manager who does it; - for stdin. Needed where"
+    f" others have to approve changes. Default: {TOKEN_VARIABLE}.",
+)
+
+
+def given_token() -> str:
+    """Return the token that a command with `token_option` was given, empty for none."""
+    return click.get_current_context().meta.get(PROOF, "")
 
 
 def worked(frame: Frame, data_dir: str | None, as_json: bool, work: Work[T]) -> T:
@@ -41,9 +73,43 @@ def worked(frame: Frame, data_dir: str | None, as_json: bool, work: Work[T]) -> 
     return run(inside())
 
 
-def actor() -> Actor:
-    """Return who sits at this command line, as the audit trail names them."""
+def sitting_here() -> Actor:
+    """Return who sits at this command line, by the name that they have on this machine."""
     return Actor(f"cli:{getpass.getuser()}")
+
+
+async def acting(domain: Domain, *, proven: bool | None = None) -> Actor:
+    """Return who changes something, as the audit trail names them: whom a token names, if any.
+
+    A name on this machine is whatever `LOGNAME` says, and no proof.
+
+    Args:
+        domain: knows tokens.
+        proven: whether it takes a token; by default, where others have to approve changes.
+
+    Raises:
+        UnauthenticatedError: it takes a token, and there is none.
+        ForbiddenError: the token is of somebody who changes no flags.
+    """
+    if token := given_token():
+        viewer = await domain.identity.authenticate(token)
+        if viewer.role in (Role.OPERATOR, Role.RELEASE_MANAGER):
+            return Actor(viewer.name)
+        raise ForbiddenError(
+            f"{viewer.name} changes no flags",
+            field="token",
+            value=viewer.role.value,
+            limit="an operator or a release manager",
+            next_step="`millrace operator create NAME --role release_manager` makes one",
+        )
+    if domain.flags.config.approval is Approval.REQUIRED if proven is None else proven:
+        raise UnauthenticatedError(
+            "one person proposes a change and another approves it, and nothing proves who you are",
+            field="token",
+            limit="the token of an operator or a release manager",
+            next_step=f"name a --token-file, or set {TOKEN_VARIABLE}: `millrace operator token NAME`",
+        )
+    return sitting_here()
 
 
 def reason_of(flags: Flags, given: str | None, otherwise: str) -> str:

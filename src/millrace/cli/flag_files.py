@@ -7,7 +7,7 @@ import click
 
 from millrace.cli import failures
 from millrace.cli.flag_desk import (
-    actor,
+    acting,
     counted,
     decoded,
     every,
@@ -17,6 +17,7 @@ from millrace.cli.flag_desk import (
     show,
     table,
     text_in,
+    token_option,
     warn,
     worked,
 )
@@ -86,6 +87,7 @@ async def _document(domain: Domain) -> Exported:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -109,7 +111,7 @@ def imported(
         if dry_run:
             return await _rehearsed(domain, text, as_json=as_json)
         why = reason_of(domain.flags, reason, f"imported from {file.name}")
-        return await domain.flags.bring_in(text, actor=actor(), reason=why)
+        return await domain.flags.bring_in(text, actor=await acting(domain), reason=why)
 
     made = worked(frame, data_dir, as_json, bring)
     if as_json:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.cli.flag_desk import (
-    actor,
+    acting,
     ago,
     decoded,
     every,
@@ -21,6 +21,7 @@ from millrace.cli.flag_desk import (
     standing,
     table,
     text_in,
+    token_option,
     told,
     waits,
     worked,
@@ -37,10 +38,12 @@ from millrace.cli.frame import (
 )
 from millrace.kernel.errors import InvalidError
 from millrace.release.flags import audience, document
+from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.difference import Difference, difference, differences
 from millrace.release.flags.difference import shown as words_of
 from millrace.release.flags.patch import Op, Patch
 from millrace.release.flags.types import (
+    OPEN_STATES,
     ChangeRequest,
     Flag,
     FlagChange,
@@ -284,6 +287,7 @@ def _plain(change: FlagChange) -> dict[str, Any]:
 @click.argument("key")
 @click.argument("version", type=int)
 @reason_option
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
@@ -306,7 +310,11 @@ def revert(
             domain.flags, reason, f"reverted to version {version} from the command line"
         )
         return await domain.flags.revert(
-            key, version, version=stands.version if stands else 0, actor=actor(), reason=why
+            key,
+            version,
+            version=stands.version if stands else 0,
+            actor=await acting(domain),
+            reason=why,
         )
 
     told(worked(frame, data_dir, as_json, change), key, as_json=as_json)
@@ -328,26 +336,33 @@ def revert(
     help="open: those that wait.",
 )
 @click.option("--key", metavar="KEY", help="Only of this flag.")
+@click.option("--before", type=int, metavar="REQUEST", help="Only those older than this one.")
 @data_dir_option
 @json_option
 @pass_frame
 def requests(
-    frame: Frame, state: str, key: str | None, data_dir: str | None, as_json: bool
+    frame: Frame,
+    state: str,
+    key: str | None,
+    before: int | None,
+    data_dir: str | None,
+    as_json: bool,
 ) -> None:
-    """Print changes that wait.
+    """Print changes that wait, the oldest first.
 
-    For approval, for their time, or for the adoption of a version.
+    For approval, for their time, or for the adoption of a version. All that are open; of the others
+    the newest thousand, and with --before those that are older.
     """
-    states = {
-        "open": [RequestState.PROPOSED, RequestState.APPROVED],
-        "all": [None],
-    }.get(state) or [RequestState(state)]
+    named = {"open": OPEN_STATES, "all": tuple(RequestState)}
+    states = named.get(state) or (RequestState(state),)
 
     async def look(domain: Domain) -> tuple[list[ChangeRequest], Any]:
-        found = [request for each in states for request in await domain.flags.requests(each, key)]
-        return sorted(found, key=lambda each: each.id), domain.clock.now()
+        found = await domain.flags.requests(states, key, LIST_MAX, before)
+        return found[::-1], domain.clock.now()
 
     found, now = worked(frame, data_dir, as_json, look)
+    if len(found) == LIST_MAX and states != OPEN_STATES:
+        say(f"there may be older ones: add --before {found[0].id}")
     if as_json:
         print_json({"requests": found})
         return
@@ -384,15 +399,18 @@ def _decided(made: ChangeRequest, *, as_json: bool) -> None:
 
 @click.command("approve", epilog="\b\nExamples:\n  millrace flags approve 7131562081095680\n")
 @request_argument
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
 def approve(frame: Frame, request_id: int, data_dir: str | None, as_json: bool) -> None:
     """Let the change REQUEST be made. Whoever asked for it cannot."""
-    _decided(
-        worked(frame, data_dir, as_json, lambda d: d.flags.approve(request_id, actor())),
-        as_json=as_json,
-    )
+
+    async def decide(domain: Domain) -> ChangeRequest:
+        by = await acting(domain, proven=True)
+        return await domain.flags.approve(request_id, by)
+
+    _decided(worked(frame, data_dir, as_json, decide), as_json=as_json)
 
 
 @click.command(
@@ -400,27 +418,33 @@ def approve(frame: Frame, request_id: int, data_dir: str | None, as_json: bool) 
     epilog="\b\nExamples:\n  millrace flags reject 7131562081095680 --note 'not before the weekend'\n",
 )
 @request_argument
+@token_option
 @note_option
 @data_dir_option
 @json_option
 @pass_frame
 def reject(frame: Frame, request_id: int, note: str, data_dir: str | None, as_json: bool) -> None:
     """Say no to the change REQUEST."""
-    _decided(
-        worked(frame, data_dir, as_json, lambda d: d.flags.reject(request_id, actor(), note)),
-        as_json=as_json,
-    )
+
+    async def decide(domain: Domain) -> ChangeRequest:
+        by = await acting(domain)
+        return await domain.flags.reject(request_id, by, note)
+
+    _decided(worked(frame, data_dir, as_json, decide), as_json=as_json)
 
 
 @click.command("cancel", epilog="\b\nExamples:\n  millrace flags cancel 7131562081095680\n")
 @request_argument
+@token_option
 @note_option
 @data_dir_option
 @json_option
 @pass_frame
 def cancel(frame: Frame, request_id: int, note: str, data_dir: str | None, as_json: bool) -> None:
     """Take the change REQUEST back, which is not made yet."""
-    _decided(
-        worked(frame, data_dir, as_json, lambda d: d.flags.cancel(request_id, actor(), note)),
-        as_json=as_json,
-    )
+
+    async def decide(domain: Domain) -> ChangeRequest:
+        by = await acting(domain)
+        return await domain.flags.cancel(request_id, by, note)
+
+    _decided(worked(frame, data_dir, as_json, decide), as_json=as_json)

@@ -6,7 +6,16 @@ import click
 from msgspec import Struct
 
 from millrace.cli.flag_answers import SIGNS
-from millrace.cli.flag_desk import actor, ago, reason_of, reason_option, row, show, table, worked
+from millrace.cli.flag_desk import (
+    ago,
+    reason_of,
+    reason_option,
+    row,
+    show,
+    sitting_here,
+    table,
+    worked,
+)
 from millrace.cli.frame import (
     Frame,
     console,
@@ -213,7 +222,7 @@ async def _named(
             ring=Ring(ring),
             member=(await domain.members.find(name)).key,
             choice=Choice.LISTED,
-            actor=actor().name,
+            actor=sitting_here().name,
             at=domain.clock.now(),
         )
         for name in members
@@ -301,7 +310,7 @@ def rule(
             percentage=options["percentage"],
             version=version,
         )
-        return await domain.flags.ring_rule_put(wanted, actor=actor(), reason=why)
+        return await domain.flags.ring_rule_put(wanted, actor=sitting_here(), reason=why)
 
     made = worked(frame, data_dir, as_json, change)
     if as_json:
