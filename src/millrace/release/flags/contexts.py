@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from millrace.community.types import BIGINT_MAX, Key
-from millrace.release.flags.rings import RingBook
+from millrace.release.flags.rings import TRACKS, RingBook
 from millrace.release.flags.types import TARGETING_KEY, Context, Ring
 
 TRACK = "server"
@@ -102,6 +102,7 @@ def with_rings(
         attributes: Context = context
         if not trusted:
             attributes = {each: context[each] for each in names if each in context}
+            track = track if track in TRACKS else TRACK  # each draws anew who is in its percentages
         track = track if isinstance(track, str) and track else TRACK
         context["rings"] = rings.rings(track, name, attributes)
     else:

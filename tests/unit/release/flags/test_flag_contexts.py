@@ -32,6 +32,21 @@ def test_a_claim_about_oneself_opens_no_ring():
     assert known({**claimed, "targetingKey": "a device"})["ring"] == "everyone"
 
 
+def test_a_track_that_there_is_not_draws_no_lot():
+    """One per cent is drawn by track and member, so inventing tracks would be drawing until it hits."""
+    book = RingBook([], [RingRule(track="watch", ring=Ring.BETA, percentage=100)])
+
+    def ring(member: int, track: object, *, trusted: bool = False):
+        context = {"targetingKey": f"7-{member}", "track": track}
+        return enriched(context, book, COUNTRIES, trusted=trusted)["ring"]
+
+    for member in range(1, 40):
+        own = ring(member, "server")
+        assert {ring(member, odd) for odd in ("watch", "IOS", "", None, 7, ["ios"])} == {own}
+        assert {ring(member, f"t{number}") for number in range(200)} == {own}
+        assert ring(member, "watch", trusted=True) == "beta"
+
+
 def test_a_market_is_the_members_own_where_it_is_known():
     """Of a member of ours it is the community's; else what the client says is all there is."""
     claims = {"country": "US", "community": "1"}
