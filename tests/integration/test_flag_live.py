@@ -194,6 +194,7 @@ async def test_rings_and_markets_follow(router, conninfo):
             "targetingKey": str(ann.member), "track": "ios", "community": str(home), "country": "NL",
             "appVersion": "9.2.0", "ring": "beta", "rings": ["beta", "one_percent", "everyone"],
         }  # fmt: skip
+        assert two.context_of(ann.member, app, country="US")["country"] == "NL"  # as over OFREP
         claimed = {
             "targetingKey": str(ann.member), "track": "ios", "ring": "employees", "rings": ["employees"],
             "country": "US", "community": "1", "employee": "yes",

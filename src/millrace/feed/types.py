@@ -15,8 +15,8 @@ SERVER_TRACK = "server"
 class App(Struct, frozen=True):
     """What a request says of the app that asks: version, platform and country; empty is unknown.
 
-    version: a semantic version. country: ISO 3166 alpha-2, upper case; of the member's community
-        where it is empty.
+    version: a semantic version. country: ISO 3166 alpha-2, upper case; counts where the member's
+        community has named none.
     """
 
     version: str = ""

@@ -84,10 +84,10 @@ class Decisions:
         Args:
             member: whom it is for.
             app: with what they come.
-            country: where they are; their community's where it is empty.
+            country: where they say they are; it counts where their community has said no country.
             more: what else is known of them; rings may go by it.
         """
-        where = country or self.live.countries.get(member.community_id, "")
+        where = self.live.countries.get(member.community_id, "") or country
         known = {**more, **contexts.of_member(member, app, where)}
         contexts.with_rings(known, self.live.rings, (), trusted=True)
         return known
