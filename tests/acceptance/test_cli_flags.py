@@ -218,6 +218,20 @@ def test_a_ramp_by_schedule_is_a_chain_that_waits(beside: Millrace) -> None:
 # ------------------------------------------------- four eyes
 
 
+def test_every_change_that_waits_is_listed(beside: Millrace) -> None:
+    beside("flags", "set", "new-home", "--boolean")
+    steps = [f"{number / 2:g}" for number in range(1, 106)]
+    beside(
+        "flags", "ramp", "new-home", "on", *steps, "--every", "1d", "--wait-for", "ios:4.2.0:80%"
+    )
+
+    waiting = well(beside("flags", "requests", "--json"))["requests"]
+    assert [each["base_version"] for each in waiting] == list(range(1, 106))
+    assert len(well(beside("flags", "show", "new-home", "--json"))["requests"]) == 105
+    older = beside("flags", "requests", "--before", str(waiting[5]["id"]), "--json")
+    assert well(older)["requests"] == waiting[:5]
+
+
 def test_where_others_approve_a_reason_is_needed_and_a_kill_is_not_held_up(
     beside: Millrace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

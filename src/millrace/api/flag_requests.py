@@ -34,7 +34,8 @@ async def list_requests(
     listed = f"flag_requests:{stage}:{key}"
     place = place_in(program.secret, listed, page.cursor)
     before = int(place) if place else None
-    found = await program.flags.requests(stage, key=key, limit=page.limit, before=before)
+    states = (stage,) if stage else ()
+    found = await program.flags.requests(states, key, page.limit, before)
     more = len(found) >= page.limit
     following = cursor_at(program.secret, listed, str(found[-1].id)) if more else ""
     return wire.Page([wire_flags.request(one) for one in found], following)

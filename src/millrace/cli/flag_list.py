@@ -19,8 +19,9 @@ from millrace.cli.frame import (
     say,
 )
 from millrace.release.flags import rules
+from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.difference import shown
-from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Usage
+from millrace.release.flags.types import OPEN_STATES, ChangeRequest, Flag, Usage
 from millrace.wiring import Domain
 
 WEEK = timedelta(days=7)
@@ -135,8 +136,7 @@ def shown_flag(
         if audience:
             await domain.flags.load()
             counted = msgspec.to_builtins(await domain.flags.audience(key))
-        proposed = await domain.flags.requests(RequestState.PROPOSED, key)
-        waiting = proposed + await domain.flags.requests(RequestState.APPROVED, key)
+        waiting = await domain.flags.requests(OPEN_STATES, key, LIST_MAX)
         usage = await domain.flags.usage(key)
         return Sight(flag, usage, waiting, counted, domain.clock.now())
 

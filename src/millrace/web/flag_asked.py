@@ -7,13 +7,13 @@ from millrace.kernel.errors import MillraceError
 from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.room import Flags
 from millrace.release.flags.types import (
+    OPEN_STATES,
     REASON_MAX,
     Actor,
     Approval,
     ChangeRequest,
     Flag,
     Problem,
-    RequestState,
 )
 from millrace.web.asked import Asked, Form, program_of, viewer_of
 from millrace.web.forms import field_of, said
@@ -46,13 +46,9 @@ def refused_act(form: Form, error: MillraceError) -> ActForm:
     return ActForm(reason=form.text("reason"), error=said(error), field=field_of(error))
 
 
-async def open_requests(request: Asked, key: str | None = None) -> list[ChangeRequest]:
-    """Return the changes that wait, newest first: of one flag, or of all."""
-    flags = flags_of(request)
-    found: list[ChangeRequest] = []
-    for state in (RequestState.PROPOSED, RequestState.APPROVED):
-        found += await flags.requests(state, key)
-    return sorted(found, key=lambda one: one.id, reverse=True)
+async def open_requests(request: Asked, key: str) -> list[ChangeRequest]:
+    """Return all changes of a flag that wait, newest first."""
+    return await flags_of(request).requests(OPEN_STATES, key, LIST_MAX)
 
 
 def four_eyes(request: Asked) -> bool:

@@ -20,7 +20,6 @@ from millrace.web.flag_asked import (
     every_flag,
     flags_of,
     members_in_all,
-    open_requests,
 )
 from millrace.web.flag_crowds import crowd_view
 from millrace.web.flag_forms import description_of, object_of
@@ -96,7 +95,7 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         shell_for(request, "flags"),
         every_flag(request),
         flags_of(request).last_evaluated(),
-        open_requests(request),
+        flags_of(request).waiting(),
         communities_by_number(request),
     )
     every = _held(request, found, used)
@@ -117,7 +116,7 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         count_address=f"/flags{address}",
         cheap=len(shown) * await members_in_all(request) <= COUNTS_AT_ONCE_MAX,
         more=_more(form, rest, count),
-        waiting=len(waiting),
+        waiting=waiting,
         done=DONE.get(done, ""),
     )
 

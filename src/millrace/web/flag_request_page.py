@@ -1,6 +1,7 @@
 """Changes that wait for a second pair of eyes, for their time, or for a version to be adopted."""
 
 from asyncio import gather
+from collections.abc import Mapping
 from typing import Annotated
 
 from litestar import Response, get, post
@@ -8,17 +9,25 @@ from litestar.params import FromPath, QueryParameter
 
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
 from millrace.release.flags.repository import SHARED
-from millrace.release.flags.types import ChangeRequest, Flag, RequestState, Wait
+from millrace.release.flags.types import (
+    OPEN_STATES,
+    SETTLED_STATES,
+    ChangeRequest,
+    Flag,
+    RequestState,
+    Wait,
+)
 from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
-from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, open_requests
+from millrace.web.cases import query_of
+from millrace.web.flag_asked import communities_by_number, doer_of, flags_of
 from millrace.web.flag_clashes import standing
 from millrace.web.flag_crowds import DifferenceView
 from millrace.web.flag_previews import previewed
-from millrace.web.flag_request_views import OPEN, Looked, RequestCard, request_card
+from millrace.web.flag_request_views import Looked, RequestCard, request_card
 from millrace.web.forms import number_of, said
 from millrace.web.shell import drawn, shell_for
 
-SETTLED_SIZE = 50
+PAGE_SIZE = 50
 DONE = {
     "asked": "Asked. It stands here until it is made, rejected or called off.",
     "approved": "Approved, and made.",
@@ -32,11 +41,16 @@ Text = Annotated[str, QueryParameter(max_length=40)]
 
 @get("/flag-requests", include_in_schema=False)
 async def show_requests(
-    request: Asked, show: Text = "", preview: Text = "", done: Text = ""
+    request: Asked, show: Text = "", preview: Text = "", done: Text = "", before: Text = ""
 ) -> Response[str]:
-    """Show the requests that are open, or those that were settled."""
-    looked_into = number_of(preview, "preview") if preview else 0
-    return await _show(request, settled=show == "done", preview=looked_into, done=done)
+    """Show the requests that are open, or those that were settled; only those before one."""
+    return await _show(
+        request,
+        settled=show == "done",
+        preview=number_of(preview, "preview") if preview else 0,
+        before=number_of(before, "before") if before else None,
+        done=done,
+    )
 
 
 async def _show(
@@ -44,35 +58,49 @@ async def _show(
     *,
     settled: bool = False,
     preview: int = 0,
+    before: int | None = None,
     done: str = "",
     refused: tuple[int, str, str] | None = None,
 ) -> Response[str]:
     """Draw the page. `refused`: the request, what was wrong with the press, and the note of it."""
-    shell, waiting = await gather(shell_for(request, "flags"), open_requests(request))
-    found = await _settled(request) if settled else waiting
-    cards = [await _card(request, one, preview, refused) for one in found]
+    flags, states = flags_of(request), SETTLED_STATES if settled else OPEN_STATES
+    shell, waiting, found, names = await gather(
+        shell_for(request, "flags"),
+        flags.waiting(),
+        flags.requests(states, None, PAGE_SIZE + 1, before),
+        communities_by_number(request),
+    )
+    shown = found[:PAGE_SIZE]
+    cards = [await _card(request, one, names, preview, refused) for one in shown]
     return drawn(
         "flag_requests.html",
         shell,
         status=409 if refused else 200,
         requests=cards,
         show="done" if settled else "open",
-        waiting=len(waiting),
+        waiting=waiting,
+        before=before or "",
+        older=_older(shown[-1], settled=settled) if len(found) > PAGE_SIZE else "",
         done=DONE.get(done, ""),
         error=refused[1] if refused else "",
     )
 
 
-async def _settled(request: Asked) -> list[ChangeRequest]:
-    found = await flags_of(request).requests(None, None, SETTLED_SIZE)
-    return [one for one in found if one.state not in OPEN]
+def _older(last: ChangeRequest, *, settled: bool) -> str:
+    """Return where those are that were asked for before the last one of a page."""
+    return f"/flag-requests{query_of(show='done' if settled else '', before=str(last.id))}"
 
 
 async def _card(
-    request: Asked, one: ChangeRequest, preview: int, refused: tuple[int, str, str] | None
+    request: Asked,
+    one: ChangeRequest,
+    names: Mapping[str, str],
+    preview: int,
+    refused: tuple[int, str, str] | None,
 ) -> RequestCard:
+    """Show a request. `names`: of communities, by number."""
     flag = await standing(request, one.key)
-    waits = one.wait is not None and one.state in OPEN
+    waits = one.wait is not None and one.state in OPEN_STATES
     return request_card(
         one,
         Looked(
@@ -80,7 +108,7 @@ async def _card(
             adoption=await flags_of(request).adoption(_wait(one)) if waits else None,
             viewer=viewer_of(request).name,
             now=program_of(request).clock.now(),
-            names=await communities_by_number(request),
+            names=names,
             typed=refused[2] if refused and refused[0] == one.id else "",
             difference=await _difference(request, one, flag) if preview == one.id else None,
         ),
@@ -108,7 +136,9 @@ async def decide(request: Asked, request_id: FromPath[str]) -> Response[str] | R
     try:
         done = await _decided(request, number, form)
     except (ConflictError, ForbiddenError, InvalidError) as error:
-        return await _show(request, refused=(number, said(error), form.text("note")))
+        before = number_of(form.text("before"), "before") if form.text("before") else None
+        refusal = (number, said(error), form.text("note"))
+        return await _show(request, before=before, refused=refusal)
     return go(f"/flag-requests?done={done}#main")
 
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import (
+    OPEN_STATES,
     Adoption,
     ChangeRequest,
     Flag,
@@ -49,7 +50,6 @@ WHATS = {
     FlagMove.REMOVE: "Remove",
     FlagMove.IMPORT: "Import",
 }
-OPEN = (RequestState.PROPOSED, RequestState.APPROVED)
 
 
 class WaitingLine(Struct, frozen=True, kw_only=True):
@@ -179,11 +179,11 @@ def request_card(request: ChangeRequest, looked: Looked) -> RequestCard:
         reason=request.reason,
         words=all_with_places(_words(request, stands), looked.names),
         outdated=outdated,
-        waits=waits_of(request, looked.adoption) if request.state in OPEN else [],
+        waits=waits_of(request, looked.adoption) if request.state in OPEN_STATES else [],
         note=request.note[:1].upper() + request.note[1:],
         before=pretty(stands),
         after=pretty(request.content),
-        open=request.state in OPEN,
+        open=request.state in OPEN_STATES,
         own=own,
         approvable=request.state is RequestState.PROPOSED and not own and not outdated,
         typed=looked.typed,
@@ -192,7 +192,7 @@ def request_card(request: ChangeRequest, looked: Looked) -> RequestCard:
 
 
 def _words(request: ChangeRequest, stands: str) -> list[str]:
-    if request.state not in OPEN:
+    if request.state not in OPEN_STATES:
         return []
     words = changed_words(request.key, stands, request.content)
     return words or ["The owner, and nothing of the definition."]
@@ -201,7 +201,7 @@ def _words(request: ChangeRequest, stands: str) -> list[str]:
 def _outdated(request: ChangeRequest, flag: Flag | None) -> str:
     """Say that the flag was changed since a request was made from it; empty where it was not."""
     stands = flag.version if flag else 0
-    if request.state not in OPEN or request.base_version >= stands:
+    if request.state not in OPEN_STATES or request.base_version >= stands:
         return ""
     return (
         f"It was made from version {request.base_version}, and the flag is at version {stands} now: "

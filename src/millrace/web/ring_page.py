@@ -13,7 +13,7 @@ from millrace.release.flags.entries import rule_key
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 from millrace.web.asked import Asked, Form, form_of, go, program_of
 from millrace.web.cases import named, query_of
-from millrace.web.flag_asked import doer_of, flags_of, member_called, open_requests
+from millrace.web.flag_asked import doer_of, flags_of, member_called
 from millrace.web.flag_forms import RING_LABELS, TRACKS
 from millrace.web.flag_rules import listed, percentage_of
 from millrace.web.forms import number_of, said
@@ -72,7 +72,7 @@ async def _show(
 ) -> Response[str]:
     track = track if track in TRACKS else "server"
     shell, waiting, cards = await gather(
-        shell_for(request, "flags"), open_requests(request), _cards(request, track, refused)
+        shell_for(request, "flags"), flags_of(request).waiting(), _cards(request, track, refused)
     )
     explained, error = None, refused.error if refused else ""
     if member:
@@ -90,7 +90,7 @@ async def _show(
         rings=cards,
         asked=member,
         explained=explained,
-        waiting=len(waiting),
+        waiting=waiting,
         done=DONE.get(done, ""),
         error=error,
     )

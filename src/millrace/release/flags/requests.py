@@ -10,7 +10,7 @@ made once and whole, or not at all, whatever is killed in the middle.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import NoReturn
 
@@ -267,20 +267,25 @@ class Requests:
             found = await session.row(QUERIES["request"], ChangeRequest, id=request_id)
         return _expect_found(found, request_id)
 
+    async def waiting(self) -> int:
+        """Return how many requests are open."""
+        async with self._router.read() as session:
+            return int(await session.value(QUERIES["open_requests"]))
+
     async def list(
         self,
-        state: RequestState | None = None,
+        states: Collection[RequestState] = (),
         key: str | None = None,
         limit: int = 100,
         before: int | None = None,
     ) -> list[ChangeRequest]:
-        """Return requests, newest first: of one state, of one flag, before one of them."""
+        """Return requests, newest first: of some states or of all, of one flag, before one of them."""
         expect_limit(limit)
         async with self._router.read() as session:
             return await session.rows(
                 QUERIES["requests"],
                 ChangeRequest,
-                state=None if state is None else state.value,
+                states=[state.value for state in states] or None,
                 key=key,
                 before=before,
                 limit=limit,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -223,13 +223,20 @@ class Flags(Decisions, Changes):
 
     async def requests(
         self,
-        state: RequestState | None = None,
+        states: Collection[RequestState] = (),
         key: str | None = None,
         limit: int = 100,
         before: int | None = None,
     ) -> list[ChangeRequest]:
-        """Return requests, newest first: of one state, of one flag, before one of them."""
-        return await self.pending.list(state, key, limit, before)
+        """Return requests, newest first: of some states or of all, of one flag, before one of them.
+
+        At most `LIST_MAX` are open at a time.
+        """
+        return await self.pending.list(states, key, limit, before)
+
+    async def waiting(self) -> int:
+        """Return how many changes wait."""
+        return await self.pending.waiting()
 
     async def request(self, request_id: int) -> ChangeRequest:
         """Return one request.

@@ -224,6 +224,10 @@ class RequestState(StrEnum):
     FAILED = "failed"
 
 
+OPEN_STATES = (RequestState.PROPOSED, RequestState.APPROVED)
+SETTLED_STATES = tuple(state for state in RequestState if state not in OPEN_STATES)
+
+
 class ChangeRequest(Struct, frozen=True, kw_only=True):
     """A change that is not made yet.
 

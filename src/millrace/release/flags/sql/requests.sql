@@ -6,11 +6,11 @@ values (%(id)s, %(key)s, %(move)s, %(content)s, %(owner)s, %(base_version)s, %(r
         %(actor)s, %(now)s, %(due_at)s::timestamptz, %(wait)s::jsonb)
 
 -- name: requests
--- Requests, newest first; those of one state or of one flag where it is named.
+-- Requests, newest first; those of some states or of one flag where they are named.
 select request_id as id, flag_key as key, move, content, owner, base_version, reason, state,
        proposed_by, proposed_at, decided_by, decided_at, due_at, wait, note
   from flag_request
- where (%(state)s::text is null or state = %(state)s)
+ where (%(states)s::text[] is null or state = any(%(states)s))
    and (%(key)s::text is null or flag_key = %(key)s)
    and (%(before)s::bigint is null or request_id < %(before)s)
  order by request_id desc

@@ -1,0 +1,104 @@
+"""What the pages of flags show in full, and what a refused press gives back: all that was typed."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+from httpx import AsyncClient, Response
+from page_visit import OWN, RATE, enter
+
+from millrace.api.testing import Town, town
+from millrace.release.flags.types import Actor, ChangeRequest, FlagConfig, Terms
+from millrace.settings import DoorConfig
+from millrace.store.testing import TestServer
+
+pytestmark = [pytest.mark.services, pytest.mark.asyncio(loop_scope="module")]
+OPS = Actor("operator:ops")
+FULL = 50  # requests on a page
+
+
+def flag(**members: object) -> str:
+    """Return a definition: half of the members have it, unless it says otherwise."""
+    usual = {
+        "state": "ENABLED",
+        "variants": {"on": True, "off": False},
+        "defaultVariant": "off",
+        "targeting": {"fractional": [["on", 50], ["off", 50]]},
+    }
+    return json.dumps(usual | members)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(
+    server: TestServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Town]:
+    """A town with a flag, where every flag is old."""
+    folder = tmp_path_factory.mktemp("flags")
+    door, config = DoorConfig(rates=RATE), FlagConfig(stale_days=0)
+    async with town(server.copy(), str(folder), door=door, flags=config) as made:
+        flags = made.program.flags
+        await flags.put("base", flag(), version=0, actor=OPS, reason="made")
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def manager(place: Town) -> AsyncIterator[AsyncClient]:
+    """A release manager's visit."""
+    async with place.client() as client:
+        await enter(client, {"token": place.tokens["manager"]})
+        yield client
+
+
+async def asked(place: Town, many: int) -> list[ChangeRequest]:
+    """Ask for changes of a flag that wait for a day; return them, the newest last."""
+    terms = Terms(due_at=place.program.clock.now() + timedelta(days=1))
+    content = flag(defaultVariant="on")
+    made: list[ChangeRequest] = []
+    for number in range(many):
+        one = await place.program.flags.put(
+            "base", content, version=1, actor=OPS, reason=f"number {number}", terms=terms
+        )
+        assert isinstance(one, ChangeRequest)
+        made.append(one)
+    return made
+
+
+async def send(client: AsyncClient, path: str, **fields: str) -> Response:
+    """Send a form, and stay where the answer is."""
+    return await client.post(path, data=fields, headers=OWN, follow_redirects=False)
+
+
+def ids_on(page: str) -> list[int]:
+    """Return which requests a page shows, in order."""
+    return [int(part.split('"')[0]) for part in page.split('id="request-')[1:] if part[0] != "t"]
+
+
+async def test_every_request_is_counted_and_can_be_reached(place: Town, manager: AsyncClient):
+    """Of more than one page, the newest come first; those that are settled hide none, nor are hidden."""
+    settled = await asked(place, 2)
+    for one in settled:
+        await place.program.flags.cancel(one.id, OPS)
+    made = await asked(place, 2 * FULL + 5)
+    wanted = [one.id for one in reversed(made)]
+    first = (await manager.get("/flag-requests", headers=OWN)).text
+    found, text = ids_on(first), first
+    while "Older requests" in text:
+        text = (await manager.get(f"/flag-requests?before={found[-1]}", headers=OWN)).text
+        found += ids_on(text)
+    done = (await manager.get("/flag-requests?show=done", headers=OWN)).text
+    here = (await manager.get("/flags/base", headers=OWN)).text
+    oldest = f"/flag-requests?before={wanted[-1] + 1}"
+    refused = await send(
+        manager, f"/flag-requests/{wanted[-1]}", do="reject", before=str(wanted[-1] + 1)
+    )
+
+    assert f'class="tab-count">{len(made)}<' in first
+    assert found == wanted
+    assert ids_on(done) == [one.id for one in reversed(settled)]
+    assert f"{oldest}#request-{wanted[-1]}" in here
+    assert ids_on(refused.text) == [wanted[-1]]
+    for one in made:
+        await place.program.flags.cancel(one.id, OPS)
+    assert len(ids_on((await manager.get("/flag-requests?show=done", headers=OWN)).text)) == FULL
