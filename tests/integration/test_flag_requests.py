@@ -220,10 +220,31 @@ async def test_a_kill_waits_for_nobody(router, conninfo, reviewed):
     assert killed.content == switch("on", state="DISABLED")
     told = (await reviewed.history("flag"))[0]
     assert (told.move, told.actor, told.reason) == (FlagMove.KILL, "operator:olga", "crashes")
-    again = await reviewed.kill("flag", actor=OSCAR, reason="crashes")
-    assert again.version == killed.version
     revived = await reviewed.revive("flag", version=2, **SAID)
     assert revived.state is RequestState.PROPOSED
+
+
+async def test_a_kill_of_what_is_off_stops_what_is_to_come(flags, clock):
+    """It stands in the trail, and a change that was asked for before does not switch the flag on."""
+    await flags.put("flag", switch(), version=0, **SAID)
+    killed = await flags.kill("flag", **SAID)
+    due = Terms(due_at=NOON + HOUR)
+    await flags.put("flag", switch("on"), version=killed.version, terms=due, **SAID)
+
+    again = await flags.kill("flag", actor=OSCAR, reason="must stay off")
+    clock.move(3600)
+    assert await flags.apply_due(clock.now()) == 0
+
+    assert await flags.get("flag") == again
+    assert (again.version, again.content) == (killed.version + 1, killed.content)
+    told = (await flags.history("flag"))[0]
+    assert (told.move, told.actor, told.reason) == (
+        FlagMove.KILL,
+        "operator:oscar",
+        "must stay off",
+    )
+    (request,) = await flags.requests()
+    assert request.state is RequestState.FAILED
 
 
 async def test_nobody_approves_their_own(reviewed, conninfo):

@@ -122,11 +122,16 @@ class Book:
             return await self.write(session, edit)
 
     async def write(self, session: Session, edit: Edit) -> Flag | None:
-        """Make a change as a part of a transaction; what is refused is as in `make`."""
+        """Make a change as a part of a transaction; what is refused is as in `make`.
+
+        A kill is a version also where the flag was off: what is still to come was made from another
+        one then, and does not switch it on.
+        """
         flag = await self.looked_at(session, edit)
         content = self._after(edit, flag)
         owner = (flag.owner if flag else "") if edit.owner is None else edit.owner
-        if flag is not None and (content, owner) == (flag.content, flag.owner):
+        same = flag is not None and (content, owner) == (flag.content, flag.owner)
+        if flag is not None and same and edit.move is not FlagMove.KILL:
             return flag  # it says what it said, so it is no new version
         now = self._clock.now()
         last = int(await session.value(QUERIES["last_version"], key=edit.key))
