@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from millrace.community.testing import NOON, OPERATOR, Rooms
-from millrace.community.types import CommunityDraft
+from millrace.community.types import CommunityDraft, Key
 from millrace.kernel.clock import ManualClock
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
 from millrace.kernel.hashing import hash64
@@ -101,6 +101,47 @@ async def test_only_what_changed_is_compiled(router, conninfo):
         await one.put_shared("$metadata", '{"team": "search"}', version=0, **SAID)
         await same(one, two)
         assert two.evaluate("flag1", {}).metadata["team"] == "search"
+
+
+async def test_a_place_in_a_ring_concerns_its_member(router, conninfo):
+    """Nobody else's name of what decides is another one; that of everything is, in both processes."""
+    rooms = Rooms(router)
+    ann, bob = await rooms.people(await rooms.community("here"), "ann", "bob")
+    wish = RingEntry(
+        track="ios",
+        ring=Ring.BETA,
+        member=ann.member,
+        choice=Choice.OPTED_IN,
+        actor=ann.name,
+        at=NOON,
+    )
+    async with processes(router, conninfo) as (one, two):
+        await one.put("greeting", switch("on"), version=0, **SAID)
+        await same(one, two)
+        told: list[frozenset[Key] | None] = []
+        two.listen(told.append)
+        before = {who.member: two.etag_of(who.member) for who in (ann, bob)}
+        whole = two.etag()
+        await one.ring_put(wish, reason="curious")
+        await same(one, two)
+        entered = {who.member: two.etag_of(who.member) for who in (ann, bob)}
+        assert told == [frozenset({ann.member})]
+        assert two.etag() != whole
+        assert entered[ann.member] != before[ann.member]
+        assert entered[bob.member] == before[bob.member]
+
+        end_streams(conninfo)
+        await until(lambda: all(each.state().restarts for each in (one, two)))
+        assert [one.etag_of(who.member) for who in (ann, bob)] == [*entered.values()]
+        await one.ring_remove(wish, reason="enough")
+        await same(one, two)
+        assert two.etag() == whole
+        assert two.etag_of(ann.member) == before[ann.member]
+        await one.kill("greeting", **SAID)
+        await same(one, two)
+
+        assert told[1:] == [frozenset({ann.member}), None]
+        assert two.etag_of(bob.member) != before[bob.member]
 
 
 async def test_decisions_go_on_without_the_database(router, conninfo):

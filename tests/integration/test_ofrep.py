@@ -13,6 +13,8 @@ from millrace.api.evaluations import ATTRIBUTES_MAX, BODY_BYTES_MAX, CONTEXT_DEP
 from millrace.api.remembered import SECONDS
 from millrace.api.serve import serving
 from millrace.api.testing import town
+from millrace.community.moves import Move, Thing, ThingKind
+from millrace.community.types import program
 from millrace.kernel.clock import ManualClock, SystemClock
 from millrace.release.flags.types import Ring, RingRule, Wait
 from millrace.settings import RATES, DoorConfig
@@ -404,6 +406,57 @@ async def test_changes_are_told_as_they_happen(conninfo, tmp_path):
         assert (
             await client.get("/v1/me", params={"admission": path.partition("=")[2]})
         ).status_code == 401
+
+
+async def heard_of(address: str, path: str) -> str:
+    """Return all that a stream says until the server ends it."""
+    place = urlsplit(address)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    said = b""
+    try:
+        async with asyncio.timeout(20):
+            while not said.endswith(b"0\r\n\r\n"):  # the last chunk
+                piece = await reader.read(65536)
+                if not piece:
+                    break
+                said += piece
+    finally:
+        writer.close()
+    return said.decode()
+
+
+async def test_an_admission_ends_with_a_ban(conninfo, tmp_path):
+    """Streams of a banned member and of a disabled operator end, others go on, none opens again."""
+    async with (
+        town(conninfo, str(tmp_path)) as place,
+        place.client() as client,
+    ):
+        streams, made = place.app.state.flag_streams, place.program
+        streams.heartbeat_seconds = 0.2
+        async with serving(place.app, "127.0.0.1", 0) as address:
+            paths = {}
+            for name in ("ada", "ben", "reader"):
+                bulk = (await ask(client, ALL, place.bearer(name), {})).json()
+                paths[name] = bulk["eventStreams"][0]["endpoint"]["requestUri"]
+            reading = {
+                name: asyncio.create_task(heard_of(address, path)) for name, path in paths.items()
+            }
+            async with asyncio.timeout(20):
+                while len(streams) < 3:
+                    await asyncio.sleep(0.01)
+            thing = Thing(ThingKind.MEMBER, place.members["ada"])
+            await made.moderation.decide(program(), thing, Move.BAN, "for the test")
+            await made.identity.disable_operator("shop", "program:test", "for the test")
+            ended = await asyncio.gather(reading["ada"], reading["reader"])
+            still = len(streams)
+            again = [await listened(address, paths[name], {}, 1) for name in ("ada", "reader")]
+            assert not reading["ben"].done()
+        await reading["ben"]
+
+    assert all("refetchEvaluation" in said for said in ended)
+    assert still == 1
+    assert again == [[{"status": 401}]] * 2
 
 
 async def test_head_and_body_are_one_write(place):

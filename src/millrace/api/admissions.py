@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from urllib.parse import parse_qs
 
-from millrace.community.types import Role, Viewer
+from millrace.community.types import Key, Role, Viewer, parse_key
 from millrace.kernel.errors import UnauthenticatedError
 
 PARAMETER = "admission"
@@ -52,6 +52,12 @@ def viewer_of(secret: bytes, query: bytes, now: datetime) -> Viewer | None:
             next_step="evaluate all flags again, and use the address that eventStreams has then",
         )
     return Viewer(Role.MEMBER, None, name)
+
+
+def member_of(viewer: Viewer) -> Key | None:
+    """Return the member who asks, also where an admission only names them; None for anybody else."""
+    kind, _, name = viewer.name.partition(":")
+    return parse_key(name) if kind == "member" else viewer.member
 
 
 def _signature(secret: bytes, said: bytes) -> bytes:

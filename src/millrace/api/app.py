@@ -70,7 +70,8 @@ def create_app(
     log, metrics = make_log(log_stream), Metrics()
     listeners = Listeners(program.feed.arrivals, program.posts.newer, log)
     remembered = Remembered(program.identity, program.clock)
-    evaluations, flag_streams = Evaluations(program.flags), FlagStreams(program.flags)
+    evaluations = Evaluations(program.flags)
+    flag_streams = FlagStreams(program.flags, program.identity.ended)
     metrics.streams.set_function(lambda: float(len(listeners) + len(flag_streams)))
     app = Litestar(
         route_handlers=[*OWN_HANDLERS, *pages.handlers()],

@@ -3,7 +3,9 @@
 What one variant of one flag looks like in JSON is written once and kept until a definition changes.
 """
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NoReturn, Protocol, cast
 
@@ -62,6 +64,10 @@ class Decides(Protocol):
         """Return the present definitions."""
         ...
 
+    def etag_of(self, member: Key) -> str:
+        """Return what names all that decides for a member."""
+        ...
+
     async def changed(self, etag: str, seconds: float) -> str:
         """Wait until the definitions have another name, and return it."""
         ...
@@ -118,8 +124,8 @@ class Evaluations:
             context = await self._context(viewer, body)
         except InvalidError as exc:
             return Told(400, failure(code_of(exc), exc.message))
-        if awaited and awaited != self._flags.etag():
-            await self._flags.changed(self._flags.etag(), CATCH_UP_SECONDS_MAX)
+        if awaited:
+            await self._caught_up(viewer.member, awaited)
         parts = [self._any(found) for found in self._flags.evaluate_all(context)]
         flags = b",".join(parts)
         # Over the answers, not over the request: a ramp moves without a change of definition.
@@ -130,6 +136,19 @@ class Evaluations:
             {"metadata": plain(self._flags.flagset().metadata), "eventStreams": [stream]}
         )
         return Told(200, b'{"flags":[' + flags + b"]," + rest[1:], etag)
+
+    async def _caught_up(self, member: Key | None, awaited: str) -> None:
+        """Wait a moment for a change that was announced, past those of other members."""
+        flags = self._flags
+
+        def name() -> str:
+            return flags.etag() if member is None else flags.etag_of(member)
+
+        before = name()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
+                while awaited != before == name():
+                    await flags.changed(flags.etag(), CATCH_UP_SECONDS_MAX)
 
     async def _context(self, viewer: Viewer, body: bytes) -> Context:
         """Return the context to decide by. A body without a sound one is an InvalidError."""

@@ -1,19 +1,21 @@
-"""Who listens to changes of flags: one wait for all, and a stream for each that says "ask again".
+"""Who listens to changes of flags: a stream for each reader, which says "ask again".
 
-A stream holds no queue. It knows which definitions its reader has heard of, and tells the present
-ones; how many changes there were between does not matter.
+A change wakes those whose answers may be others: one of a flag everybody, one of a member's place in a
+ring that member, and whoever follows all that decides. A stream holds no queue. It knows of what its
+reader has heard, and tells what is present; how many changes there were between does not matter.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from millrace.kernel.errors import TooManyError, UnavailableError
+from millrace.community.types import Key
+from millrace.kernel.errors import MillraceError, TooManyError, UnavailableError
 
 EACH_MAX = 64  # an application asks with one token for many of its processes
 STREAMS_MAX = 2_000
@@ -23,6 +25,8 @@ RETRY_MILLISECONDS = 1_000
 RETRY_SECONDS = 5.0
 
 StillGood = Callable[[], Awaitable[bool]]
+Ended = Callable[[Collection[str]], Awaitable[Collection[str]]]
+"""Return which of some subjects may do nothing any more."""
 
 
 class Refetch(Struct, frozen=True):
@@ -39,9 +43,38 @@ class Changes(Protocol):
         """Return what names the present definitions."""
         ...
 
-    async def changed(self, etag: str, seconds: float) -> str:
-        """Wait until the definitions have another name, and return it."""
+    def etag_of(self, member: Key) -> str:
+        """Return what names all that decides for a member."""
         ...
+
+    def listen(self, hears: Callable[[frozenset[Key] | None], None]) -> None:
+        """Tell somebody of every change: whose answers may be others, None for everybody's."""
+        ...
+
+
+class Reader(Struct, frozen=True):
+    """Who listens.
+
+    name: as rates and logs have it, and as what may end them is asked about.
+    member: whose answers alone they follow; None for all that decides.
+    still_good: whether they may still listen; None for a reader by admission, who is asked about
+        with all the others.
+    """
+
+    name: str
+    member: Key | None
+    still_good: StillGood | None
+
+
+class _Listener:
+    """One open stream. wake: there may be something to say. over: its reader may listen no more."""
+
+    __slots__ = ("over", "reader", "wake")
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.wake = asyncio.Event()
+        self.over = False
 
 
 class FlagStreams:
@@ -50,18 +83,21 @@ class FlagStreams:
     def __init__(
         self,
         flags: Changes,
+        ended: Ended,
         *,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
         life_seconds: float = LIFE_SECONDS,
     ) -> None:
         self._flags = flags
+        self._ended = ended
         self.heartbeat_seconds = heartbeat_seconds
         self.life_seconds = life_seconds
+        self._listening: dict[Key | None, set[_Listener]] = {}
         self._held: Counter[str] = Counter()
         self._open = 0
-        self._moved = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._closed = False
+        flags.listen(self._hear)
 
     def __len__(self) -> int:
         """Return how many streams are open."""
@@ -70,7 +106,7 @@ class FlagStreams:
     def close(self) -> None:
         """End every stream and take no more: the server is about to stop."""
         self._closed = True
-        self._moved.set()
+        self._hear(None)
 
     def expect_room(self, name: str) -> None:
         """Refuse a stream that there is no place for.
@@ -89,64 +125,93 @@ class FlagStreams:
             limit = f"{EACH_MAX} streams at once"
             raise TooManyError(f"{name} has {limit}", retry_seconds=RETRY_SECONDS, limit=limit)
 
-    async def stream(self, name: str, heard: str, still_good: StillGood) -> AsyncGenerator[bytes]:
-        """Yield an event at once unless the reader has heard of the present flags, and then at each
+    async def stream(self, reader: Reader, heard: str) -> AsyncGenerator[bytes]:
+        """Yield an event at once unless the reader has heard of what decides now, and then at each
         change, until the proof ends, the server stops, or the stream has lived long enough.
 
         Args:
-            name: who listens.
-            heard: the definitions that the reader last heard of; empty for none.
-            still_good: whether they may still listen.
+            reader: who listens.
+            heard: the `etag` that the reader last heard of; empty for none.
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + self.life_seconds
         checks = loop.time() + self.heartbeat_seconds
-        with self._place(name):
+        with self._place(reader) as listener:
             yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
             while not self._closed and loop.time() < ends:
-                moved, now = self._moved, self._flags.etag()
+                listener.wake.clear()
+                now = self._etag(reader.member)
                 if now != heard:
                     heard = now
                     yield _event(now)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(moved.wait(), max(checks - loop.time(), 0.0))
+                    await asyncio.wait_for(listener.wake.wait(), max(checks - loop.time(), 0.0))
+                if listener.over or self._closed:
+                    return
                 if loop.time() >= checks:
-                    if self._closed or not await still_good():
+                    if reader.still_good is not None and not await reader.still_good():
                         return
-                    self._begin_following()
+                    self._begin_asking()
                     yield b": still here\n\n"
                     checks = loop.time() + self.heartbeat_seconds
 
+    def _etag(self, member: Key | None) -> str:
+        return self._flags.etag() if member is None else self._flags.etag_of(member)
+
+    def _hear(self, concerned: frozenset[Key] | None) -> None:
+        """Wake those whose answers may be others, and who follow all that decides."""
+        known = self._listening
+        found = known if concerned is None else ({None} | concerned) & known.keys()
+        for member in found:
+            for listener in known[member]:
+                listener.wake.set()
+
     @contextmanager
-    def _place(self, name: str) -> Generator[None]:
-        """Hold a place while the stream is open. The first one begins to wait for changes."""
+    def _place(self, reader: Reader) -> Generator[_Listener]:
+        """Hold a place while the stream is open."""
+        listener, same = _Listener(reader), self._listening.setdefault(reader.member, set())
+        same.add(listener)
         self._open += 1
-        self._held[name] += 1
-        self._begin_following()
+        self._held[reader.name] += 1
+        self._begin_asking()
         try:
-            yield
+            yield listener
         finally:
+            same.discard(listener)
+            if not same:
+                del self._listening[reader.member]
             self._open -= 1
-            self._held[name] -= 1
-            if not self._held[name]:
-                del self._held[name]
-            if not self._open and self._following is not None:
-                self._following.cancel()
-                self._following = None
+            self._held[reader.name] -= 1
+            if not self._held[reader.name]:
+                del self._held[reader.name]
+            if not self._open and self._asking is not None:
+                self._asking.cancel()
+                self._asking = None
 
-    def _begin_following(self) -> None:
-        """Wait for changes, unless somebody does."""
-        if self._following is None or self._following.done():
-            self._following = asyncio.create_task(self._follow(self._flags.etag()))
+    def _begin_asking(self) -> None:
+        """Ask about those who showed an admission, unless somebody does."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
 
-    async def _follow(self, etag: str) -> None:
-        """Wake every stream when the definitions have another name."""
-        while not self._closed:
-            found = await self._flags.changed(etag, self.heartbeat_seconds)
-            if found != etag:
-                etag = found
-                moved, self._moved = self._moved, asyncio.Event()
-                moved.set()
+    async def _ask(self) -> None:
+        """End the streams of those who may do nothing any more: one question for all admissions.
+
+        A token is asked about by its own stream; an admission has none, and names only its bearer.
+        """
+        while True:
+            await asyncio.sleep(self.heartbeat_seconds)
+            listeners = [one for same in self._listening.values() for one in same]
+            admitted = [one for one in listeners if one.reader.still_good is None]
+            if not admitted:
+                continue
+            try:
+                ended = await self._ended({one.reader.name for one in admitted})
+            except MillraceError:
+                continue  # nobody knows; it is asked again
+            for listener in admitted:
+                if listener.reader.name in ended:
+                    listener.over = True
+                    listener.wake.set()
 
 
 def _event(etag: str) -> bytes:

@@ -6,11 +6,11 @@ from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 
-from millrace.api.admissions import PARAMETER, admission_for
+from millrace.api.admissions import PARAMETER, admission_for, member_of
 from millrace.api.asked import Asked, program_of, viewer_of
 from millrace.api.auth import token_of, with_api_key
 from millrace.api.evaluations import Evaluations
-from millrace.api.flag_streams import FlagStreams
+from millrace.api.flag_streams import FlagStreams, Reader
 from millrace.api.remembered import Remembered
 from millrace.api.wire_ofrep import (
     MEDIA_TYPE,
@@ -21,7 +21,7 @@ from millrace.api.wire_ofrep import (
     event_stream,
 )
 from millrace.community.types import Viewer
-from millrace.kernel.errors import MillraceError, UnavailableError
+from millrace.kernel.errors import MillraceError, UnauthenticatedError, UnavailableError
 from millrace.wiring import Program
 
 TAGS = ["ofrep"]
@@ -71,6 +71,9 @@ async def listen(request: Asked, admission: Admission = "") -> Stream:
     """Stream `refetchEvaluation`: at once, unless Last-Event-ID is current, and at each change.
 
     `admission` stands for a token where no header can be sent; `eventStreams` has an address with one.
+
+    Raises:
+        UnauthenticatedError: whom the admission names may do nothing any more.
     """
     viewer = viewer_of(request)
     streams: FlagStreams = request.app.state.flag_streams
@@ -78,17 +81,34 @@ async def listen(request: Asked, admission: Admission = "") -> Stream:
     remembered: Remembered = request.app.state.remembered
     token = token_of(with_api_key(dict(request.headers))) or ""  # empty: it was an admission
 
+    if not token and await _is_over(program_of(request), viewer):
+        raise UnauthenticatedError(
+            f"{viewer.name} was banned, removed or disabled",
+            field=PARAMETER,
+            limit="an admission of somebody who may ask",
+            next_step="ask a moderator of the community",
+        )
+
     async def still_good() -> bool:
         try:
-            return not token or bool(await remembered.authenticate(token))
+            return bool(await remembered.authenticate(token))
         except UnavailableError:
             return True  # nobody knows; the next heartbeat asks again
         except MillraceError:
             return False
 
     heard = request.headers.get("last-event-id", "")
-    told = streams.stream(viewer.name, heard, still_good)
+    reader = Reader(viewer.name, member_of(viewer), still_good if token else None)
+    told = streams.stream(reader, heard)
     return Stream(told, media_type=EVENTS_TYPE, headers=EVENTS_HEADERS)
+
+
+async def _is_over(program: Program, viewer: Viewer) -> bool:
+    """Return whether whom an admission names may do nothing any more, as far as the database says."""
+    try:
+        return bool(await program.identity.ended([viewer.name]))
+    except UnavailableError:
+        return False  # a browser that is refused does not come again; the streams ask again
 
 
 def _answer(told: Told) -> Response[Any]:

@@ -6,7 +6,7 @@ the database on every request, so a demotion, a removal and a revocation count a
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import uuid4
@@ -74,6 +74,12 @@ class _Verified(Struct, frozen=True):
     key_id: str
     raw: Mapping[str, object]
     claims: Claims
+
+
+class _Ended(Struct, frozen=True):
+    """A subject who may do nothing any more."""
+
+    subject: str
 
 
 class ProviderMember(Struct, frozen=True):
@@ -184,6 +190,20 @@ class Identity:
             return _viewer(claims.sub, None)
         standing = Standing(found.role, found.ended_at, found.banned_at, found.banned_reason)
         return _viewer(claims.sub, standing)
+
+    async def ended(self, subjects: Collection[str]) -> frozenset[str]:
+        """Return which of some subjects may do nothing any more, in one question for all of them."""
+        parts = [subject.partition(":")[::2] for subject in subjects]
+        members = [parse_key(name, "subject") for kind, name in parts if kind == "member"]
+        async with self._router.read() as session:
+            found = await session.rows(
+                QUERIES["ended_subjects"],
+                _Ended,
+                communities=[key.community_id for key in members],
+                members=[key.id for key in members],
+                operators=[name for kind, name in parts if kind == "operator"],
+            )
+        return frozenset(one.subject for one in found)
 
     async def token_id(self, bearer: str) -> str:
         """Return the id of a token that holds, for revoking it: signing out.

@@ -6,9 +6,9 @@ from contextlib import aclosing
 import pytest
 
 from millrace.api.evaluations import Evaluations
-from millrace.api.flag_streams import EACH_MAX, FlagStreams
+from millrace.api.flag_streams import EACH_MAX, FlagStreams, Reader
 from millrace.api.wire_ofrep import event_stream
-from millrace.community.types import Role, Viewer
+from millrace.community.types import Key, Role, Viewer
 from millrace.kernel.errors import TooManyError, UnavailableError
 from millrace.release.flags.flagset import FlagSet
 
@@ -20,19 +20,32 @@ class Moving:
 
     def __init__(self) -> None:
         self._etag = "1"
+        self._common = "1"
+        self._own: dict[Key, str] = {}
         self._moved = asyncio.Event()
-        self.waited = 0
+        self._hears = lambda concerned: None
 
     def etag(self) -> str:
         return self._etag
 
-    def move(self, etag: str) -> None:
+    def etag_of(self, member: Key) -> str:
+        return f"{self._common} {self._own.get(member, '')}".strip()
+
+    def listen(self, hears) -> None:
+        self._hears = hears
+
+    def move(self, etag: str, member: Key | None = None) -> None:
+        """Change what is about one member, or what is about all."""
         self._etag = etag
+        if member is not None:
+            self._own[member] = etag
+        else:
+            self._common = etag
+        self._hears(None if member is None else frozenset({member}))
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
     async def changed(self, etag: str, seconds: float) -> str:
-        self.waited += 1
         async with asyncio.timeout(seconds):
             while self._etag == etag:
                 await self._moved.wait()
@@ -53,6 +66,14 @@ async def good() -> bool:
     return True
 
 
+async def nobody(names) -> frozenset[str]:
+    """Say that no admission has ended."""
+    return frozenset()
+
+
+A = Reader("a", None, good)
+
+
 async def ended() -> bool:
     """Say that a token has ended."""
     return False
@@ -71,8 +92,8 @@ async def next_event(stream) -> str:
 async def test_every_stream_hears_of_a_change_once():
     """Two readers, one of whom knows the present definitions, hear the next ones."""
     flags = Moving()
-    streams = FlagStreams(flags)
-    new, known = streams.stream("a", "", good), streams.stream("b", "1", good)
+    streams = FlagStreams(flags, nobody)
+    new, known = streams.stream(A, ""), streams.stream(Reader("b", None, good), "1")
     async with aclosing(new), aclosing(known):
         assert await next_event(new) == "1"
         waiting = asyncio.create_task(next_event(known))
@@ -88,8 +109,8 @@ async def test_every_stream_hears_of_a_change_once():
 async def test_places_are_bounded_and_an_end_ends_all():
     """One caller holds so many, a stopping server takes none and ends what is open."""
     flags = Moving()
-    streams = FlagStreams(flags)
-    held = [streams.stream("a", "", good) for _ in range(EACH_MAX)]
+    streams = FlagStreams(flags, nobody)
+    held = [streams.stream(A, "") for _ in range(EACH_MAX)]
     for stream in held:
         await next_event(stream)
     streams.expect_room("b")
@@ -106,10 +127,70 @@ async def test_places_are_bounded_and_an_end_ends_all():
 
 async def test_a_stream_ends_with_its_token():
     """A heartbeat asks whether the reader may still listen."""
-    streams = FlagStreams(Moving(), heartbeat_seconds=0.01)
-    stream = streams.stream("a", "1", ended)
+    streams = FlagStreams(Moving(), nobody, heartbeat_seconds=0.01)
+    stream = streams.stream(Reader("a", None, ended), "1")
 
     assert await next_event(stream) == "(end)"
+
+
+async def test_one_question_ends_the_streams_of_all_who_were_shut_out():
+    """Whoever came by an admission is asked about with the others, however many there are."""
+    asked: list[set[str]] = []
+
+    async def banned(names) -> frozenset[str]:
+        asked.append(set(names))
+        if len(asked) == 1:
+            raise UnavailableError("the database is away")
+        return frozenset({"member:7-1"})
+
+    streams = FlagStreams(Moving(), banned, heartbeat_seconds=0.01)
+    names = [f"member:7-{number}" for number in range(50)]
+    held = [streams.stream(Reader(name, None, None), "1") for name in [*names, "member:7-1"]]
+    ends = [asyncio.create_task(next_event(stream)) for stream in [held[1], held[-1]]]
+    others = [asyncio.create_task(next_event(one)) for one in [held[0], *held[2:-1]]]
+
+    assert await asyncio.gather(*ends) == ["(end)", "(end)"]
+    assert asked == [set(names), set(names)]
+    assert not any(other.done() for other in others)
+    streams.close()
+    await asyncio.gather(*others)
+
+
+async def test_a_member_in_a_ring_wakes_nobody_else():
+    """The member hears of it, and whoever follows all; another change everybody."""
+    flags, heard = Moving(), []
+    streams = FlagStreams(flags, nobody)
+    ada, ben = Key(7, 1), Key(7, 2)
+    readers = {"ada": ada, "ben": ben, "server": None}
+
+    async def read(name: str, member: Key | None) -> None:
+        async with aclosing(streams.stream(Reader(name, member, good), "")) as stream:
+            while (event := await next_event(stream)) != "(end)":
+                heard.append((name, event))
+
+    tasks = [asyncio.create_task(read(*reader)) for reader in readers.items()]
+    await events(heard, 3)
+    heard.clear()
+    flags.move("2", ada)
+    await events(heard, 2)
+    told = set(heard)
+    heard.clear()
+    flags.move("3")
+    await events(heard, 3)
+
+    assert told == {("ada", "1 2"), ("server", "2")}
+    assert set(heard) == {("ada", "3 2"), ("ben", "3"), ("server", "3")}
+    streams.close()
+    await asyncio.gather(*tasks)
+
+
+async def events(heard: list, count: int) -> None:
+    """Wait for so many, and for whatever more is on its way."""
+    async with asyncio.timeout(10):
+        while len(heard) < count:
+            await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(("announced", "waits"), [("2", True), ("1", False), ("", False)])

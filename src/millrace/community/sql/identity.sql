@@ -71,6 +71,18 @@ select role, disabled_at as ended_at, null as banned_at, null as banned_reason
   from operator_account
  where name = %(name)s
 
+-- name: ended_subjects
+-- Which of some members and operators may do nothing any more, or never were.
+select 'member:' || asked.community_id || '-' || asked.member_id as subject
+  from unnest(%(communities)s::bigint[], %(members)s::bigint[]) as asked (community_id, member_id)
+  left join member using (community_id, member_id)
+ where member.joined_at is null or member.removed_at is not null or member.banned_at is not null
+ union all
+select 'operator:' || asked.name
+  from unnest(%(operators)s::text[]) as asked (name)
+  left join operator_account using (name)
+ where operator_account.created_at is null or operator_account.disabled_at is not null
+
 -- name: insert_operator
 -- Makes an operator account, or nothing where the name is taken.
 insert into operator_account (name, role, created_at)

@@ -7,7 +7,7 @@ from millrace.kernel.clock import Clock
 from millrace.release.flags import contexts
 from millrace.release.flags.contexts import NO_APP, NOTHING, App
 from millrace.release.flags.flagset import FlagSet
-from millrace.release.flags.live import LiveFlags
+from millrace.release.flags.live import Hears, LiveFlags
 from millrace.release.flags.rings import RingBook
 from millrace.release.flags.types import Context, FlagType, Resolution
 from millrace.release.flags.usage import UsageBook
@@ -66,6 +66,14 @@ class Decisions:
     def etag(self) -> str:
         """Return what changes with every change of a flag, a ring or a market."""
         return self.live.etag
+
+    def etag_of(self, member: Key) -> str:
+        """Return what changes with every change that may give this member something else."""
+        return self.live.etag_of(member)
+
+    def listen(self, hears: Hears) -> None:
+        """Tell somebody of every change from now on: whose answers may be others."""
+        self.live.listen(hears)
 
     async def changed(self, etag: str, seconds: float) -> str:
         """Wait until the etag is another one, or for so long; return what it is then."""

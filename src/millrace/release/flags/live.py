@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from millrace.community.types import Key
 from millrace.kernel.clock import Clock
-from millrace.kernel.hashing import hash64
 from millrace.release.flags.flagset import FlagSet
+from millrace.release.flags.marks import Concerned, Marks
 from millrace.release.flags.repository import EVALUATORS, METADATA, QUERIES, SHARED, EntryRow
 from millrace.release.flags.rings import RingBook
 from millrace.release.flags.types import RINGS, Choice, Flag, Ring, RingEntry, RingRule
@@ -22,8 +22,10 @@ from millrace.store.session import Session
 
 TABLES = frozenset({"flag", "ring_entry", "ring_rule", "community"})
 PUBLICATION = "millrace_flags"
-ETAG_MASK = (1 << 64) - 1
 COMPILED_AT_ONCE = 20  # definitions between two turns of the event loop
+
+Hears = Callable[[Concerned], None]
+"""Is told, on the event loop, whose answers may be others; None for everybody's."""
 
 
 class Market(Struct, frozen=True):
@@ -49,9 +51,8 @@ class LiveFlags:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._held = Held({}, {}, {}, {}, {})
-        self._marks: dict[tuple[str, str], int] = {}
-        self._sum = 0
-        self._etag = f"{self._sum:016x}"
+        self._marks = Marks()
+        self._hearing: list[Hears] = []
         self._news = asyncio.Event()
         self._reading = asyncio.Lock()
         self.flagset = FlagSet.compile({})
@@ -100,7 +101,15 @@ class LiveFlags:
     @property
     def etag(self) -> str:
         """Return what is the same in two processes that decide from the same rows."""
-        return self._etag
+        return self._marks.etag()
+
+    def etag_of(self, member: Key) -> str:
+        """Return the same for what one member is decided by: it stays while others enter rings."""
+        return self._marks.etag_of(member)
+
+    def listen(self, hears: Hears) -> None:
+        """Tell somebody of every change from now on, for as long as this is there."""
+        self._hearing.append(hears)
 
     async def news(self, etag: str, seconds: float) -> str:
         """Wait until the etag is another one, or for so long; return what it is then."""
@@ -177,7 +186,7 @@ class LiveFlags:
         flagset = await self._recompiled(held.texts, other)
         rings = RingBook(held.entries.values(), held.rules.values())
         self._held, self.flagset, self.rings = held, flagset, rings
-        self._mark_all()
+        self._mark_all(held)
         self._tell()
 
     def lost(self) -> None:
@@ -236,45 +245,45 @@ class LiveFlags:
         if change.after is None:
             held.texts.pop(key, None)
             held.versions.pop(key, None)
-            self._mark("flag", key, None)
+            self._marks.mark("flag", key, None)
             return
         content = change.after["content"]
         if content is not UNCHANGED:  # else only its owner is another
             held.texts[key] = str(content)
         held.versions[key] = cast("int", change.after["version"])
-        self._mark("flag", key, str(held.versions[key]))
+        self._marks.mark("flag", key, str(held.versions[key]))
 
     def _entry(self, held: Held, change: Change) -> None:
         community, member, track, ring = cast("tuple[int, int, str, str]", change.key)
         place = (Key(community, member), track, ring)
         if change.after is None:
             held.entries.pop(place, None)
-            self._mark("ring_entry", f"{place[0]}/{track}/{ring}", None)
+            self._mark_entry(*place, None)
             return
         row = cast("Mapping[str, Any]", change.after)
         entry = EntryRow(**{name: row[name] for name in EntryRow.__struct_fields__}).entry()
         held.entries[place] = entry
-        self._mark("ring_entry", f"{place[0]}/{track}/{ring}", entry.choice.value)
+        self._mark_entry(*place, entry.choice)
 
     def _rule(self, held: Held, change: Change) -> None:
         track, ring = cast("tuple[str, str]", change.key)
         if change.after is None:
             held.rules.pop((track, ring), None)
-            self._mark("ring_rule", f"{track}/{ring}", None)
+            self._marks.mark("ring_rule", f"{track}/{ring}", None)
             return
         rule = _rule_of(change.after)
         held.rules[track, ring] = rule
-        self._mark("ring_rule", f"{track}/{ring}", str(rule.version))
+        self._marks.mark("ring_rule", f"{track}/{ring}", str(rule.version))
 
     def _community(self, held: Held, change: Change) -> None:
         community = cast("int", change.key[0])
         if change.after is None:
             held.countries.pop(community, None)
-            self._mark("community", str(community), None)
+            self._marks.mark("community", str(community), None)
             return
         country = str(change.after["country"])
         held.countries[community] = country
-        self._mark("community", str(community), country)
+        self._marks.mark("community", str(community), country)
 
     def _emptied(self, held: Held, table: str, other: set[str]) -> None:
         """Forget a whole table; nobody does this but a person at the database."""
@@ -285,8 +294,7 @@ class LiveFlags:
         else:
             rows = {"ring_entry": held.entries, "ring_rule": held.rules}
             rows.get(table, held.countries).clear()
-        for place in [place for place in self._marks if place[0] == table]:
-            self._mark(*place, None)
+        self._mark_all(held)
 
     # ------------------------------------------------- compiling
 
@@ -306,34 +314,32 @@ class LiveFlags:
 
     # ------------------------------------------------- telling
 
-    def _mark(self, table: str, key: str, said: str | None) -> None:
-        """Note what a row says. The sum of all marks does not depend on their order."""
-        place = (table, key)
-        self._sum -= self._marks.pop(place, 0)
-        if said is not None:
-            mark = self._marks[place] = hash64(f"{table}\n{key}\n{said}")
-            self._sum += mark
-        self._sum &= ETAG_MASK
+    def _mark_entry(self, member: Key, track: str, ring: str, choice: Choice | None) -> None:
+        said = None if choice is None else choice.value
+        self._marks.mark("ring_entry", f"{member}/{track}/{ring}", said, member)
 
-    def _mark_all(self) -> None:
-        held = self._held
+    def _mark_all(self, held: Held) -> None:
+        """Note what all rows say, in place of what was noted."""
+        mark = self._marks.mark
         self._marks.clear()
-        self._sum = 0
         for key, version in held.versions.items():
-            self._mark("flag", key, str(version))
-        for (member, track, ring), entry in held.entries.items():
-            self._mark("ring_entry", f"{member}/{track}/{ring}", entry.choice.value)
+            mark("flag", key, str(version))
+        for place, entry in held.entries.items():
+            self._mark_entry(*place, entry.choice)
         for (track, ring), rule in held.rules.items():
-            self._mark("ring_rule", f"{track}/{ring}", str(rule.version))
+            mark("ring_rule", f"{track}/{ring}", str(rule.version))
         for community, country in held.countries.items():
-            self._mark("community", str(community), country)
+            mark("community", str(community), country)
 
     def _tell(self) -> None:
         """Wake everybody who waits for news."""
         self.changed_at = self._clock.monotonic()
-        self._etag = f"{self._sum:016x}"  # not before: who has it has what it stands for
+        concerned = self._marks.publish()  # not before: who has the etag has what it stands for
         news, self._news = self._news, asyncio.Event()
         news.set()
+        if concerned is None or concerned:
+            for hears in self._hearing:
+                hears(concerned)
 
 
 _ROWS = {
