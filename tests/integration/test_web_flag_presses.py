@@ -102,3 +102,20 @@ async def test_every_request_is_counted_and_can_be_reached(place: Town, manager:
     for one in made:
         await place.program.flags.cancel(one.id, OPS)
     assert len(ids_on((await manager.get("/flag-requests?show=done", headers=OWN)).text)) == FULL
+
+
+async def test_a_refused_rule_of_a_ring_stays_as_it_was_typed(place: Town, manager: AsyncClient):
+    """Its attribute, its values, its percentage and its reason; the rule that stands is said above."""
+    page = "/rings/server/beta"
+    typed = {"attribute": "platform", "values": "ios, android", "percentage": "101", "reason": "x1"}
+    wrong = await send(manager, page, do="rule", version="0", **typed)
+    old = await send(manager, page, do="rule", version="7", **(typed | {"percentage": "3"}))
+    saved = await send(manager, page, do="rule", version="0", **(typed | {"percentage": "3"}))
+    entry = await send(manager, page, do="add", member="nobody-at-all", reason="y1")
+
+    assert (wrong.status_code, old.status_code, saved.status_code) == (422, 422, 303)
+    for answer, percentage in ((wrong, "101"), (old, "3")):
+        for part in ("platform", "ios, android", percentage, "x1"):
+            assert f'value="{part}"' in answer.text
+    assert 'value="nobody-at-all"' in entry.text
+    assert 'value="ios, android"' in entry.text

@@ -21,6 +21,7 @@ from millrace.web.ring_views import (
     RADII,
     RingCard,
     RingFacts,
+    RuleFields,
     TrailLine,
     TypedRing,
     entry_line,
@@ -153,12 +154,11 @@ async def change_ring(
 
 
 def _refused(ring: Ring, form: Form, error: MillraceError) -> RefusedRing:
-    rule = form.text("do") == "rule"
-    typed = TypedRing(
-        member=form.text("member"),
-        reason="" if rule else form.text("reason"),
-        rule_reason=form.text("reason") if rule else "",
-    )
+    if form.text("do") == "rule":
+        names = ("attribute", "values", "percentage", "reason")
+        typed = TypedRing(rule=RuleFields(**{name: form.text(name) for name in names}))
+    else:
+        typed = TypedRing(member=form.text("member"), reason=form.text("reason"))
     return RefusedRing(ring, said(error), typed)
 
 

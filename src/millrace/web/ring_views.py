@@ -68,12 +68,21 @@ class TrailLine(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class RuleFields(Struct, frozen=True, kw_only=True):
+    """The fields of a ring's rule."""
+
+    attribute: str = ""
+    values: str = ""
+    percentage: str = ""
+    reason: str = ""
+
+
 class TypedRing(Struct, frozen=True, kw_only=True):
-    """What was typed into the forms of a ring, and was refused."""
+    """What was typed into the forms of a ring, and was refused. rule: None where it was no rule."""
 
     member: str = ""
     reason: str = ""
-    rule_reason: str = ""
+    rule: RuleFields | None = None
 
 
 class RingCard(Struct, frozen=True, kw_only=True):
@@ -85,9 +94,7 @@ class RingCard(Struct, frozen=True, kw_only=True):
     members: str
     share: str
     rule_words: str
-    attribute: str
-    values_text: str
-    percentage: str
+    rule: RuleFields
     version: int
     entries: list[EntryLine]
     rest: int
@@ -224,8 +231,7 @@ class RingFacts(Struct, frozen=True, kw_only=True):
 
 def ring_card(facts: RingFacts) -> RingCard:
     """Show a ring. `typed`: what was refused; its forms stay open then."""
-    rule = facts.rule
-    percent = percentages.in_words(rule.percentage).removesuffix(" %") if rule else "0"
+    rule, typed = facts.rule, facts.typed or TypedRing()
     return RingCard(
         ring=facts.ring.value,
         label=RING_LABELS[facts.ring],
@@ -233,16 +239,25 @@ def ring_card(facts: RingFacts) -> RingCard:
         members=exact(facts.members),
         share=share_text(facts.members, facts.everybody),
         rule_words=rule_words(rule, facts.ring),
-        attribute=rule.attribute if rule else "",
-        values_text=", ".join(rule.values) if rule else "",
-        percentage="" if percent == "0" else percent,
+        rule=typed.rule or _fields(rule),
         version=rule.version if rule else 0,
         entries=list(facts.entries[:ENTRIES_MAX]),
         rest=max(0, len(facts.entries) - ENTRIES_MAX),
         past=facts.past,
         editable=facts.ring is not Ring.EVERYONE,
         open=facts.typed is not None,
-        typed=facts.typed or TypedRing(),
+        typed=typed,
+    )
+
+
+def _fields(rule: RingRule | None) -> RuleFields:
+    if rule is None:
+        return RuleFields()
+    percent = percentages.in_words(rule.percentage).removesuffix(" %")
+    return RuleFields(
+        attribute=rule.attribute,
+        values=", ".join(rule.values),
+        percentage="" if percent == "0" else percent,
     )
 
 
