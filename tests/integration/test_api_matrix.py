@@ -86,6 +86,7 @@ BODIES = {
     "EntryPut": {"reason": "for the test"},
     "RulePut": {"percentage": 1.5, "reason": "for the test"},
     "RingChoice": {"choice": "opted_in"},
+    "ScanPut": {"scanned_at": "2026-11-01T00:00:00Z", "files": 1, "places": {}},
 }
 QUERIES = {
     "/v1/members": ("community_id",),
@@ -102,7 +103,7 @@ TABLES = (
     "community", "member", "post", "comment", "reaction", "follow", "block", "mute", "impression",
     "engagement", "report", "moderation_case", "moderation_action", "revoked_token",
     "operator_account", "signing_key", "idempotency_key", "flag", "flag_change", "flag_request",
-    "ring_entry", "ring_change", "ring_rule",
+    "ring_entry", "ring_change", "ring_rule", "flag_scan",
 )  # fmt: skip
 
 
@@ -147,6 +148,7 @@ class Knocker:
             "track": "server",
             "ring": "beta",
             "request_id": str(request),
+            "repository": "shop",
             "reason": "for the test",
         }
         self._count = 0

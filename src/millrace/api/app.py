@@ -15,6 +15,7 @@ from millrace.api import (
     events,
     feed,
     flag_requests,
+    flag_scans,
     flag_snapshot,
     flags,
     members,
@@ -49,7 +50,7 @@ from millrace.wiring import Program
 OWN_HANDLERS: list[ControllerRouterHandler] = [
     *about.HANDLERS, *members.HANDLERS, *posts.HANDLERS, *threads.HANDLERS, *feed.HANDLERS, *events.HANDLERS,
     *relations.HANDLERS, *moderation.HANDLERS, *search.HANDLERS, *activity.HANDLERS, *bulk.HANDLERS, *tokens.HANDLERS, *server.HANDLERS,
-    *flags.HANDLERS, *flag_requests.HANDLERS, *flag_snapshot.HANDLERS, *rings.HANDLERS, *ofrep.HANDLERS,
+    *flags.HANDLERS, *flag_requests.HANDLERS, *flag_scans.HANDLERS, *flag_snapshot.HANDLERS, *rings.HANDLERS, *ofrep.HANDLERS,
 ]  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 from msgspec import Meta, Raw, Struct
 
 from millrace.api.wire import NumberText
-from millrace.release.flags.types import REASON_MAX
+from millrace.release.flags.book import FLAGS_MAX
+from millrace.release.flags.types import KEY_MAX, REASON_MAX
 
 Reason = Annotated[str, Meta(min_length=1, max_length=REASON_MAX)]
 Track = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Count = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -62,6 +64,19 @@ class FlagRevert(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     to_version: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
     reason: Reason
+
+
+class ScanPut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a search of code found. files: how many were read.
+
+    places: for each flag that was looked for, how many places name it; 0 for none.
+    """
+
+    scanned_at: Moment
+    files: Count
+    places: Annotated[
+        dict[Annotated[str, Meta(max_length=KEY_MAX)], Count], Meta(max_length=FLAGS_MAX)
+    ]
 
 
 class FlagImport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -340,6 +340,19 @@ RINGS = [
     _write("DELETE", f"{MEMBER}/rings/{{track}}/{{ring}}", Scope.OWN),
 ]
 
+SCAN = "/v1/flag-scans/{repository}"
+
+SCANS = [
+    _read("/v1/flag-findings", Scope.RELEASE_MANAGER),
+    _read("/v1/flag-scans", Scope.RELEASE_MANAGER),
+    structs.replace(
+        _flag_write("PUT", SCAN, bodies_flags.ScanPut),
+        body_bytes_max=IMPORT_BYTES,
+        rate_class=RateClass.BULK,
+    ),
+    _write("DELETE", SCAN, Scope.RELEASE_MANAGER),
+]
+
 OUTCOMES = [_read("/v1/flags/{key}/outcomes", Scope.RELEASE_MANAGER)]
 
 IN_PROCESS = [
@@ -432,7 +445,7 @@ PAGES = [
 ]
 
 ROUTES: tuple[RouteRule, ...] = (
-    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *EVALUATIONS, *FLAGS, *OUTCOMES, *IN_PROCESS, *RINGS, *BATCHES,
+    *ABOUT, *MEMBERS, *POSTS, *MODERATION, *SEARCH, *EVALUATIONS, *FLAGS, *SCANS, *OUTCOMES, *IN_PROCESS, *RINGS, *BATCHES,
     *TOKENS, *ABOUT_THE_SERVER, *PAGES,
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from millrace.api.errors import MEDIA_TYPE, Problem
 from millrace.api.inventory import EVALUATE, WAITING, Inventory, Media, RouteRule, Scope
 from millrace.api.wire_ofrep import MEDIA_TYPE as OFREP_TYPE
 from millrace.api.wire_ofrep import EvaluationFailure
+from millrace.release.flags.scans import REPOSITORY
 
 Node = dict[str, Any]
 REFERENCES = "#/components/schemas/{name}"
@@ -28,7 +29,7 @@ TEXT: Node = {"type": "string"}
 ID_FORMS: dict[str, Node] = {
     "member_id": KEY, "target_id": KEY, "post_id": KEY, "comment_id": KEY, "author_id": KEY,
     "case_id": KEY, "thing_id": KEY,
-    "community_id": NUMBER, "request_id": NUMBER, "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "community_id": NUMBER, "repository": {"type": "string", "pattern": f"^{REPOSITORY.pattern}$"}, "request_id": NUMBER, "token_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
 }  # fmt: skip
 BAD_ITEM: Node = {"description": "Anything else is rejected by its place; the rest is taken."}
 HEADER_PARAMETERS: dict[str, tuple[str, str, Node]] = {

@@ -9,8 +9,9 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from millrace.api.wire import KeyText, NumberText
 from millrace.release.flags import audience as audiences
-from millrace.release.flags import bringing, rings
+from millrace.release.flags import bringing, rings, stale
 from millrace.release.flags import types as flags
+from millrace.release.flags.stale import Kind
 from millrace.release.flags.types import Choice, FlagMove, RequestState, Ring
 
 ENABLED = "ENABLED"
@@ -120,6 +121,34 @@ class UsageList(Struct, frozen=True, kw_only=True):
 
     key: str
     items: list[FlagUsage]
+
+
+class FlagFinding(Struct, frozen=True, kw_only=True):
+    """One reason why a flag may go. since: from when on it was so, as far as is known."""
+
+    key: str
+    kind: Kind
+    owner: str
+    since: datetime
+    evidence: str
+    next_step: str
+
+
+class FlagScan(Struct, frozen=True, kw_only=True):
+    """The newest scan of a repository. flags: that were looked for; unnamed: that no place names."""
+
+    repository: str
+    scanned_at: datetime
+    files: int
+    flags: int
+    unnamed: int
+    by: str
+
+
+class FlagScans(Struct, frozen=True, kw_only=True):
+    """The newest scan of each repository, by name."""
+
+    items: list[FlagScan]
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -354,6 +383,30 @@ def usage(key: str, found: Sequence[flags.Usage]) -> UsageList:
         for one in found
     ]
     return UsageList(key=key, items=items)
+
+
+def finding(found: stale.Finding) -> FlagFinding:
+    """Return why a flag may go."""
+    return FlagFinding(
+        key=found.key,
+        kind=found.kind,
+        owner=found.owner,
+        since=found.since,
+        evidence=found.evidence,
+        next_step=found.next_step,
+    )
+
+
+def scan(found: flags.ScanLine) -> FlagScan:
+    """Return the newest scan of a repository."""
+    return FlagScan(
+        repository=found.repository,
+        scanned_at=found.at,
+        files=found.files,
+        flags=found.flags,
+        unnamed=found.unnamed,
+        by=found.actor,
+    )
 
 
 def places(problems: Sequence[flags.Problem]) -> list[Place]:

@@ -21,6 +21,7 @@ from millrace.cli.flag_desk import (
     warn,
     worked,
 )
+from millrace.cli.flag_scans import searched_for, searched_here, server_of
 from millrace.cli.frame import (
     Frame,
     console,
@@ -28,15 +29,14 @@ from millrace.cli.frame import (
     json_option,
     pass_frame,
     print_json,
+    run,
     say,
 )
 from millrace.release.flags import references as code
-from millrace.release.flags import stale as old
 from millrace.release.flags.bringing import Exported, Imported, planned
 from millrace.release.flags.difference import differences
 from millrace.release.flags.references import Found
-from millrace.release.flags.stale import Finding, Life
-from millrace.release.flags.types import Usage
+from millrace.release.flags.stale import Finding
 from millrace.wiring import Domain
 
 PLACES_SHOWN = 5
@@ -150,33 +150,41 @@ async def _rehearsed(domain: Domain, text: str, *, as_json: bool) -> Imported:
 @click.command(
     "references",
     epilog="\b\nExamples:\n  millrace flags references .\n"
-    "  millrace flags references src --strict --json\n",
+    "  millrace flags references src --strict --json\n"
+    "  millrace flags references . --send shop --server https://feed.example\n",
 )
 @click.argument("folder", metavar="DIR", type=folder_type)
 @click.option("--strict", is_flag=True, help="Status 1 where code asks for a flag there is not.")
+@click.option("--send", "name", metavar="NAME", help="Keep what was found, as this repository's.")
+@click.option("--server", metavar="URL", help="Ask and tell this server; it takes a token.")
+@token_option
 @data_dir_option
 @json_option
 @pass_frame
 def references(
-    frame: Frame, folder: Path, strict: bool, data_dir: str | None, as_json: bool
+    frame: Frame, folder: Path, data_dir: str | None, as_json: bool, **options: Any
 ) -> int:
     """Look where the code in DIR names flags.
 
     And where it asks for flags that there are not. A reference is a string literal that is
     exactly a key. Ignored, generated and vendored files,
     binaries and documents are left out. A key that is put together from parts is not seen.
+
+    With --send the flags that no code names are told by `millrace flags stale` and on the pages,
+    until the next scan of the same NAME.
     """
-    keys = worked(frame, data_dir, as_json, _keys)
-    found = code.search(folder, keys)
+    name, server = options["name"], server_of(options["server"])
+    if server is None:
+        found = worked(frame, data_dir, as_json, lambda domain: searched_here(domain, folder, name))
+    else:
+        found = run(searched_for(server, folder, name))
     if as_json:
         print_json({**_plain(found), "unreferenced": found.unreferenced()})
     else:
         _print_found(found)
-    return failures.NOT_ALL_WELL if strict and found.unknown else failures.DONE
-
-
-async def _keys(domain: Domain) -> list[str]:
-    return [flag.key for flag in await every(domain.flags)]
+        if name is not None:
+            say(f"kept as the newest scan of {name}")
+    return failures.NOT_ALL_WELL if options["strict"] and found.unknown else failures.DONE
 
 
 def _plain(found: Found) -> dict[str, Any]:
@@ -219,36 +227,17 @@ def stale(
 ) -> None:
     """Print flags that may go.
 
-    Never asked for, the same for everyone, or named by no code. Each with what shows it and the
+    Never asked for, the same for everyone, or named by no code: by that in --code, else by the
+    newest scans that were sent (`millrace flags scans`). Each with what shows it and the
     next step. A flag that is meant to stay says so: `millrace flags set KEY --metadata
     permanent=true`.
     """
 
     async def look(domain: Domain) -> list[Finding]:
-        flags = await every(domain.flags)
-        definitions = {flag.key: decoded(flag.content) for flag in flags}
-        usage: dict[str, list[Usage]] = {}
-        for each in await domain.flags.usage():
-            usage.setdefault(each.key, []).append(each)
-        found = None if folder is None else code.search(folder, definitions)
-        counts = {} if found is None or found.incomplete else found.counts
-        needed = old.dependents(definitions)
-        limit = domain.flags.config.stale_days if days is None else days
-        lives = [
-            Life(
-                key=flag.key,
-                definition=definitions[flag.key],
-                owner=flag.owner,
-                created_at=flag.created_at,
-                changed_at=flag.changed_at,
-                usage=usage.get(flag.key, ()),
-                references=counts.get(flag.key),
-                dependents=needed.get(flag.key, ()),
-            )
-            for flag in flags
-        ]
-        now = domain.clock.now()
-        return [finding for life in lives for finding in old.findings(life, now, limit)]
+        if folder is None:
+            return await domain.flags.findings(days)
+        found = code.search(folder, [flag.key for flag in await every(domain.flags)])
+        return await domain.flags.findings(days, {} if found.incomplete else found.counts)
 
     found = worked(frame, data_dir, as_json, look)
     if as_json:

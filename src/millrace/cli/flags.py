@@ -6,6 +6,7 @@ from millrace.cli.flag_answers import explain
 from millrace.cli.flag_changes import kill, ramp, remove, revive, set_flag
 from millrace.cli.flag_files import exported, imported, references, stale
 from millrace.cli.flag_list import listed, shown_flag
+from millrace.cli.flag_scans import scans
 from millrace.cli.flag_trail import approve, cancel, diff, history, reject, requests, revert
 
 
@@ -40,6 +41,7 @@ for _command in (
     exported,
     imported,
     references,
+    scans,
     stale,
 ):
     flags.add_command(_command)

@@ -808,12 +808,14 @@ create index flag_request_open on flag_request (request_id)
     where state in ('proposed', 'approved');
 
 -- Refuses to change what was proposed, and every move of its state that the drawing does not have
--- (release/README.md).
+-- (release/README.md). Only what nobody approved goes back to be approved.
 create function refuse_other_request() returns trigger language plpgsql as $$
 begin
     if (old.state, new.state) not in (
            ('proposed', 'approved'), ('proposed', 'rejected'), ('proposed', 'cancelled'),
-           ('approved', 'applied'), ('approved', 'failed'), ('approved', 'cancelled'))
+           ('approved', 'applied'), ('approved', 'failed'), ('approved', 'cancelled'),
+           ('approved', 'proposed'))
+       or (new.state = 'proposed' and old.decided_by <> '')
        or (old.request_id, old.flag_key, old.move, old.content, old.owner, old.base_version,
            old.reason, old.proposed_by, old.proposed_at, old.due_at, old.wait)
           is distinct from
@@ -841,6 +843,19 @@ create table flag_usage (
     errors          bigint      not null,
     last_at         timestamptz not null,
     primary key (flag_key, day, variant)
+);
+
+-- Where code names flags: the newest scan of each repository, as `millrace flags references` sent
+-- it. scanned_at is said by whoever searched, sent_at is ours. places: for each flag that was looked
+-- for, how many places name it; read as a whole, and small. The trail is in flag_change, under
+-- `$scan:<repository>`.
+create table flag_scan (
+    repository      text        primary key check (repository <> ''),
+    scanned_at      timestamptz not null,
+    sent_at         timestamptz not null,
+    actor           text        not null check (actor <> ''),
+    files           bigint      not null check (files >= 0),
+    places          jsonb       not null
 );
 
 -- Who is in a ring of a track by name, or out of it by their own wish.

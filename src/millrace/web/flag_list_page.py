@@ -11,7 +11,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.release.flags import stale
-from millrace.release.flags.types import Flag
+from millrace.release.flags.lives import every_life
+from millrace.release.flags.types import Flag, ScanLine, Seen
 from millrace.web.asked import Asked, page, program_of, wants_fragment
 from millrace.web.cases import query_of
 from millrace.web.flag_asked import (
@@ -22,9 +23,9 @@ from millrace.web.flag_asked import (
     members_in_all,
 )
 from millrace.web.flag_crowds import crowd_view
-from millrace.web.flag_forms import description_of, object_of
+from millrace.web.flag_forms import description_of
 from millrace.web.flag_places import with_places
-from millrace.web.flag_views import FlagLine, StaleMark, flag_line, is_enabled, life_of, stale_marks
+from millrace.web.flag_views import FlagLine, StaleMark, by_whom, flag_line, is_enabled, stale_marks
 from millrace.web.shell import drawn, renderer, shell_for
 
 LIST_SIZE = 30
@@ -98,7 +99,9 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         flags_of(request).waiting(),
         communities_by_number(request),
     )
-    every = _held(request, found, used)
+    book = flags_of(request).scans
+    seen, scans = await gather(book.seen(), book.lines())
+    every = _held(request, found, used, seen)
     fitting = [held for held in every if form.fits(held)]
     rest = [held for held in fitting if held.flag.key > after]
     shown = await _lines(request, rest[:LIST_SIZE], names, counted=bool(count))
@@ -117,22 +120,34 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         cheap=len(shown) * await members_in_all(request) <= COUNTS_AT_ONCE_MAX,
         more=_more(form, rest, count),
         waiting=waiting,
+        scans=_scanned(scans, program_of(request).clock.now()),
         done=DONE.get(done, ""),
     )
 
 
-def _held(request: Asked, found: Sequence[Flag], used: Mapping[str, datetime]) -> list[Held]:
-    """Look at every flag. `used`: when each was last evaluated."""
+def _held(
+    request: Asked, found: Sequence[Flag], used: Mapping[str, datetime], seen: Mapping[str, Seen]
+) -> list[Held]:
+    """Look at every flag. `used`: when each was last evaluated; `seen`: where code names it."""
     now, days = program_of(request).clock.now(), program_of(request).settings.flags.stale_days
-    definitions = {flag.key: object_of(flag.content) or {} for flag in found}
-    needed = stale.dependents(definitions)
-    every: list[Held] = []
-    for flag in found:
-        definition, evaluated = definitions[flag.key], used.get(flag.key)
-        life = life_of(flag, definition, evaluated, needed)
-        marks = stale_marks(stale.findings(life, now, days))
-        every.append(Held(flag=flag, definition=definition, evaluated=evaluated, stale=marks))
-    return every
+    return [
+        Held(
+            flag=flag,
+            definition=life.definition,
+            evaluated=used.get(flag.key),
+            stale=stale_marks(stale.findings(life, now, days)),
+        )
+        for flag, life in zip(found, every_life(found, used, seen), strict=True)
+    ]
+
+
+def _scanned(scans: Sequence[ScanLine], now: datetime) -> list[str]:
+    """Say of each repository how old its newest scan is, and who sent it."""
+    return [
+        f"{one.repository}, {one.files:,} {'file' if one.files == 1 else 'files'} searched "
+        f"{stale.age(one.at, now)}, sent by {by_whom(one.actor)}"
+        for one in scans
+    ]
 
 
 async def _lines(

@@ -9,8 +9,9 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
-from millrace.release.flags import stale, why
+from millrace.release.flags import why
 from millrace.release.flags.book import switched
+from millrace.release.flags.lives import life_of
 from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import ChangeRequest, Flag, FlagChange
 from millrace.web.asked import Asked, Form, form_of, go, page, program_of, wants_fragment
@@ -39,8 +40,6 @@ from millrace.web.flag_views import (
     history_line,
     is_on,
     last_evaluated,
-    life_of,
-    stale_marks,
     usage_view,
 )
 from millrace.web.flag_why import DecisionView, decision_view
@@ -120,22 +119,18 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         communities_by_number(request),
         members_in_all(request),
     )
+    seen = await flags.scans.seen(key)
     crowd, words = None, UNCOUNTED
     if sides.counts or members <= COUNTED_AT_ONCE_MAX:
         crowd, words = await _crowd(request, flag)
     decision, error = await _why(request, flag, sides.member, names)
-    days = program_of(request).settings.flags.stale_days
     head = flag_head(
         flag,
         now,
         last=newest[0] if newest else None,
         names=names,
-        evaluated=last_evaluated(usage),
-        stale=stale_marks(
-            stale.findings(
-                life_of(flag, object_of(flag.content) or {}, last_evaluated(usage), {}), now, days
-            )
-        ),
+        life=life_of(flag, object_of(flag.content) or {}, last_evaluated(usage), {}, seen.get(key)),
+        days=program_of(request).settings.flags.stale_days,
     )
     return drawn(
         "flag.html",

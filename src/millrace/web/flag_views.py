@@ -10,7 +10,8 @@ from msgspec import Struct
 from millrace.release.flags import rules as room_rules
 from millrace.release.flags import stale
 from millrace.release.flags.difference import CODE_DEFAULT, difference, shown
-from millrace.release.flags.types import Flag, FlagChange, FlagMove, Usage
+from millrace.release.flags.stale import Life
+from millrace.release.flags.types import Flag, FlagChange, FlagMove, Seen, Usage
 from millrace.web.crowds import CrowdRow, CrowdView, crowd_row, exact, shades_of
 from millrace.web.flag_forms import description_of, object_of, pretty
 from millrace.web.flag_places import with_places
@@ -94,6 +95,7 @@ class FlagHead(Struct, frozen=True, kw_only=True):
     changed: When
     changed_by: str
     evaluated: When | None
+    code: str
     stale: list[StaleMark]
     killed: Killed | None
     variants: list[VariantLine]
@@ -217,10 +219,14 @@ def flag_head(
     *,
     last: FlagChange | None,
     names: Mapping[str, str],
-    evaluated: datetime | None,
-    stale: list[StaleMark],
+    life: Life,
+    days: int,
 ) -> FlagHead:
-    """Show a flag on its page. `last`: the newest line of its trail; `names`: of communities."""
+    """Show a flag on its page. `last`: the newest line of its trail; `names`: of communities.
+
+    It may be stale when it is older than `days`.
+    """
+    evaluated = last_evaluated(life.usage)
     definition = object_of(flag.content) or {}
     rules = room_rules.read(definition.get("targeting"))
     shades = shades_in([flag.content])
@@ -237,7 +243,8 @@ def flag_head(
         changed=when_of(flag.changed_at, now),
         changed_by=by_whom(last.actor) if last else "",
         evaluated=when_of(evaluated, now) if evaluated else None,
-        stale=stale,
+        code=code_words(life.seen, now),
+        stale=stale_marks(stale.findings(life, now, days)),
         killed=Killed(by_whom(killed.actor), when_of(killed.at, now), killed.reason)
         if killed
         else None,
@@ -282,37 +289,18 @@ def history_line(change: FlagChange, now: datetime, current: int) -> HistoryLine
     )
 
 
-def life_of(
-    flag: Flag,
-    definition: Mapping[str, Any],
-    evaluated: datetime | None,
-    needed: Mapping[str, Sequence[str]],
-) -> stale.Life:
-    """Return what is known of a flag.
-
-    Args:
-        flag: as it stands.
-        definition: of it, read.
-        evaluated: when it was last; None for never.
-        needed: for each flag, the others that depend on it.
-    """
-    last = evaluated and Usage(
-        key=flag.key,
-        variant="",
-        day=evaluated.date(),
-        evaluations=1,
-        errors=0,
-        last_at=evaluated,
-    )
-    return stale.Life(
-        key=flag.key,
-        definition=definition,
-        owner=flag.owner,
-        created_at=flag.created_at,
-        changed_at=flag.changed_at,
-        usage=[last] if last else (),
-        dependents=needed.get(flag.key, ()),
-    )
+def code_words(seen: Seen | None, now: datetime) -> str:
+    """Say what the newest scans of code say of a flag; empty where none looked for it."""
+    if seen is None:
+        return ""
+    if seen.is_unnamed:
+        return f"No reference in code {stale.since_scan(seen, now)}"
+    ago = stale.age(seen.at, now)
+    if not seen.places:
+        names = ", ".join(seen.repositories)
+        return f"Not named by {names} ({ago}); other repositories have not been searched since"
+    noun = "place" if seen.places == 1 else "places"
+    return f"In {seen.places:,} {noun} of the code (scanned {ago})"
 
 
 def stale_marks(found: Iterable[stale.Finding]) -> list[StaleMark]:

@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.community.types import Key
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError
 from millrace.kernel.ids import IdMaker
+from millrace.release.flags import lives
 from millrace.release.flags.adoption import AppBook
 from millrace.release.flags.audience import Audience, Difference
 from millrace.release.flags.book import Book, refuse_missing
@@ -21,11 +23,15 @@ from millrace.release.flags.decisions import Decisions
 from millrace.release.flags.entries import RingDesk
 from millrace.release.flags.limits import LIST_MAX, expect_limit
 from millrace.release.flags.live import PUBLICATION, LiveFlags
+from millrace.release.flags.repository import SHARED
 from millrace.release.flags.requests import Requests
 from millrace.release.flags.rings import Explanation
+from millrace.release.flags.scans import ScanBook
+from millrace.release.flags.stale import Finding
 from millrace.release.flags.types import (
     Actor,
     Adoption,
+    Approval,
     ChangeRequest,
     Flag,
     FlagChange,
@@ -70,9 +76,17 @@ class Flags(Decisions, Changes):
         self._router = router
         self.config = config
         self.apps = AppBook(router=router, clock=clock)
+        self.scans = ScanBook(router=router, clock=clock, ids=ids)
         self.desk = RingDesk(router=router, clock=clock, ids=ids, config=config)
         book = Book(router=router, clock=clock, ids=ids)
-        pending = Requests(router=router, clock=clock, ids=ids, book=book, met=self.apps.met)
+        pending = Requests(
+            router=router,
+            clock=clock,
+            ids=ids,
+            book=book,
+            met=self.apps.met,
+            reviewed=config.approval is Approval.REQUIRED,
+        )
         Changes.__init__(
             self, book=book, pending=pending, approval=config.approval, arrived=self._await
         )
@@ -218,6 +232,23 @@ class Flags(Decisions, Changes):
     async def last_evaluated(self) -> Mapping[str, datetime]:
         """Return when each flag was last evaluated, in any process."""
         return await self.usage_book.last()
+
+    async def findings(
+        self, days: int | None = None, counts: Mapping[str, int] | None = None
+    ) -> list[Finding]:
+        """Return which flags may go and why, by key.
+
+        Args:
+            days: younger flags are left alone; without it `flags.stale_days`.
+            counts: how many places name each flag, where code was searched now: this goes over
+                what the newest scans say.
+        """
+        flags = [flag for flag in await self.book.every() if flag.key not in SHARED]
+        found = lives.every_life(flags, await self.last_evaluated(), await self.scans.seen())
+        known = counts or {}
+        found = [replace(life, references=known.get(life.key)) for life in found]
+        limit = self.config.stale_days if days is None else days
+        return lives.findings(found, self._clock.now(), limit)
 
     # ------------------------------------------------- changes that wait
 

@@ -18,7 +18,7 @@ from millrace.release.flags.expressions import DEPENDS, FRACTIONAL, operation
 from millrace.release.flags.outcomes import Give, Outcome, Split, read_share
 from millrace.release.flags.ramps import Ramp, percentage_at
 from millrace.release.flags.rules import Rule
-from millrace.release.flags.types import Usage
+from millrace.release.flags.types import Seen, Usage
 
 DAYS = 30
 PERMANENT = "permanent"
@@ -40,8 +40,8 @@ class Kind(StrEnum):
 class Life(Struct, frozen=True, kw_only=True):
     """What is known of a flag.
 
-    usage: as far back as it is kept. references: places in code; None where nobody looked.
-    dependents: other flags whose targeting asks for this one.
+    usage: as far back as it is kept. references: places in code that was searched now; None where
+    it was not. seen: what the newest scans say, where any was sent. dependents: other flags whose targeting asks for this one.
     """
 
     key: str
@@ -51,7 +51,15 @@ class Life(Struct, frozen=True, kw_only=True):
     changed_at: datetime
     usage: Sequence[Usage] = ()
     references: int | None = None
+    seen: Seen | None = None
     dependents: Sequence[str] = ()
+
+    @property
+    def places(self) -> int | None:
+        """How many places in code name it; None where nobody can tell."""
+        if self.references is not None or self.seen is None:
+            return self.references
+        return self.seen.places if self.seen.places or self.seen.whole else None
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -75,6 +83,22 @@ class Settled(Struct, frozen=True):
 def findings(life: Life, now: datetime, days: int = DAYS) -> list[Finding]:
     """Return why a flag may go; none for one that works, or that is younger than `days`."""
     return list(_findings(life, now, timedelta(days=days)))
+
+
+def since_scan(seen: Seen, now: datetime) -> str:
+    """Write of which scan something is known, and how old that is; of several, the oldest."""
+    oldest = f"since the scan of {seen.repositories[0]} on {seen.at:%Y-%m-%d} ({age(seen.at, now)})"
+    more = len(seen.repositories) - 1
+    if not more:
+        return oldest
+    return f"{oldest}, the oldest of those of {more + 1} repositories"
+
+
+def age(at: datetime, now: datetime) -> str:
+    """Write how long ago something was: `3 days ago`, `5 hours ago`, `just now`."""
+    hours = int((now - at).total_seconds()) // 3_600
+    many, unit = (hours // 24, "day") if hours >= 24 else (hours, "hour")
+    return f"{many} {unit}{'' if many == 1 else 's'} ago" if many > 0 else "just now"
 
 
 def dependents(definitions: Mapping[str, Definition]) -> dict[str, list[str]]:
@@ -106,7 +130,7 @@ def _findings(life: Life, now: datetime, old: timedelta) -> Iterator[Finding]:
         yield from _not_evaluated(life, now, old)
     if not permanent:
         yield from _decided(life, now, old)
-    if life.references == 0 and life.created_at <= now - old:
+    if life.places == 0 and life.created_at <= now - old:
         yield _unreferenced(life, now, old)
 
 
@@ -116,12 +140,12 @@ def _not_evaluated(life: Life, now: datetime, old: timedelta) -> Iterator[Findin
         return
     since = last or life.created_at
     ever = f"last evaluated {_ago(last, now)}" if last else "never evaluated"
-    if life.references:
+    if life.places:
         step = (
-            f"the code names it {life.references} times and nobody asks: "
+            f"the code names it {life.places} times and nobody asks: "
             f"look there with `millrace flags references DIR`, then {_removal(life)}"
         )
-    elif life.references == 0:
+    elif life.places == 0:
         step = f"no code names it either: {_removal(life)}"
     else:
         step = f"look who names it with `millrace flags references DIR`, then {_removal(life)}"
@@ -152,7 +176,10 @@ def _decided(life: Life, now: datetime, old: timedelta) -> Iterator[Finding]:
 
 def _unreferenced(life: Life, now: datetime, old: timedelta) -> Finding:
     last = _last(life)
+    scanned = life.seen if life.references is None else None
     evidence = "no place in the code that was searched names it"
+    if scanned is not None:
+        evidence = f"no reference in code {since_scan(scanned, now)}"
     if last is None or last <= now - old:
         step = _removal(life)
     else:
@@ -160,7 +187,8 @@ def _unreferenced(life: Life, now: datetime, old: timedelta) -> Finding:
         step = (
             f"find who asks (another program, or a key put together from parts), {_removal(life)}"
         )
-    return _finding(life, Kind.UNREFERENCED, life.created_at, (evidence, step))
+    since = life.created_at if scanned is None else scanned.at
+    return _finding(life, Kind.UNREFERENCED, since, (evidence, step))
 
 
 def _finding(life: Life, kind: Kind, since: datetime, words: tuple[str, str]) -> Finding:

@@ -182,6 +182,49 @@ class Approval(StrEnum):
     REQUIRED = "required"
 
 
+class Scan(Struct, frozen=True, kw_only=True):
+    """What one look at a repository found.
+
+    at: when it began. files: how many were read. places: for each flag that was looked for, how
+    many places name it.
+    """
+
+    repository: str
+    at: datetime
+    files: int
+    places: Mapping[str, int]
+
+
+class ScanLine(Struct, frozen=True, kw_only=True):
+    """The newest scan of a repository, and who sent it. unnamed: flags that no place names."""
+
+    repository: str
+    at: datetime
+    files: int
+    flags: int
+    unnamed: int
+    actor: str
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What the newest scans say of a flag; those made before there was the flag say nothing.
+
+    places: in all of them. at: of the oldest. repositories: the oldest first.
+    whole: whether every repository that is known was searched for it.
+    """
+
+    key: str
+    places: int
+    at: datetime
+    repositories: list[str]
+    whole: bool
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether no code names it, as far as any is known."""
+        return self.whole and not self.places
+
+
 class FlagConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How flags are kept.
 
