@@ -546,6 +546,20 @@ def test_rings_by_list_rule_and_share(beside: Millrace, conninfo: str) -> None:
     assert beside("rings", "rule", "beta", "--nobody").out.endswith("nobody\n")
 
 
+def test_a_slip_is_said_before_anything_is_written(beside: Millrace) -> None:
+    """A mistyped key makes no flag, a time to nowhere is none, and what went past is told."""
+    slip = beside("flags", "set", "new-hme", "--give", "on")
+    assert (slip.status, "--boolean" in slip.err) == (2, True)
+    well(beside("flags", "set", "new-home", "--boolean", "--json"))
+    alone = beside("flags", "ramp", "new-home", "on", "50", "--every", "1d")
+    assert (alone.status, "10 50 100" in alone.err) == (2, True)
+    well(beside("flags", "ramp", "new-home", "on", "10", "50", "--every", "1d", "--json"))
+    assert "outdated" not in beside("flags", "requests").out
+    beside("flags", "kill", "new-home")
+
+    assert "outdated" in beside("flags", "requests").out
+
+
 def test_a_ring_that_cannot_be(beside: Millrace, conninfo: str) -> None:
     people(conninfo, "ada")
 

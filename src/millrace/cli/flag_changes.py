@@ -221,9 +221,9 @@ def ramp(
     """Give PERCENTAGES of everyone VARIANT of KEY.
 
     At once, or step by step. Whoever has VARIANT keeps it while the percentage grows. Several
-    percentages become a chain of
-    changes that wait for their time; one that fails, because somebody changed the flag meanwhile,
-    ends the chain. With --wait-for each step also waits for the adoption of a version.
+    percentages become a chain of changes that wait for their time; one that fails, because somebody
+    changed the flag meanwhile, ends the chain. With --wait-for each step also waits for the
+    adoption of a version.
     """
 
     async def change(domain: Domain) -> list[Flag | ChangeRequest]:
@@ -236,6 +236,12 @@ def ramp(
                 f"{len(percentages)} percentages, and no time from one to the next",
                 field="every",
                 next_step="add --every 1d",
+            )
+        if len(percentages) == 1 and every_ is not None:
+            raise InvalidError(
+                "one percentage, and a time to the next",
+                field="every",
+                next_step="name them all, as 10 50 100; or put this one off with --at",
             )
         gap = timedelta() if every_ is None else flag_edits.duration(every_, "every")
         reason = reason_of(

@@ -65,11 +65,21 @@ class Wish(Struct, frozen=True, kw_only=True):
 def edited(definition: Definition, wish: Wish) -> Definition:
     """Return the definition with what the options ask for; it is new, and the old one stays.
 
-    What cannot be read, or has no place in the definition, is an InvalidError.
+    Raises:
+        InvalidError: there is no such flag, and no option says what a new one gives.
+
+    Passes on:
+        InvalidError: an option cannot be read, or has no place in the definition.
     """
     made: dict[str, Any] = dict(definition)
     if wish.boolean and not made:
         made = dict(BOOLEAN)
+    elif not made and not wish.variants:
+        raise InvalidError(
+            "there is no such flag yet, and nothing says what a new one gives",
+            field="variants",
+            next_step="add --boolean, or --variant NAME=VALUE for each; or look at the key again",
+        )
     elif not made:
         made = {"state": "ENABLED", "variants": {}, "defaultVariant": None}
     if wish.variants:

@@ -356,11 +356,14 @@ def requests(
     named = {"open": OPEN_STATES, "all": tuple(RequestState)}
     states = named.get(state) or (RequestState(state),)
 
-    async def look(domain: Domain) -> tuple[list[ChangeRequest], Any]:
+    async def look(domain: Domain) -> tuple[list[ChangeRequest], dict[str, int], Any]:
         found = await domain.flags.requests(states, key, LIST_MAX, before)
-        return found[::-1], domain.clock.now()
+        waiting = {each.key for each in found if each.state in OPEN_STATES}
+        stand = {each: await standing(domain.flags, each) for each in sorted(waiting)}
+        versions = {each: flag.version for each, flag in stand.items() if flag}
+        return found[::-1], versions, domain.clock.now()
 
-    found, now = worked(frame, data_dir, as_json, look)
+    found, versions, now = worked(frame, data_dir, as_json, look)
     if len(found) == LIST_MAX and states != OPEN_STATES:
         say(f"there may be older ones: add --before {found[0].id}")
     if as_json:
@@ -378,11 +381,18 @@ def requests(
             each.proposed_by,
             f"{ago(each.proposed_at, now)} ago",
             each.reason,
-            each.note,
+            each.note or _outdated(each, versions.get(each.key, 0)),
         )
     show(made)
     if not found:
         say("nothing waits" if state == "open" else "there are none")
+
+
+def _outdated(request: ChangeRequest, stands: int) -> str:
+    """Say that a change that waits can no longer be made; empty where it can."""
+    if request.base_version >= stands:
+        return ""
+    return f"outdated: of version {request.base_version}, now {stands}"
 
 
 request_argument = click.argument("request_id", metavar="REQUEST", type=int)

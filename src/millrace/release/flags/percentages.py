@@ -33,7 +33,7 @@ def in_words(value: float) -> str:
 
 def _exact(value: float) -> Decimal:
     if not isfinite(value) or not 0 <= value <= 100:
-        message = f"a percentage is from 0 to 100, not {value}"
+        message = f"a percentage is from 0 to 100, not {value:g}"
         raise InvalidError(message, field="percentage", value=value, limit="0 to 100")
     exact = Decimal(repr(float(value)))
     if _decimals(exact) > DECIMALS_MAX:
