@@ -167,13 +167,13 @@ def test_a_first_look_is_never_further_off_than_it_says(seed, dims, spike, lengt
     rows = (length * rng.standard_normal((300, dims))).astype(np.float32)
     rows[:, 0] *= spike
     rows[rng.integers(300)] = 0.0
-    coarse = Coarse(150, dims)
-    coarse.grow()
+    coarse = Coarse(rows[:150])
+    coarse.grow(rows)
     for row in range(300):
         coarse.changed(row)
     for _ in range(3):
         query = rng.standard_normal(dims).astype(np.float32)
-        found = coarse.products(query, rows)
+        found = coarse.products(query, len(rows))
         off = np.abs(found.values - rows.astype(np.float64) @ query.astype(np.float64))
         assert np.all(off <= found.off)
         changed = int(rng.integers(300))

@@ -108,7 +108,7 @@ class PostIndex:
         self._class_table = np.empty((3, 0), dtype=np.int64)  # community, audience, language
         self._languages: dict[str, int] = {}
         self._vectors = np.zeros((size, dims), dtype=np.float32)
-        self._coarse, self._coarse_min = Coarse(size, dims), coarse
+        self._coarse, self._coarse_min = Coarse(self._vectors), coarse
         self.recollections = Recollections()
         self._alive = np.zeros(size, dtype=np.bool_)
         self._vectored = np.zeros(size, dtype=np.bool_)
@@ -376,7 +376,7 @@ class PostIndex:
         count = int(np.count_nonzero(allowed))
         if count < self._coarse_min or k > COARSE_SHARE * count:
             return None
-        found = self._coarse.products(query, self._vectors[: len(allowed)])
+        found = self._coarse.products(query, len(allowed))
         lowest = found.values - found.off
         least = kth(lowest[likely(lowest, allowed, k)], k)
         return Near(found.values + found.off >= least, least)
@@ -461,7 +461,7 @@ class PostIndex:
         """Double every array."""
         size = len(self._alive)
         self._vectors = doubled(self._vectors)
-        self._coarse.grow()
+        self._coarse.grow(self._vectors)
         self._alive = doubled(self._alive)
         self._vectored = doubled(self._vectored)
         self._class = doubled(self._class)
