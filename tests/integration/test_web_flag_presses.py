@@ -119,3 +119,30 @@ async def test_a_refused_rule_of_a_ring_stays_as_it_was_typed(place: Town, manag
             assert f'value="{part}"' in answer.text
     assert 'value="nobody-at-all"' in entry.text
     assert 'value="ios, android"' in entry.text
+
+
+async def test_a_refused_press_fills_in_its_own_form_alone(place: Town, manager: AsyncClient):
+    """What was typed at a ramp stands there again, a reason where it was given, and that form is open."""
+    flags = place.program.flags
+    await flags.put("turned", flag(), version=0, actor=OPS, reason="made")
+    await flags.ramp("turned", "on", 60, version=1, actor=OPS, reason="more")
+    ramp = {"variant": "off", "percentage": "130", "do": "preview", "version": "2"}
+    ramped = (await send(manager, "/flags/turned/ramp", **ramp)).text
+    late = {"variant": "off", "percentage": "30", "do": "save", "version": "9", "reason": "my ramp"}
+    clashed = (await send(manager, "/flags/turned/ramp", **late)).text
+    removed = (await send(manager, "/flags/turned/remove", version="9", reason="my word")).text
+    reverted = await send(
+        manager, "/flags/turned/revert", version="9", to="1", do="save", reason="z1"
+    )
+    silent = await send(manager, "/flags/turned/revert", version="2", to="1", do="save", reason="")
+
+    for page, percentage in ((ramped, "130"), (clashed, "30")):
+        assert '<option value="off" selected>' in page
+        assert f'name="percentage" inputmode="decimal" value="{percentage}"' in page
+    assert clashed.count('value="my ramp"') == 1
+    assert removed.count('value="my word"') == 1
+    assert removed.index('value="my word"') > removed.index("danger-zone")
+    assert 'danger-zone" open' in removed
+    assert reverted.text.count('value="z1"') == 1
+    assert "Reason is empty." in silent.text
+    assert "Revert turned to version 1" in silent.text

@@ -23,12 +23,24 @@ SEER = program("flags")  # a release manager counts by community, and is a membe
 
 
 class ActForm(Struct, frozen=True, kw_only=True):
-    """A press of a button with its reason, and what is wrong with it."""
+    """What was typed at a button of a flag, and what is wrong with it.
 
+    act: what the button does, such as `kill`; empty where nothing was refused.
+    variant, percentage: of a ramp. to: the version that a revert goes back to.
+    """
+
+    act: str = ""
+    variant: str = ""
+    percentage: str = ""
+    to: str = ""
     reason: str = ""
     error: str = ""
     field: str = ""
     reason_max: int = REASON_MAX
+
+    def at(self, *acts: str) -> "ActForm":
+        """Return what was typed at one of these buttons; an empty form where it was another."""
+        return self if self.act in acts else ActForm()
 
 
 def flags_of(request: Asked) -> Flags:
@@ -41,9 +53,17 @@ def doer_of(request: Asked) -> Actor:
     return Actor(viewer_of(request).name)
 
 
-def refused_act(form: Form, error: MillraceError) -> ActForm:
+def refused_act(act: str, form: Form, error: MillraceError) -> ActForm:
     """Return a press as it was sent, with what is wrong."""
-    return ActForm(reason=form.text("reason"), error=said(error), field=field_of(error))
+    return ActForm(
+        act=act,
+        variant=form.text("variant"),
+        percentage=form.text("percentage"),
+        to=form.text("to"),
+        reason=form.text("reason"),
+        error=said(error),
+        field=field_of(error),
+    )
 
 
 async def open_requests(request: Asked, key: str) -> list[ChangeRequest]:

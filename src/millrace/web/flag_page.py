@@ -32,7 +32,7 @@ from millrace.web.flag_clashes import standing
 from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
 from millrace.web.flag_forms import object_of, pretty
 from millrace.web.flag_outcomes import outcome_view
-from millrace.web.flag_ramps import ramp_view
+from millrace.web.flag_ramps import ramp_view, typed_ramp
 from millrace.web.flag_request_views import waiting_line
 from millrace.web.flag_views import (
     flag_address,
@@ -143,7 +143,7 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         asked=sides.member,
         decision=decision,
         asked_error=error,
-        ramp=ramp_view(flag.content, now),
+        ramp=typed_ramp(ramp_view(flag.content, now), sides.form.at("ramp")),
         usage=usage_view(usage, flag.content, now),
         outcomes=outcome_view(program_of(request).feed.variants().outcomes.get(key)),
         requests=[waiting_line(one) for one in waiting],
@@ -234,7 +234,7 @@ async def kill(request: Asked, key: FromPath[str]) -> Response[str] | Response[N
     try:
         await flags_of(request).kill(key, actor=doer_of(request), reason=form.text("reason"))
     except InvalidError as error:
-        return await refused_press(request, key, form, error)
+        return await refused_press(request, key, "kill", form, error)
     return go(f"{flag_address(key)}?done=killed")
 
 
@@ -247,7 +247,7 @@ async def revive(request: Asked, key: FromPath[str]) -> Response[str] | Response
             key, version=made_from(form), actor=doer_of(request), reason=form.text("reason")
         )
     except (ConflictError, InvalidError) as error:
-        return await refused_press(request, key, form, error)
+        return await refused_press(request, key, "revive", form, error)
     return after(made, key, "revived")
 
 
@@ -260,16 +260,16 @@ async def remove(request: Asked, key: FromPath[str]) -> Response[str] | Response
             key, version=made_from(form), actor=doer_of(request), reason=form.text("reason")
         )
     except (ConflictError, InvalidError) as error:
-        return await refused_press(request, key, form, error)
+        return await refused_press(request, key, "remove", form, error)
     return after(made, key, "removed") if made else go("/flags?done=removed")
 
 
 async def refused_press(
-    request: Asked, key: str, form: Form, error: ConflictError | InvalidError
+    request: Asked, key: str, act: str, form: Form, error: ConflictError | InvalidError
 ) -> Response[str]:
-    """Show the page as it is now, with what was refused and what was typed."""
+    """Show the page as it is now, with what was refused, and what was typed where it was typed."""
     status = 409 if isinstance(error, ConflictError) else 422
-    return await _show(request, key, Sides(form=refused_act(form, error), status=status))
+    return await _show(request, key, Sides(form=refused_act(act, form, error), status=status))
 
 
 def made_from(form: Form) -> int:

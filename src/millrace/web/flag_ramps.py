@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.kernel.errors import ConflictError, InvalidError
 from millrace.release.flags import edits, percentages
@@ -11,17 +12,22 @@ from millrace.release.flags import rules as room_rules
 from millrace.release.flags.outcomes import Give, Outcome, Split
 from millrace.release.flags.ramps import Ramp, percentage_at
 from millrace.release.flags.rules import Rule
+from millrace.web.flag_asked import ActForm
 from millrace.web.flag_forms import object_of
 from millrace.web.flag_views import variants_of
 
 
 class RampView(Struct, frozen=True, kw_only=True):
-    """The fields of a ramp. possible: whether one share can be set; `note`: where, or why not."""
+    """The fields of a ramp. possible: whether one share can be set; `note`: where, or why not.
+
+    reason: that was typed further on, before the ramp was refused.
+    """
 
     possible: bool
     variant: str
     percentage: str
     note: str = ""
+    reason: str = ""
 
 
 def ramp_view(content: str, now: datetime) -> RampView:
@@ -41,6 +47,13 @@ def ramp_view(content: str, now: datetime) -> RampView:
     variant, reached = _reached(rule.outcome, first, now)
     note = f"This rule: {room_rules.in_words(rule)}" if rule.conditions else ""
     return RampView(possible=True, variant=variant, percentage=reached, note=note)
+
+
+def typed_ramp(view: RampView, typed: ActForm) -> RampView:
+    """Return the fields with what was typed there, if anything was."""
+    if not typed.act:
+        return view
+    return replace(view, variant=typed.variant, percentage=typed.percentage, reason=typed.reason)
 
 
 def _ramped(rules: Sequence[Rule]) -> Rule | None:

@@ -33,10 +33,10 @@ async def ramp(request: Asked, key: FromPath[str]) -> Response[str] | Response[N
         )
     except InvalidError as error:
         if error.field != "reason":
-            return await refused_press(request, key, form, error)
+            return await refused_press(request, key, "ramp", form, error)
         return await _show_ramp(request, key, form, error)
     except ConflictError as error:
-        return await refused_press(request, key, form, error)
+        return await refused_press(request, key, "ramp", form, error)
     return after(made, key, "saved")
 
 
@@ -85,12 +85,18 @@ async def revert(request: Asked, key: FromPath[str]) -> Response[str] | Response
         made = await flags_of(request).revert(
             key, to, version=made_from(form), actor=doer_of(request), reason=form.text("reason")
         )
-    except (ConflictError, InvalidError) as error:
-        return await refused_press(request, key, form, error)
+    except InvalidError as error:
+        if error.field != "reason":
+            return await refused_press(request, key, "revert", form, error)
+        return await _show_revert(request, key, form, number_of(form.text("to"), "to"), error)
+    except ConflictError as error:
+        return await refused_press(request, key, "revert", form, error)
     return after(made, key, "reverted")
 
 
-async def _show_revert(request: Asked, key: str, form: Form, to: int) -> Response[str]:
+async def _show_revert(
+    request: Asked, key: str, form: Form, to: int, error: MillraceError | None = None
+) -> Response[str]:
     flag = await standing(request, key)
     change = await flags_of(request).change_to(key, to)
     step = Step(
@@ -104,5 +110,8 @@ async def _show_revert(request: Asked, key: str, form: Form, to: int) -> Respons
         save="Revert",
         owners=(flag.owner if flag else "", change.owner),
         reason=form.text("reason"),
+        error=said(error) if error else "",
+        field=field_of(error) if error else "",
+        status=422 if error else 200,
     )
     return await show_step(request, step)
