@@ -270,6 +270,40 @@ async def test_nobody_approves_their_own(reviewed, conninfo):
             await decide
 
 
+async def test_what_nobody_approved_waits_once_somebody_has_to(flags, reviewed, clock):
+    """A schedule from before `flags.approval` was set is listed to be approved, and then made."""
+    await flags.put("flag", switch(), version=0, **SAID)
+    for number, share in enumerate((10, 20), 1):
+        due = Terms(due_at=NOON + number * HOUR)
+        await flags.put("flag", switch(targeting=split(share)), version=number, terms=due, **SAID)
+    clock.move(3600)
+
+    assert await reviewed.apply_due(clock.now()) == 0
+    second, first = await reviewed.requests((RequestState.PROPOSED,))
+    assert await reviewed.pending.carry_out(first.id) is None
+    with pytest.raises(ForbiddenError):
+        await reviewed.approve(first.id, Actor("cli:olga"))
+    await reviewed.approve(first.id, OSCAR)
+    assert await reviewed.apply_due(clock.now()) == 1
+    clock.move(3600)
+    assert await reviewed.apply_due(clock.now()) == 0
+
+    assert (await reviewed.get("flag")).content == switch(targeting=split(10))
+    assert (await reviewed.request(second.id)).state is RequestState.PROPOSED
+
+
+async def test_what_was_approved_is_not_proposed_again(reviewed, clock, conninfo):
+    """Nor by hand: the database keeps that somebody decided."""
+    due = Terms(due_at=NOON + HOUR)
+    asked = await reviewed.put("flag", switch(), version=0, terms=due, **SAID)
+    await reviewed.approve(asked.id, OSCAR)
+
+    assert await reviewed.apply_due(clock.now()) == 0
+    assert (await reviewed.request(asked.id)).state is RequestState.APPROVED
+    with psycopg.connect(conninfo) as database, pytest.raises(psycopg.errors.CheckViolation):
+        database.execute("update flag_request set state = 'proposed'")
+
+
 async def test_what_moved_on_is_not_written_over(flags, clock):
     """A scheduled change says why it was not made; so does one that is wrong by then."""
     await flags.put("flag", switch(), version=0, **SAID)

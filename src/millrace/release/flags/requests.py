@@ -5,6 +5,9 @@
        │ └──cancel──────────┴──▶ cancelled
        └──reject──▶ rejected
 
+What was asked for while nobody had to approve is approved by nobody. Once somebody has to, it goes
+back to proposed.
+
 Each is carried out in one transaction with the flag and its trail, by one process at a time: it is
 made once and whole, or not at all, whatever is killed in the middle.
 """
@@ -54,7 +57,18 @@ Met = Callable[[Wait], Awaitable[bool]]
 class Requests:
     """Keeps changes that wait, and carries out what is due."""
 
-    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker, book: Book, met: Met) -> None:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        clock: Clock,
+        ids: IdMaker,
+        book: Book,
+        met: Met,
+        reviewed: bool,
+    ) -> None:
+        """Keep the surroundings. reviewed: whether each change is approved by a second person."""
+        self._reviewed = reviewed
         self._router = router
         self._clock = clock
         self._ids = ids
@@ -195,6 +209,8 @@ class Requests:
         Raises:
             UnavailableError: the database is away; what is due stays so.
         """
+        if self._reviewed:
+            await self._expect_approval()
         async with self._router.read() as session:
             due = await session.rows(QUERIES["due_requests"], ChangeRequest, now=now, limit=DUE_MAX)
         made = 0
@@ -210,6 +226,15 @@ class Requests:
             except MillraceError as exc:  # one that fails does not hold up the others
                 logger.warning("request %d of flag %r: %s", request.id, request.key, exc)
         return made
+
+    async def _expect_approval(self) -> None:
+        """Let what nobody approved, because nobody had to when it was asked for, wait for that."""
+        async with self._router.read() as session:
+            if not await session.value(QUERIES["unapproved"]):
+                return
+        async with self._router.write() as session:
+            many = await session.run(QUERIES["propose_again"], id=None)
+        logger.warning("%d changes that nobody had to approve wait for approval now", many)
 
     async def carry_out(self, request_id: int) -> RequestState | None:
         """Make the change of an approved request; return what became of it, None where it waits.
@@ -237,6 +262,9 @@ class Requests:
         request = await session.row(QUERIES["hold_request"], ChangeRequest, id=request_id)
         if request is None or request.state is not RequestState.APPROVED:
             return None
+        if self._reviewed and not request.decided_by:
+            await session.run(QUERIES["propose_again"], id=request_id)
+            return RequestState.PROPOSED
         edit = _edit(request)
         if await self._book.is_ahead(session, edit):
             return None  # the one before it in a chain is still open

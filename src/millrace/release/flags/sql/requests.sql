@@ -59,6 +59,17 @@ select not exists (
                where before.flag_key = %(key)s and before.base_version = %(base_version)s - 1
                  and before.request_id < %(id)s))
 
+-- name: unapproved
+-- Whether there is a change that is to be made without anybody having approved it: it was asked for
+-- while nobody had to.
+select exists (select from flag_request where state = 'approved' and decided_by = '')
+
+-- name: propose_again
+-- Let what nobody approved wait for approval, all of it or one request.
+update flag_request set state = 'proposed'
+ where state = 'approved' and decided_by = ''
+   and (%(id)s::bigint is null or request_id = %(id)s)
+
 -- name: decide_request
 -- What somebody decided about a request.
 update flag_request
