@@ -146,3 +146,17 @@ async def test_a_refused_press_fills_in_its_own_form_alone(place: Town, manager:
     assert reverted.text.count('value="z1"') == 1
     assert "Reason is empty." in silent.text
     assert "Revert turned to version 1" in silent.text
+
+
+async def test_a_flag_says_on_its_own_page_what_depends_on_it(place: Town, manager: AsyncClient):
+    """As the list does: whoever removed it first would break the other."""
+    flags = place.program.flags
+    everybody = flag(targeting={}, defaultVariant="on")
+    await flags.put("needed", everybody, version=0, actor=OPS, reason="made")
+    asks = {"if": [{"millrace_flag": ["needed", "on"]}, "on", None]}
+    await flags.put("asking", flag(targeting=asks), version=0, actor=OPS, reason="made")
+    listed = (await manager.get("/flags?q=needed", headers=OWN)).text
+    here = (await manager.get("/flags/needed", headers=OWN)).text
+
+    for page in (listed, here):
+        assert "change asking, which depend" in page

@@ -124,12 +124,13 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
     if sides.counts or members <= COUNTED_AT_ONCE_MAX:
         crowd, words = await _crowd(request, flag)
     decision, error = await _why(request, flag, sides.member, names)
+    known = (last_evaluated(usage), flags.dependents(), seen.get(key))
     head = flag_head(
         flag,
         now,
         last=newest[0] if newest else None,
         names=names,
-        life=life_of(flag, object_of(flag.content) or {}, last_evaluated(usage), {}, seen.get(key)),
+        life=life_of(flag, object_of(flag.content) or {}, *known),
         days=program_of(request).settings.flags.stale_days,
     )
     return drawn(

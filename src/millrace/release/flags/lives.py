@@ -7,6 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from millrace.release.flags import stale
+from millrace.release.flags.expressions import DEPENDS
 from millrace.release.flags.stale import Finding, Life
 from millrace.release.flags.types import Flag, Seen, Usage
 
@@ -62,6 +63,12 @@ def every_life(
         life_of(flag, definitions[flag.key], evaluated.get(flag.key), needed, seen.get(flag.key))
         for flag in flags
     ]
+
+
+def dependents(texts: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
+    """Return, for each flag that others depend on, which: of definitions as they are stored."""
+    asking = {key: _object(text) for key, text in texts.items() if f'"{DEPENDS}"' in text}
+    return stale.dependents(asking)
 
 
 def _object(content: str) -> Mapping[str, Any]:

@@ -233,6 +233,10 @@ class Flags(Decisions, Changes):
         """Return when each flag was last evaluated, in any process."""
         return await self.usage_book.last()
 
+    def dependents(self) -> Mapping[str, Sequence[str]]:
+        """Return, for each flag that others depend on, which."""
+        return lives.dependents(self.live.texts)
+
     async def findings(
         self, days: int | None = None, counts: Mapping[str, int] | None = None
     ) -> list[Finding]:
