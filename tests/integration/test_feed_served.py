@@ -6,11 +6,16 @@ from datetime import timedelta
 import numpy as np
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from millrace.community.testing import Rooms
+from millrace.community.types import Key
 from millrace.feed.served import NewServed, ServedFeeds
 from millrace.feed.testing import feeding
 from millrace.kernel.errors import InvalidError
+from millrace.store.testing import opened
 
 pytestmark = pytest.mark.services
 
@@ -73,18 +78,9 @@ async def test_feeds_that_share_a_commit_are_each_durable_or_refused(router, con
     reader = await served_village(rooms)
     served, now = ServedFeeds(router), rooms.clock.now()
 
-    def made(number: int) -> NewServed:
-        return NewServed(
-            served_feed_id=number,
-            served_at=now,
-            delivered=1,
-            surface="feed",
-            ids=np.array([[number, 1]]),
-            record=b"" if number != 7 else None,
-        )
-
     async def write(number: int) -> int:
-        await served.write(reader.member, made(number))
+        made = feed_of(number, now)
+        await served.write(reader.member, made if number != 7 else replace(made, record=None))
         assert number in asked(conninfo, "select served_feed_id from served_feed")
         return number
 
@@ -95,6 +91,50 @@ async def test_feeds_that_share_a_commit_are_each_durable_or_refused(router, con
     assert isinstance(found[6], Exception)
     assert [one for one in found if not isinstance(one, Exception)] == logged[:-1]
     assert logged == [*range(1, 7), *range(8, 81), again]
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("serve"), st.integers(0, 150)),
+    st.tuples(st.just("ask"), st.sampled_from([0, 5, 30, 120]), st.sampled_from([0, 0, 2, 10])),
+    st.tuples(st.just("wait"), st.sampled_from([1, 4, 60])),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(STEPS, min_size=6, max_size=25))
+async def test_what_was_delivered_whatever_window_was_asked_before(server, steps):
+    """Flags give a member other windows from one feed to the next; memory answers like the table."""
+    conninfo = server.copy()
+    try:
+        async with opened(conninfo) as router:
+            served, member, now = ServedFeeds(router), Key(7, 1), Rooms(router).clock.now()
+            truth = {}
+            for number, (name, minutes, *rest) in enumerate(steps):
+                match name:
+                    case "wait":
+                        now += timedelta(minutes=minutes)
+                    case "serve":
+                        at = now - timedelta(minutes=minutes)
+                        await served.write(member, feed_of(number, at))
+                        truth[number] = at
+                    case _:
+                        since, until = (now - timedelta(minutes=m) for m in (minutes, rest[0]))
+                        found = await served.delivered(member, since, until)
+                        posts = {post.id for one in found for post in one}
+                        assert posts == {n for n, at in truth.items() if since <= at <= until}
+    finally:
+        server.drop(conninfo)
+
+
+def feed_of(number: int, at) -> NewServed:
+    return NewServed(
+        served_feed_id=number,
+        served_at=at,
+        delivered=1,
+        surface="feed",
+        ids=np.array([[number, 1]]),
+        record=b"",
+    )
 
 
 async def test_a_clock_that_jumps_ahead_finds_its_partition(router, conninfo):

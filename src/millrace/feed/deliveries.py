@@ -37,8 +37,9 @@ class _Feed(Struct, frozen=True):
 
 
 class _Lately(Struct):
-    """A member's feeds since a while, and when the table was read for them."""
+    """A member's feeds that began since a moment, and when the table was read for them."""
 
+    since: datetime
     read_at: datetime
     feeds: list[_Feed]
 
@@ -56,19 +57,33 @@ class Deliveries:
         return self._marks[hash(member) % BUCKETS]
 
     def delivered(self, member: Key, since: datetime, until: datetime) -> list[PostList] | None:
-        """Return the posts of feeds that began between two moments; None where it is not known."""
+        """Return the posts of feeds that began between two moments; None where it is not known.
+
+        A flag may ask further back than what was read for another variant or another app.
+        """
         lately = self._lately.get(member)
-        if lately is None or not timedelta() <= until - lately.read_at <= TRUST:
+        if lately is None or since < lately.since:
+            return None
+        if not timedelta() <= until - lately.read_at <= TRUST:
             return None
         self._lately.move_to_end(member)
-        lately.feeds = [one for one in lately.feeds if one.served_at >= since]
-        return [one.posts for one in lately.feeds if one.served_at <= until]
+        return [one.posts for one in lately.feeds if since <= one.served_at <= until]
 
-    def keep(self, member: Key, feeds: Iterable[DeliveredFeed], until: datetime, mark: int) -> None:
-        """Keep what the table said at a mark, unless something was delivered meanwhile."""
+    def keep(
+        self,
+        member: Key,
+        feeds: Iterable[DeliveredFeed],
+        since: datetime,
+        until: datetime,
+        mark: int,
+    ) -> None:
+        """Keep the feeds since a moment as the table said them at a mark.
+
+        Not where something was delivered meanwhile.
+        """
         if mark != self.mark(member):
             return
-        self._lately[member] = _Lately(until, [_packed(one) for one in feeds])
+        self._lately[member] = _Lately(since, until, [_packed(one) for one in feeds])
         self._lately.move_to_end(member)
         while len(self._lately) > self._members_max:
             self._lately.popitem(last=False)

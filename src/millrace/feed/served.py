@@ -184,7 +184,7 @@ class ServedFeeds:
                 member_id=member.id,
                 since=since,
             )
-        self._deliveries.keep(member, feeds, until, mark)
+        self._deliveries.keep(member, feeds, since, until, mark)
         return delivered_in(feeds, until)
 
     async def raise_delivered(self, cursor: Cursor, posts: Sequence[Key]) -> None:
