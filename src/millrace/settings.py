@@ -30,6 +30,7 @@ SECRET_NAMES = ("secret", "password", "token", "primary")
 MASK = "(set)"
 RATES = {
     "public": 600, "read": 1200, "write": 300, "bulk": 120, "sign_in": 30, "evaluate": 60_000,
+    "choose": 10,
 }  # fmt: skip
 
 

@@ -281,6 +281,23 @@ async def test_trying_tokens_has_a_price(conninfo, tmp_path):
     assert good.status_code == 200
 
 
+async def test_choosing_a_ring_back_and_forth_has_a_bound(conninfo, tmp_path):
+    """Each choice is a line that stays: whoever chooses without end waits, by whatever door."""
+    door = DoorConfig(rates=dict(RATES) | {"choose": 2})
+    async with town(conninfo, str(tmp_path), door=door) as place, place.client() as client:
+        wish, ada = f"/v1/members/{place.members['ada']}/rings/ios/beta", place.bearer("ada")
+        answers = [
+            await client.put(wish, json={"choice": choice}, headers=ada)
+            for choice in ("opted_in", "opted_out", "opted_in")
+        ]
+        answers.append(await client.delete(wish, headers=ada))
+        other = await client.get("/v1/me", headers=ada)
+
+    assert [one.status_code for one in answers] == [200, 200, 429, 429]
+    assert answers[2].headers["ratelimit-policy"] == '"choose";q=2;w=60'
+    assert other.status_code == 200
+
+
 async def test_pages_tell_people(place, client):
     """A browser gets a page for an error, and the sign-in for a stranger."""
     html = {"accept": "text/html"}

@@ -233,6 +233,18 @@ async def test_entries_of_rings_are_told_too(flags, ann):
     assert await flags.ring_entries("ios") == await flags.ring_entries_of(ann.member) == []
 
 
+async def test_a_place_that_is_had_already_is_told_once(flags, ann):
+    """Whoever says the same again fills no trail, and takes no place from whoever gave it."""
+    for wish in ({"actor": ann.name, "choice": Choice.OPTED_IN}, {}):
+        first = await flags.ring_put(entry(ann.member, **wish), reason="first")
+        for _ in range(3):
+            later = replace(entry(ann.member, **wish), actor="operator:oscar")
+            assert await flags.ring_put(later, reason="again") == first
+
+    told = [(one.choice, one.reason) for one in await flags.ring_history(ann.member)]
+    assert told == [(Choice.LISTED, "first"), (Choice.OPTED_IN, "first")]
+
+
 async def test_rings_take_only_who_may_be_there(router, ann):
     """Members, by themselves into what is offered; everything else has a release manager's name."""
     flags = flags_on(router, config=FlagConfig(opt_in_rings=(Ring.BETA,)))

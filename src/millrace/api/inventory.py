@@ -54,6 +54,7 @@ class RateClass(StrEnum):
     BULK = "bulk"
     SIGN_IN = "sign_in"
     EVALUATE = "evaluate"
+    CHOOSE = "choose"
 
 
 class Media(StrEnum):
@@ -336,8 +337,12 @@ RINGS = [
     structs.replace(
         _write("PUT", f"{MEMBER}/rings/{{track}}/{{ring}}", Scope.OWN, bodies_flags.RingChoice),
         status=200,
+        rate_class=RateClass.CHOOSE,  # each is a line of a trail that stays
     ),
-    _write("DELETE", f"{MEMBER}/rings/{{track}}/{{ring}}", Scope.OWN),
+    structs.replace(
+        _write("DELETE", f"{MEMBER}/rings/{{track}}/{{ring}}", Scope.OWN),
+        rate_class=RateClass.CHOOSE,
+    ),
 ]
 
 SCAN = "/v1/flag-scans/{repository}"
@@ -427,7 +432,7 @@ PAGES = [
     _form("/moderation/{thing_kind}/{thing_id}", Scope.MODERATOR),
     _page("/operator", Scope.OPERATOR),
     _page("/profile/early", Scope.AUTHOR),
-    _form("/profile/early", Scope.AUTHOR),
+    _form("/profile/early", Scope.AUTHOR, RateClass.CHOOSE),
     _page("/flags", Scope.RELEASE_MANAGER),
     _page("/flag-new", Scope.RELEASE_MANAGER),
     _form("/flag-new", Scope.RELEASE_MANAGER),

@@ -28,7 +28,7 @@ WRITERS_MAX = 200
 ASIDE = 20
 TOKENS_SMALL = 64
 # The members come faster than people do: nobody is limited.
-RATES = dict.fromkeys(("public", "read", "write", "bulk", "sign_in", "evaluate"), 1000000)
+RATES = dict.fromkeys(("public", "read", "write", "bulk", "sign_in", "evaluate", "choose"), 1000000)
 
 
 class Place(Struct, frozen=True, kw_only=True):

@@ -58,6 +58,14 @@ class ChangeRow(Struct, frozen=True):
         )
 
 
+class CountRow(Struct, frozen=True):
+    """How many entries a ring has of a kind, as a row."""
+
+    ring: str
+    choice: str
+    members: int
+
+
 class RingDesk:
     """Writes entries and rules of rings. Who decides by them is in memory: see live.py."""
 
@@ -83,6 +91,12 @@ class RingDesk:
                 limit=limit,
             )
         return [row.entry() for row in found]
+
+    async def counts(self, track: str) -> dict[tuple[Ring, Choice], int]:
+        """Return how many entries each ring of a track has of each kind."""
+        async with self._router.read() as session:
+            found = await session.rows(QUERIES["count_entries"], CountRow, track=track)
+        return {(Ring(row.ring), Choice(row.choice)): row.members for row in found}
 
     async def of_member(self, member: Key) -> list[RingEntry]:
         """Return a member's entries in all tracks."""
@@ -111,6 +125,8 @@ class RingDesk:
     async def put(self, entry: RingEntry, reason: str) -> RingEntry:
         """Put a member into a ring by name, or note their own wish.
 
+        What is so already stays as it was, without a line in the trail, which nobody can shorten.
+
         Passes on:
             NotFoundError: there is no such member.
             ConflictError: it is a wish, and somebody listed the member there.
@@ -119,10 +135,14 @@ class RingDesk:
         """
         self._expect_allowed(entry, reason)
         now = self._clock.now()
+        place = _place(entry.track, entry.ring, entry.member)
         async with self._router.write() as session:
+            stands = await session.row(QUERIES["entry"], EntryRow, **place)
+            if stands is not None and stands.choice == entry.choice.value:
+                return stands.entry()
             found = await session.value(
                 QUERIES["put_entry"],
-                **_place(entry.track, entry.ring, entry.member),
+                **place,
                 choice=entry.choice.value,
                 actor=entry.actor,
                 now=now,

@@ -8,11 +8,25 @@ select community_id, member_id, track, ring, choice, actor, chosen_at
  order by community_id, member_id, track, ring
  limit %(limit)s::bigint
 
+-- name: count_entries
+-- How many entries each ring of a track has, by what brought them: for pages that name a few.
+select ring, choice, count(*) as members
+  from ring_entry
+ where track = %(track)s
+ group by ring, choice
+
 -- name: entries_of_member
 -- What a member's entries are.
 select community_id, member_id, track, ring, choice, actor, chosen_at
   from ring_entry
  where community_id = %(community_id)s and member_id = %(member_id)s
+
+-- name: entry
+-- What a member's place in a ring is, if somebody named it.
+select community_id, member_id, track, ring, choice, actor, chosen_at
+  from ring_entry
+ where community_id = %(community_id)s and member_id = %(member_id)s
+   and track = %(track)s and ring = %(ring)s
 
 -- name: put_entry
 -- Note a member's place in a ring; nothing where there is no such member, or where their own wish is
