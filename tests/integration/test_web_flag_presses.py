@@ -4,12 +4,14 @@ import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import psycopg
 import pytest
 import pytest_asyncio
 from httpx import AsyncClient, Response
 from page_visit import OWN, RATE, enter
 
-from millrace.api.testing import Town, town
+from millrace.api.testing import SETTLER, Town, town
+from millrace.community.types import MemberDraft
 from millrace.release.flags.types import Actor, ChangeRequest, FlagConfig, Terms
 from millrace.settings import DoorConfig
 from millrace.store.testing import TestServer
@@ -160,3 +162,23 @@ async def test_a_flag_says_on_its_own_page_what_depends_on_it(place: Town, manag
 
     for page in (listed, here):
         assert "change asking, which depend" in page
+
+
+async def test_a_ring_names_its_own_members_and_counts_the_rest(place: Town, manager: AsyncClient):
+    """However many are in the other rings of its track."""
+    harbour, many = place.communities["harbour"], 505
+    drafts = [MemberDraft(external_id=f"many-{n}", display_name=f"Many {n}") for n in range(many)]
+    made = (await place.program.members.upsert(SETTLER, harbour, drafts)).ids
+    last = max(made.values())
+    put = (
+        "insert into ring_entry (community_id, member_id, track, ring, choice, actor, chosen_at) "
+        "select %s, unnest(%s::bigint[]), 'ios', %s, 'listed', 'test', now()"
+    )
+    async with await psycopg.AsyncConnection.connect(place.program.settings.store.primary) as one:
+        await one.execute(put, (harbour, list(made.values()), "employees"))
+        await one.execute(put, (harbour, [last], "beta"))
+    page = (await manager.get("/rings?track=ios", headers=OWN)).text
+    employees, beta = (page.split(f'id="ring-{ring}"')[1] for ring in ("employees", "beta"))
+
+    assert "And 405 more by name." in employees
+    assert f"{harbour}-{last}" in beta

@@ -28,7 +28,7 @@ from millrace.cli.frame import (
 from millrace.kernel.errors import InvalidError, NotFoundError
 from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.contexts import TRACK
-from millrace.release.flags.rings import Explanation, default_rule
+from millrace.release.flags.rings import TRACKS, Explanation, standing_rule
 from millrace.release.flags.types import (
     RINGS,
     Choice,
@@ -37,8 +37,6 @@ from millrace.release.flags.types import (
     RingRule,
 )
 from millrace.wiring import Domain
-
-TRACKS = ("server", "android", "ios", "desktop")
 
 track_option = click.option(
     "--track", default=TRACK, show_default=True, help="android, ios, desktop or server."
@@ -83,7 +81,7 @@ def listed(frame: Frame, track: str | None, data_dir: str | None, as_json: bool)
 
     async def look(domain: Domain) -> list[Standing]:
         rules = await domain.flags.ring_rules()
-        known = dict.fromkeys([*TRACKS, *(rule.track for rule in rules)])
+        known = dict.fromkeys([TRACK, *TRACKS, *(rule.track for rule in rules)])
         found: list[Standing] = []
         for each in [track] if track else known:
             found += await _standing(domain, each, rules)
@@ -101,17 +99,12 @@ def listed(frame: Frame, track: str | None, data_dir: str | None, as_json: bool)
 
 
 async def _standing(domain: Domain, track: str, rules: list[RingRule]) -> list[Standing]:
-    written = {rule.ring: rule for rule in rules if rule.track == track}
-    written.setdefault(Ring.ONE_PERCENT, default_rule(track))
-    entries = [entry for ring in RINGS for entry in await _entries(domain, track, ring)]
-    counts: dict[tuple[Ring, Choice], int] = {}
-    for entry in entries:
-        counts[entry.ring, entry.choice] = counts.get((entry.ring, entry.choice), 0) + 1
+    counts = await domain.flags.ring_entry_counts(track)
     return [
         Standing(
             track=track,
             ring=ring,
-            rule=written.get(ring),
+            rule=standing_rule(rules, track, ring),
             listed=counts.get((ring, Choice.LISTED), 0),
             opted_in=counts.get((ring, Choice.OPTED_IN), 0),
             opted_out=counts.get((ring, Choice.OPTED_OUT), 0),

@@ -10,6 +10,7 @@ from msgspec import Struct
 from millrace.community.types import Key, Member
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
 from millrace.release.flags.entries import rule_key
+from millrace.release.flags.rings import standing_rule
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 from millrace.web.asked import Asked, Form, form_of, go, program_of
 from millrace.web.cases import named, query_of
@@ -27,14 +28,13 @@ from millrace.web.ring_views import (
     entry_line,
     inside_counts,
     ring_card,
-    rule_in,
     rule_lines,
     trail_line,
 )
 from millrace.web.shell import drawn, shell_for
 
 TRAIL_SIZE = 20
-NAMES_MAX = 500  # members by name that are read of a track
+NAMES_MAX = 100  # members by name that are shown of a ring
 DONE = {"in": "Put in.", "out": "Taken out.", "rule": "The rule is saved."}
 Text = Annotated[str, QueryParameter(max_length=60)]
 
@@ -112,25 +112,27 @@ async def _explained(request: Asked, track: str, member: Member) -> Explained:
 
 async def _cards(request: Asked, track: str, refused: RefusedRing | None) -> list[RingCard]:
     flags = flags_of(request)
-    entries, rules, counts = await gather(
-        flags.ring_entries(track, None, NAMES_MAX), flags.ring_rules(), flags.ring_counts(track)
+    rules, counts, named = await gather(
+        flags.ring_rules(), flags.ring_counts(track), flags.ring_entry_counts(track)
     )
-    names = await _names(request, entries)
+    entries = [await flags.ring_entries(track, ring, NAMES_MAX) for ring in RINGS]
+    names = await _names(request, [one for of_ring in entries for one in of_ring])
     ruled = [await flags.history(rule_key(track, ring), TRAIL_SIZE, None) for ring in RINGS]
     now, inside = program_of(request).clock.now(), inside_counts(counts)
     return [
         ring_card(
             RingFacts(
                 ring=ring,
-                rule=rule_in(rules, track, ring),
-                entries=[entry_line(one, names, now) for one in entries if one.ring is ring],
+                rule=standing_rule(rules, track, ring),
+                entries=[entry_line(one, names, now) for one in of_ring],
+                named=sum(many for (where, _), many in named.items() if where is ring),
                 members=inside[ring],
                 everybody=inside[Ring.EVERYONE],
                 past=rule_lines(past, now),
                 typed=refused.typed if refused and refused.ring is ring else None,
             )
         )
-        for ring, past in zip(RINGS, ruled, strict=True)
+        for ring, of_ring, past in zip(RINGS, entries, ruled, strict=True)
     ]
 
 

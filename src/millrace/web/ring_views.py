@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from millrace.community.types import Key
 from millrace.release.flags import percentages
-from millrace.release.flags.rings import WISHED, default_rule
+from millrace.release.flags.rings import WISHED
 from millrace.release.flags.types import (
     RINGS,
     Choice,
@@ -23,7 +23,6 @@ from millrace.web.flag_forms import RING_LABELS
 from millrace.web.flag_views import by_whom
 from millrace.web.when import When, when_of
 
-ENTRIES_MAX = 100  # that are shown of a ring
 RADII = ("14", "34", "56", "80", "106")  # of the circles, from the inside out
 ABOUT = {
     Ring.EMPLOYEES: "Whoever works here: they meet everything first.",
@@ -158,12 +157,6 @@ def _only_named(ring: Ring) -> str:
     return f"Nobody but those by name{inner}."
 
 
-def rule_in(rules: Sequence[RingRule], track: str, ring: Ring) -> RingRule | None:
-    """Return the rule of a ring: the written one, or the one that holds until one is written."""
-    found = next((one for one in rules if one.track == track and one.ring is ring), None)
-    return default_rule(track) if found is None and ring is Ring.ONE_PERCENT else found
-
-
 def entry_line(entry: RingEntry, names: Mapping[Key, str], now: datetime) -> EntryLine:
     """Show an entry."""
     return EntryLine(
@@ -218,11 +211,12 @@ def _rule_was(text: str) -> str:
 
 
 class RingFacts(Struct, frozen=True, kw_only=True):
-    """What is known of a ring of a track."""
+    """What is known of a ring of a track. named: how many entries there are, shown or not."""
 
     ring: Ring
     rule: RingRule | None
-    entries: Sequence[EntryLine]
+    entries: list[EntryLine]
+    named: int
     members: int
     everybody: int
     past: list[TrailLine]
@@ -241,8 +235,8 @@ def ring_card(facts: RingFacts) -> RingCard:
         rule_words=rule_words(rule, facts.ring),
         rule=typed.rule or _fields(rule),
         version=rule.version if rule else 0,
-        entries=list(facts.entries[:ENTRIES_MAX]),
-        rest=max(0, len(facts.entries) - ENTRIES_MAX),
+        entries=facts.entries,
+        rest=max(0, facts.named - len(facts.entries)),
         past=facts.past,
         editable=facts.ring is not Ring.EVERYONE,
         open=facts.typed is not None,

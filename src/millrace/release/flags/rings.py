@@ -40,6 +40,12 @@ def default_rule(track: str) -> RingRule:
     return RingRule(track=track, ring=Ring.ONE_PERCENT, percentage=1.0)
 
 
+def standing_rule(rules: Iterable[RingRule], track: str, ring: Ring) -> RingRule | None:
+    """Return the rule of a ring: the written one, or the one that holds until one is written."""
+    found = next((one for one in rules if one.track == track and one.ring is ring), None)
+    return default_rule(track) if found is None and ring is Ring.ONE_PERCENT else found
+
+
 class RingStep(Struct, frozen=True):
     """Whether a member is in one ring, and why."""
 

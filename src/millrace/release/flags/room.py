@@ -33,6 +33,7 @@ from millrace.release.flags.types import (
     Adoption,
     Approval,
     ChangeRequest,
+    Choice,
     Flag,
     FlagChange,
     FlagConfig,
@@ -372,6 +373,10 @@ class Flags(Decisions, Changes):
     ) -> list[RingEntry]:
         """Return who is in a ring of a track by name, or out of it by their wish; by member."""
         return await self.desk.entries(track, ring, limit, after)
+
+    async def ring_entry_counts(self, track: str) -> Mapping[tuple[Ring, Choice], int]:
+        """Return how many are in each ring of a track by name, or out of it by their wish."""
+        return await self.desk.counts(track)
 
     async def ring_entries_of(self, member: Key) -> list[RingEntry]:
         """Return a member's entries in all tracks."""
