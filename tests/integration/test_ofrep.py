@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from flag_town import FLAGS, TESTER, put, with_flags
 
-from millrace.api.evaluations import ATTRIBUTES_MAX, BODY_BYTES_MAX, CONTEXT_DEPTH_MAX
+from millrace.api.evaluations import ATTRIBUTES_MAX, BODY_BYTES_MAX, CONTEXT_DEPTH_MAX, VALUES_MAX
 from millrace.api.remembered import SECONDS
 from millrace.api.serve import serving
 from millrace.api.testing import town
@@ -119,6 +119,18 @@ async def test_a_refusal_has_the_form_of_ofrep(place, client, name, way):
     assert (answer.status_code, found["key"], found["errorCode"]) == (status, key, code)
     assert found["errorDetails"]
     assert answer.headers["content-type"] == "application/json"
+
+
+async def test_too_many_values_are_refused(place, client):
+    """Also within one attribute: each flag may look at every one of them."""
+    context = {"platform": [1.5] * 999, "targetingKey": "7-42"}
+    fits = await ask(client, ONE + "shown", place.bearer("manager"), {"platform": [1.5] * 990})
+    found = await ask(client, ONE + "shown", place.bearer("manager"), context)
+
+    assert fits.status_code == 200
+    assert found.status_code == 400
+    assert found.json()["errorCode"] == "INVALID_CONTEXT"
+    assert f"at most {VALUES_MAX} values" in found.json()["errorDetails"]
 
 
 async def test_a_bound_is_named(place, client):

@@ -1,5 +1,6 @@
 """Goal: no definition and no context makes an evaluation raise, hang, or answer outside its list."""
 
+import sys
 import time
 
 import pytest
@@ -136,6 +137,88 @@ def test_what_an_editor_accepts_never_is_broken(definition):
     assert not accepted or found.error is not ErrorCode.PARSE_ERROR, found.message
 
 
+LONG = {
+    "<numbers>": [0] * 9_000,
+    "<texts>": ["x"] * 9_000,
+    "<fractions>": [0.1] * 90,
+    "<lists>": [[1] * 50] * 50,
+    "<letters>": "x" * 60_000,
+}
+"""What a short name stands for: an example that is found stays short."""
+LISTS = {
+    "<numbers>": [1] * 2_000,
+    "<texts>": ["x"] * 900,
+    "<lists>": [[0.5] * 50] * 400,
+    "<letters>": ["x" * 9_000] * 200,
+}
+
+
+def drawn_out(rule):
+    """A rule with the long values in place of their names."""
+    if isinstance(rule, dict):
+        return {name: drawn_out(inner) for name, inner in rule.items()}
+    if isinstance(rule, list):
+        return [drawn_out(inner) for inner in rule]
+    return LONG.get(rule, rule) if isinstance(rule, str) else rule
+
+
+LOOPS = ["map", "filter", "all", "none", "some", "reduce"]
+sound_rules = st.recursive(
+    st.one_of(
+        st.sampled_from(sorted(LONG)),
+        st.builds(lambda name: {"var": name}, st.sampled_from(["", "accumulator", "current"])),
+        st.sampled_from(["xs", 0, 1, "x"]),
+    ),
+    lambda inner: st.one_of(
+        st.builds(
+            lambda name, one, two: {name: [one, two]},
+            st.sampled_from(["==", "!=", "===", "<", "<=", "+", "cat", "in", "merge", "and", "or"]),
+            inner,
+            inner,
+        ),
+        st.builds(
+            lambda name, one: {name: [one]},
+            st.sampled_from(["!", "-", "*", "min", "missing", "cat", "var", "merge"]),
+            inner,
+        ),
+        st.builds(lambda one: {"fractional": [one, ["on", 50], ["off", 50]]}, inner),
+        st.builds(lambda one: {"missing_some": [1, [*["a"] * 900, one]]}, inner),
+        st.builds(
+            lambda name, rule: {name: [{"var": "xs"}, rule, *["x"] * (name == "reduce")]},
+            st.sampled_from(LOOPS),
+            inner,
+        ),
+    ),
+    max_leaves=8,
+)
+EVENTS_MAX = 1_200_000
+"""Calls of functions that 100,000 steps may come to."""
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(LOOPS[:5]), sound_rules, st.sampled_from(sorted(LISTS)))
+def test_one_evaluation_takes_bounded_steps(loop, rule, items):
+    """Whatever an editor accepts: counted are the calls that an evaluation really makes."""
+    definition = flag({"if": [{loop: [{"var": "xs"}, drawn_out(rule)]}, "on", "on"]})
+    if any(problem.grave for problem in check.problems("a", definition, {})):
+        return
+    flags = FlagSet.compile({"flags": {"a": definition}})
+    events = 0
+
+    def count(_frame, _event, _argument):
+        nonlocal events
+        events += 1
+
+    sys.setprofile(count)
+    try:
+        found = flags.evaluate("a", {"targetingKey": "1-1", "xs": LISTS[items]}, NOW)
+    finally:
+        sys.setprofile(None)
+
+    judged(found)
+    assert events < EVENTS_MAX
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_makes_a_reader_raise(text):
@@ -221,6 +304,18 @@ HOSTILE = {
     ),
     "thousands of operators": (flag({"or": [{"var": "a"}] * 10_001}), {}),
     "a dependence on all": (flag({"or": [{"millrace_flag": ["a", "on"]}] * 500}), {}),
+    "a list to compare": (
+        flag({"or": [{"==": [{"var": "a"}, f"x{n}"]} for n in range(1_600)]}),
+        {"a": [0.123] * 90},
+    ),
+    "a list to compare with each item": (
+        flag({"if": [{"some": [{"var": "a"}, {"==": [{"var": ""}, [0] * 9_000]}]}, "on"]}),
+        {"a": [1] * 9_000},
+    ),
+    "a long list made for each item": (
+        flag({"if": [{"some": [{"var": "a"}, {"in": [2, [{"var": ""}, *[0] * 9_000]]}]}, "on"]}),
+        {"a": [1] * 9_000},
+    ),
     "a deep context": (flag({"if": [{"==": [{"var": "a"}, "x"]}, "on"]}), {"a": nested(1, 5_000)}),
 }
 
@@ -236,6 +331,40 @@ def test_what_is_built_to_hang_is_answered_at_once(name):
 
     judged(found)
     assert time.process_time() - before < HANG_SECONDS
+
+
+def test_what_a_flag_depends_on_counts_too():
+    """Sixty long rules are not the answer of one."""
+    long = flag({"if": [{"or": [{"<": [{"var": "a"}, n]} for n in range(400)]}, "on"]})
+    many = {f"f{n}": long for n in range(60)}
+    asking = flag({"and": [{"millrace_flag": [key, "on"]} for key in many]})
+
+    found = FlagSet.compile({"flags": {**many, "a": asking}}).evaluate("a", {"a": 9_999}, NOW)
+
+    assert found.error is ErrorCode.GENERAL
+    assert "steps" in found.message
+
+
+@pytest.mark.parametrize(
+    ("needle", "items", "held"),
+    [
+        *((1, [1.0, "x"], True), (True, [1, "x"], False), (None, [1], False), ("1", [1], False)),
+        *((2**70, [2**70, 1], True), ([1], [1], False), (1, [True, None], False)),
+        *((None, [None, 1], True), (True, [True, 1], True), (1, [[1], 1], True)),
+    ],
+)
+def test_a_value_is_found_among_its_own_kind(needle, items, held):
+    found = {
+        FlagSet.compile({"flags": {"a": flag({"if": [rule, "on", None]})}})
+        .evaluate("a", {"needle": needle, "items": items}, NOW)
+        .reason
+        for rule in (
+            {"in": [{"var": "needle"}, items]},
+            {"in": [{"var": "needle"}, {"var": "items"}]},
+        )
+    }
+
+    assert found == {Reason.TARGETING_MATCH if held else Reason.DEFAULT}
 
 
 def test_a_cyclic_context_is_an_answer_too():

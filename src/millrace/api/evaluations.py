@@ -21,6 +21,7 @@ BODY_BYTES_MAX = 64 * 1024
 CONTEXT_BYTES_MAX = 32 * 1024
 CONTEXT_DEPTH_MAX = 16
 ATTRIBUTES_MAX = 256
+VALUES_MAX = 1_000  # in lists and objects of a context, however deep
 TRACKS = frozenset({"android", "ios", "desktop", "server"})
 CATCH_UP_SECONDS_MAX = 1.0  # how long to wait for a change that another process has announced
 STATUS = {ErrorCode.FLAG_NOT_FOUND: 404}
@@ -221,6 +222,8 @@ def _read(body: bytes) -> dict[str, Any]:
         _refuse(f"has {len(context)} attributes", ATTRIBUTES_MAX, "attributes")
     if _beyond(context, CONTEXT_DEPTH_MAX):
         _refuse("is nested deeper", CONTEXT_DEPTH_MAX, "levels")
+    if (count := _count(context)) > VALUES_MAX:
+        _refuse(f"has {count} values", VALUES_MAX, "values")
     return context
 
 
@@ -240,6 +243,13 @@ def _beyond(value: dict[str, Any] | list[Any], left: int) -> bool:
     inner = value.values() if isinstance(value, dict) else value
     nested = cast("list[dict[str, Any]]", [one for one in inner if isinstance(one, dict | list)])
     return any(left <= 1 or _beyond(one, left - 1) for one in nested)
+
+
+def _count(value: dict[str, Any] | list[Any]) -> int:
+    """Return how many values there are within a value."""
+    inner = value.values() if isinstance(value, dict) else value
+    nested = cast("list[dict[str, Any]]", [one for one in inner if isinstance(one, dict | list)])
+    return len(value) + sum(map(_count, nested))
 
 
 def _of_whom(viewer: Viewer, context: dict[str, Any]) -> dict[str, Any]:

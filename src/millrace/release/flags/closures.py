@@ -11,6 +11,7 @@ from millrace.release.flags.semver import OPERATORS, Version, holds, parsed
 
 REMEMBERED_MAX = 500  # outcomes of versions that one comparison remembers
 REMEMBERED_TEXT_MAX = 64
+LOOK_STEPS = 5  # of a path that is looked up
 UNKNOWN = object()  # one look, because another thread may clear what is remembered
 
 
@@ -24,19 +25,26 @@ def then(way: Way, function: Callable[[Any], Any]) -> Way:
 
 
 def applied(operator: Callable[..., Any], ways: tuple[Way, ...]) -> Way:
-    """Return the way to what an operator makes of the values of its arguments."""
-    if len(ways) == 1:
-        return then(ways[0], operator)
+    """Return the way to what an operator makes of the values of its arguments.
+
+    Here and below, a short rule has no run: what it looks at is bounded by its own length.
+    """
     if len(ways) == 2:
         first, second = ways
 
         def on_two(data: Any, run: Any) -> Any:
-            return operator(first(data, run), second(data, run))
+            one, two = first(data, run), second(data, run)
+            if run is not None:
+                run.weigh(one, two)
+            return operator(one, two)
 
         return on_two
 
     def on_all(data: Any, run: Any) -> Any:
-        return operator(*[way(data, run) for way in ways])
+        values = [way(data, run) for way in ways]
+        if run is not None:
+            run.weigh(*values)
+        return operator(*values)
 
     return on_all
 
@@ -154,7 +162,10 @@ def looked_up(whole: Way, path: Way, default: Way | None) -> Way:
     """Return the way to what lies at a path that is found when it is asked."""
 
     def read(data: Any, run: Any) -> Any:
-        value = paths.found(whole(data, run), paths.steps_of(path(data, run)))
+        wanted = path(data, run)
+        if run is not None:
+            run.weigh(wanted)
+        value = paths.found(whole(data, run), paths.steps_of(wanted))
         return default(data, run) if value is None and default is not None else value
 
     return read
@@ -164,8 +175,12 @@ def missing(ways: tuple[Way, ...]) -> Way:
     """Return the way to the paths that lead to nothing: a list of them, or each an argument."""
 
     def absent(data: Any, run: Any) -> list[Any]:
-        keys = [way(data, run) for way in ways]
-        return paths.missing(data, keys[0] if keys and isinstance(keys[0], list) else keys)
+        keys: list[Any] = [way(data, run) for way in ways]
+        keys = cast("list[Any]", keys[0]) if keys and isinstance(keys[0], list) else keys
+        if run is not None:
+            run.charge(len(keys) * LOOK_STEPS)
+            run.weigh(*keys[:ITEMS_MAX])
+        return paths.missing(data, keys)
 
     return absent
 
@@ -175,6 +190,9 @@ def missing_some(ways: tuple[Way, ...]) -> Way:
 
     def absent(data: Any, run: Any) -> list[Any]:
         wanted, keys = (*[way(data, run) for way in ways], None, None)[:2]
+        if run is not None and isinstance(keys, list):
+            run.charge(len(cast("list[Any]", keys)) * LOOK_STEPS)
+            run.weigh(wanted, *cast("list[Any]", keys)[:ITEMS_MAX])
         return paths.missing_some(data, wanted, keys)
 
     return absent
@@ -204,12 +222,19 @@ def _equal(name: str, part: Part, text: str) -> Way:
     wanted = name[0] == "="
     attribute, way = part.name, part.way
 
-    def of_attribute(data: Any, _run: Any) -> bool:
+    def of_attribute(data: Any, run: Any) -> bool:
         value = data.get(attribute)
-        return ((value == text) if type(value) is str else equal(value, text)) is wanted
+        if type(value) is str:
+            return (value == text) is wanted
+        if run is not None:
+            run.weigh(value)
+        return equal(value, text) is wanted
 
     def of_value(data: Any, run: Any) -> bool:
-        return equal(way(data, run), text) is wanted
+        value = way(data, run)
+        if run is not None:
+            run.weigh(value)
+        return equal(value, text) is wanted
 
     return of_attribute if attribute else of_value
 
@@ -220,8 +245,9 @@ def _searched(needle: Part, haystack: Part) -> Way | None:
     if not isinstance(value, list):
         return None if haystack.constant else _held(needle, haystack)
     items = cast("list[Any]", value)
-    if not all(type(item) is str for item in items):
-        return None
+    kinds: set[type] = {type(item) for item in items}
+    if not kinds <= {str}:
+        return _numbered(needle.way, items) if kinds <= {str, int, float} else None
     texts = frozenset(cast("list[str]", items))
     attribute, way = needle.name, needle.way
 
@@ -238,14 +264,27 @@ def _searched(needle: Part, haystack: Part) -> Way | None:
     return by_attribute if attribute else by_value
 
 
+def _numbered(way: Way, items: list[Any]) -> Way:
+    """Return the way to whether a value is one of some numbers and texts."""
+    known = frozenset(items)
+
+    def among_known(data: Any, run: Any) -> bool:
+        value = way(data, run)
+        return type(value) in (str, int, float) and value == value and value in known
+
+    return among_known
+
+
 def _held(needle: Part, haystack: Part) -> Way | None:
     """Return the way to whether a list of the context holds a text, None for other searches."""
     if not needle.constant or type(needle.value) is not str or not haystack.name:
         return None
     text, attribute = needle.value, haystack.name
 
-    def held(data: Any, _run: Any) -> bool:
+    def held(data: Any, run: Any) -> bool:
         items = data.get(attribute)
+        if run is not None:
+            run.weigh(items)
         if type(items) is list and len(cast("list[Any]", items)) <= ITEMS_MAX:
             return text in items
         return among(text, items)

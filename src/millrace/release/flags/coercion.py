@@ -8,7 +8,7 @@ from decimal import Decimal
 from math import inf, isinf, isnan, nan
 from typing import Any, cast
 
-from millrace.release.flags.parts import ITEMS_MAX, TEXT_MAX, BoundError
+from millrace.release.flags.parts import TEXT_MAX, WRITTEN_MAX, BoundError
 
 NUMBER_TEXT_MAX = 400  # no double needs more digits; a longer text is no number
 EXACT_MAX = 2**63
@@ -107,7 +107,7 @@ def _joined(items: list[Any]) -> str:
     """
     written: list[str] = []
     waiting: list[Any] = [items]
-    left = ITEMS_MAX  # a list may hold itself, or the same list over and over
+    left = WRITTEN_MAX  # a list may hold itself, or the same list over and over
     while waiting:
         item = waiting.pop()
         if type(item) is not list:
@@ -116,7 +116,7 @@ def _joined(items: list[Any]) -> str:
         inner = cast("list[Any]", item)
         left -= len(inner) + 1
         if left < 0:
-            raise BoundError(f"a list of more than {ITEMS_MAX:,} items cannot become a text")
+            raise BoundError(f"a list of more than {WRITTEN_MAX:,} items cannot become a text")
         waiting.extend(reversed(inner or [""]))
     return joined(",", written)
 

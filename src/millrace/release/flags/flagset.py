@@ -11,6 +11,7 @@ from millrace.release.flags.coercion import text_of
 from millrace.release.flags.logic import Answers, Compiler
 from millrace.release.flags.parts import (
     DEPENDENCE_MAX,
+    UNCOUNTED_MAX,
     BoundError,
     ContextError,
     RefusedError,
@@ -34,12 +35,14 @@ class CompiledFlag(Struct, frozen=True):
 
     answer: what it always gives; None where its rule decides.
     way: its rule, to a resolution. runs: whether the rule needs a run.
+    steps: what the rule costs at most, without what the run counts.
     """
 
     answer: Resolution | None
     way: Way | None
     runs: bool
     metadata: Mapping[str, Any]
+    steps: int = 1
 
 
 class FlagSet:
@@ -177,7 +180,7 @@ class FlagSet:
         if flag is None:
             raise BoundError(f"it depends on flag {key!r}, which is not there")
         run.depth += 1
-        run.charge(1)
+        run.charge(flag.steps)
         if run.depth > DEPENDENCE_MAX:
             raise BoundError(f"more than {DEPENDENCE_MAX} flags depend on one another in a row")
         answers[key] = None
@@ -311,7 +314,8 @@ def _ready(
     compiler = Compiler(key, evaluators, version, answers)
     part = compiler.answer(targeting, "/targeting")
     answer = part.value if part.constant else None
-    return CompiledFlag(answer=answer, way=part.way, runs=compiler.runs, metadata=metadata)
+    runs = compiler.runs or part.steps > UNCOUNTED_MAX
+    return CompiledFlag(answer, part.way, runs, metadata, steps=part.steps + 1)
 
 
 def _read(text: str) -> object:

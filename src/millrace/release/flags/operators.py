@@ -145,8 +145,12 @@ def among(needle: Any = None, haystack: Any = None, *_: Any) -> bool:
     items = cast("list[Any]", haystack)
     if len(items) > ITEMS_MAX:
         raise BoundError(f"a list of {len(items):,} items to search; at most {ITEMS_MAX:,}")
-    # A text is found by the language itself; anything else is compared kind by kind.
-    return needle in items if type(needle) is str else any(same(needle, item) for item in items)
+    # The language itself finds a text, and rules most out of the rest, which goes kind by kind.
+    if type(needle) is str:
+        return needle in items
+    if type(needle) not in (list, dict) and needle not in items:
+        return False
+    return any(same(needle, item) for item in items)
 
 
 def _starts(*values: Any) -> bool | None:

@@ -9,10 +9,14 @@ DEPTH_MAX = 200  # levels of JSON in a definition; an operator takes one or two
 OPERATORS_DEEP_MAX = 100  # operators within one another, each some frames of the interpreter
 VALUES_MAX = 200_000  # JSON values in a definition
 OPERATIONS_MAX = 10_000  # steps of one flag, with shared evaluators counted where they are used
-STEPS_MAX = 100_000  # steps that loops and dependences may take in one evaluation
+STEPS_MAX = 100_000  # steps that loops, dependences and long values may take in one evaluation
+UNCOUNTED_MAX = 200  # steps of a flag whose values need not be weighed when it is evaluated
 DEPENDENCE_MAX = 8  # flags that depend on one another in a row
-ITEMS_MAX = 10_000  # items of a list from a context that is searched or written
+ITEMS_MAX = 10_000  # items of a list from a context that is searched
+WRITTEN_MAX = 100  # items of a list that becomes a text, as where it is compared with one
 TEXT_MAX = 65_536  # characters of a text that is searched or made
+LETTERS_PER_STEP = 100
+OBJECT_STEPS = 1_000  # it may be hashed whole
 
 
 class RefusedError(ValueError):
@@ -56,6 +60,19 @@ class Run(Struct, gc=False):
         self.steps -= steps
         if self.steps < 0:
             raise BoundError(f"more than {STEPS_MAX:,} steps: shorten the list or its rule")
+
+    def weigh(self, *values: Any) -> None:
+        """Take the steps of looking at long values: at a list's items, at a text's letters.
+
+        What is raised is as in `charge`.
+        """
+        for value in values:
+            if type(value) is list:
+                self.charge(WRITTEN_MAX + len(value))  # pyright: ignore[reportUnknownArgumentType]
+            elif type(value) is str and len(value) > LETTERS_PER_STEP:
+                self.charge(len(value) // LETTERS_PER_STEP)
+            elif type(value) is dict:
+                self.charge(OBJECT_STEPS)
 
 
 Way: TypeAlias = Callable[[Any, Any], Any]

@@ -47,7 +47,12 @@ class Split(Struct, frozen=True):
 def compiled(split: Split) -> Part:
     """Return the part that says what somebody gets."""
     parts = [part for share in split.shares for part in (share.variant, share.weight)]
-    steps = STEPS + sum(part.steps for part in parts) + (split.key.steps if split.key else 0)
+    steps = (
+        STEPS
+        + len(split.shares)
+        + sum(part.steps for part in parts)
+        + (split.key.steps if split.key else 0)
+    )
     steps += sum(share.entry.steps for share in split.shares if share.entry)
     fixed = all(part.constant for part in parts) and not any(share.entry for share in split.shares)
     if not fixed:
@@ -130,6 +135,8 @@ def _place(split: Split) -> Callable[[Any, Any], int | list[Any] | None]:
 
     def by_key(data: Any, run: Any) -> int | list[Any] | None:
         key = way(data, run)
+        if run is not None:
+            run.weigh(key)
         if isinstance(key, list):
             return cast("list[Any]", key)
         return place(bounded(key) if type(key) is str else key)
