@@ -1,6 +1,7 @@
 """Whoever searches again with the same vector is answered as from the beginning, to the last bit."""
 
 import asyncio
+import tracemalloc
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from millrace.community.types import Audience, Key
 from millrace.feed.index import BLOCK, IndexEntry, PostIndex
-from millrace.feed.recollections import CHANGES_MAX, ROWS_EACH_MAX, Recollection, Recollections
+from millrace.feed.recollections import (
+    CHANGES_MAX,
+    ROW_BYTES,
+    ROWS_EACH_MAX,
+    Recollection,
+    Recollections,
+    weight_of,
+)
 from millrace.feed.scanning import SPARE, Scanner
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,7 +139,7 @@ async def test_what_was_near_and_not_kept_is_not_forgotten():
         index.put(entry(number), query * np.float32(1 - number / 10_000))
     scanner, mask = Scanner(index), np.ones(index.capacity, dtype=np.bool_)
     await scanner.search(query, K, mask)
-    assert index.recollections.rows == SPARE * K
+    assert len(index.recollections.get(index.query(query)).slots) == SPARE * K
     for number in range(900, 910):
         index.put(entry(number), query * np.float32(1 - 30 / 10_000))
     mask[[index.slot(Key(1, number)) for number in range(1, SPARE * K - 1)]] = False
@@ -142,25 +150,48 @@ async def test_what_was_near_and_not_kept_is_not_forgotten():
     assert [key.id for key in index.keys(found.slots)] == [14, 15, 16, 17, 18]
 
 
+def near_so_many(rows):
+    slots = np.arange(rows, dtype=np.int32)
+    return Recollection(0, np.float32(0.5), slots, np.zeros(rows, dtype=np.float32))
+
+
+@pytest.mark.parametrize("rows", [3, 30, 1_200, ROWS_EACH_MAX])
+def test_recollections_take_no_more_memory_than_they_may(rows):
+    """Nor much less: of an entry with few slots the key is what weighs."""
+    bytes_max, random = 4 << 20, np.random.default_rng(rows)
+    tracemalloc.start()
+    kept = Recollections(bytes_max)
+    try:
+        while not kept.evictions:
+            kept.keep(random.standard_normal(384).astype(np.float32), near_so_many(rows))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 0.9 * bytes_max <= taken <= bytes_max
+
+
 def test_recollections_are_bounded():
-    """In slots altogether, in slots each, and in how much may have changed since."""
-    kept = Recollections(rows_max=10)
+    """In bytes altogether, in slots each, and in how much may have changed since."""
+    one = weight_of(vector(1).tobytes(), near_so_many(4))
+    kept = Recollections(2 * one + ROW_BYTES)
 
     def keep(number, rows):
-        slots = np.arange(rows, dtype=np.int32)
-        scores = np.zeros(rows, dtype=np.float32)
-        kept.keep(vector(number), Recollection(kept.mark, np.float32(0), slots, scores))
+        kept.keep(vector(number), near_so_many(rows))
 
     keep(1, 4)
     keep(2, 4)
     keep(1, 5)
     assert kept.get(vector(2)) is not None
-    assert kept.rows == 9
+    assert kept.weight == 2 * one + ROW_BYTES
     keep(3, 4)  # the first is now the one that nobody asked for
     assert kept.get(vector(1)) is None
     keep(4, ROWS_EACH_MAX + 1)
     assert kept.get(vector(4)) is None
     assert kept.evictions == 1
+    kept.forget(vector(2))
+    kept.forget(vector(2))
+    assert kept.weight == one
 
     mark = kept.mark
     for number in range(CHANGES_MAX):

@@ -68,7 +68,7 @@ VARIANT_GAUGES = {
 VARIANTS_SHOWN, OTHERS = 20, "(others)"
 CACHE_GAUGES = {
     "entries": "Keys that the cache holds.",
-    "weight": "What they weigh: events of histories, slots of searches, else keys.",
+    "weight": "What they weigh: events of histories, bytes of searches, else keys.",
 }
 
 

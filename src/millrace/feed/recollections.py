@@ -14,8 +14,12 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 CHANGES_MAX = 4_096  # vectors; behind more of them a search is made from the beginning
-ROWS_MAX = 8_000_000  # of all recollections: 64 MiB, some 6,000 members
+BYTES_MAX = 64 << 20  # of all recollections: some 5,700 members where 400 posts are asked for
 ROWS_EACH_MAX = 8_192
+ROW_BYTES = 8  # a slot and its score
+ENTRY_BYTES = (
+    512  # two arrays, the objects around them and a place in the map, besides key and rows
+)
 
 
 class Recollection(Struct, frozen=True):
@@ -34,12 +38,13 @@ class Recollection(Struct, frozen=True):
 class Recollections:
     """A bounded map by vector, least recently used first out, and a log of what changed.
 
-    rows: how many slots all have together. hits, misses, evictions: what happened so far.
+    weight: bytes that all have together, keys included. hits, misses, evictions: what happened so
+    far.
     """
 
-    def __init__(self, rows_max: int = ROWS_MAX) -> None:
-        self._rows_max = rows_max
-        self.rows = self.hits = self.misses = self.evictions = 0
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self.weight = self.hits = self.misses = self.evictions = 0
         self._kept: OrderedDict[bytes, Recollection] = OrderedDict()
         self._changed = array("q")
         self._forgotten = 0  # changes that are not in the log any more
@@ -80,19 +85,26 @@ class Recollections:
         self.forget(query)
         if len(found.slots) > ROWS_EACH_MAX:
             return
-        self._kept[query.tobytes()] = found
-        self.rows += len(found.slots)
-        while self.rows > self._rows_max:
-            self.rows -= len(self._kept.popitem(last=False)[1].slots)
+        name = query.tobytes()
+        self._kept[name] = found
+        self.weight += weight_of(name, found)
+        while self.weight > self._bytes_max:
+            self.weight -= weight_of(*self._kept.popitem(last=False))
             self.evictions += 1
 
     def forget(self, query: NDArray[np.float32]) -> None:
         """Know nothing of a vector any more."""
-        before = self._kept.pop(query.tobytes(), None)
+        name = query.tobytes()
+        before = self._kept.pop(name, None)
         if before is not None:
-            self.rows -= len(before.slots)
+            self.weight -= weight_of(name, before)
 
     def count(self, *, hit: bool) -> None:
         """Count a search: whether what was known was enough for it."""
         self.hits += hit
         self.misses += not hit
+
+
+def weight_of(name: bytes, found: Recollection) -> int:
+    """Return about how many bytes an entry takes: where few posts are asked for, mostly its key."""
+    return ENTRY_BYTES + len(name) + ROW_BYTES * len(found.slots)

@@ -223,7 +223,7 @@ class Feed:
             misses=known.misses,
             evictions=known.evictions,
             entries=len(known),
-            weight=known.rows,
+            weight=known.weight,
         )
         return {**self._pipeline.members.statistics(), "searches": searches}
 
