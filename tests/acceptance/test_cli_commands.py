@@ -16,7 +16,7 @@ from millrace.cli.proof import judged
 from millrace.cli.up import with_demo
 from millrace.community.recount import Compared, Difference
 from millrace.settings import overlaid, read
-from millrace.store.changes.slots import SlotState
+from millrace.store.changes.slots import RiverRoom, SlotState
 from millrace.store.migrate import Migration
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -208,6 +208,37 @@ def test_the_log_must_feed_the_river(wal_level: str, state: State) -> None:
     server = ServerState(version="15.18", wal_level=wal_level, size_bytes=0, migrated=True)
 
     assert checks.database(server).state is state
+
+
+@pytest.mark.parametrize(
+    ("taken", "others", "state", "words"),
+    [
+        ((10, 0, 10, 0), "", State.OK, "room for 3 more server processes"),
+        ((20, 5, 20, 6), "et", State.OK, "room for 4 more"),
+        ((4, 0, 3, 0), "", State.OK, "room for 1 more"),
+        ((3, 0, 3, 0), "", State.FAIL, "max_replication_slots = 4 and max_wal_senders = 3 or"),
+        ((9, 0, 2, 0), "", State.FAIL, "max_replication_slots = 9 and max_wal_senders = 3 or"),
+        ((5, 3, 9, 3), "et", State.OK, "room for 1 more"),
+        ((4, 3, 9, 3), "et", State.WARN, "max_replication_slots = 5"),
+        ((1, 3, 1, 3), "et", State.WARN, "room for 0 more"),
+    ],
+)
+def test_room_for_one_more_process(
+    taken: tuple[int, int, int, int], others: str, state: State, words: str
+) -> None:
+    found = RiverRoom(slots_max=taken[0], slots=taken[1], senders_max=taken[2], senders=taken[3])
+    ours = [
+        SlotState(
+            name=name, active=True, temporary=name == "t", wal_status="reserved", held_bytes=0
+        )
+        for name in others
+    ]
+
+    check = checks.river_room(found, ours)
+
+    assert check.state is state
+    assert words in f"{check.detail} {check.next_step}"
+    assert bool(check.next_step) is (state is not State.OK)
 
 
 MIB = 1 << 20

@@ -80,6 +80,7 @@ async def test_all_slots_are_taken():
         error = await refused(conninfo)
 
     assert (error.field, error.value) == ("max_replication_slots", 1)
+    assert "2 per server process, 2 for the database" in str(error.limit)
 
 
 async def test_a_slot_that_lost_its_log_is_made_anew(caplog):

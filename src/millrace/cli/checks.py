@@ -17,7 +17,16 @@ from millrace.cli.ports import Doors
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError, SetupError
 from millrace.settings import Settings
-from millrace.store.changes.slots import SlotState, cap_bytes, slots
+from millrace.store.changes.slots import (
+    SENDERS_PER_PROCESS,
+    SLOTS_PER_DATABASE,
+    SLOTS_PER_PROCESS,
+    RiverRoom,
+    SlotState,
+    cap_bytes,
+    slots,
+    taken,
+)
 from millrace.store.migrate import Migration, known
 from millrace.store.queries import load
 from millrace.store.router import Router
@@ -92,9 +101,11 @@ async def of_database(settings: Settings, clock: Clock) -> list[Check]:
         async with reached(settings) as ground:
             # Where the database is another's, somebody may always be up.
             up = bool(settings.store.primary) or lock.holder(data_dir_of(settings)) is not None
+            ours = await slots(ground.router)
             return [
                 *await _inside(ground.router, clock),
-                river(await slots(ground.router), await cap_bytes(ground.router), up=up),
+                river(ours, await cap_bytes(ground.router), up=up),
+                river_room(await taken(ground.router), ours),
             ]
     except MillraceError as exc:
         return [Check("database", State.FAIL, exc.message, exc.next_step or "")]
@@ -219,6 +230,37 @@ def river(found: list[SlotState], cap: int | None, *, up: bool) -> Check:
         step = "write max_slot_wal_keep_size = '2GB' into postgresql.conf, and reload the server"
         return Check("river", State.WARN, f"{detail}, without a limit", step)
     return Check("river", State.OK, f"{detail}, at most {cap / (1 << 20):.0f} MiB")
+
+
+def river_room(found: RiverRoom, ours: list[SlotState]) -> Check:
+    """Judge whether one more server process could follow the log.
+
+    Args:
+        found: slots and senders, and how many are taken, by whomever.
+        ours: slots of ours on this database.
+    """
+    shared = 0 if any(not slot.temporary for slot in ours) else SLOTS_PER_DATABASE
+    more = max(
+        min(
+            (found.slots_max - found.slots - shared) // SLOTS_PER_PROCESS,
+            (found.senders_max - found.senders) // SENDERS_PER_PROCESS,
+        ),
+        0,
+    )
+    detail = (
+        f"{found.slots} of {found.slots_max} replication slots and {found.senders} of "
+        f"{found.senders_max} senders are taken: room for {more} more server processes"
+    )
+    if more:
+        return Check("river room", State.OK, detail)
+    slots_wanted = max(found.slots_max, found.slots + shared + SLOTS_PER_PROCESS)
+    senders_wanted = max(found.senders_max, found.senders + SENDERS_PER_PROCESS)
+    step = (
+        f"write max_replication_slots = {slots_wanted} and max_wal_senders = {senders_wanted} or "
+        "more into postgresql.conf, and restart the server"
+    )
+    runs = any(slot.active for slot in ours)  # then whoever is up has what they need
+    return Check("river room", State.WARN if runs else State.FAIL, detail, step)
 
 
 def migrations(known: list[Migration], applied: list[Applied]) -> Check:

@@ -55,6 +55,22 @@ class SlotState(Struct, frozen=True, kw_only=True):
     held_bytes: int
 
 
+SLOTS_PER_PROCESS = 2  # what it remembers, and its flags: each in a slot that ends with it
+SLOTS_PER_DATABASE = 2  # the embedding's, which all processes share, and its copy while it is made
+SENDERS_PER_PROCESS = 3  # who waits for the embedding's slot is connected too
+SLOTS_SAID = f"{SLOTS_PER_PROCESS} per server process, {SLOTS_PER_DATABASE} for the database"
+SENDERS_SAID = f"{SENDERS_PER_PROCESS} per server process"
+
+
+class RiverRoom(Struct, frozen=True, kw_only=True):
+    """How many slots and senders the server has, and how many are taken, by whomever."""
+
+    slots_max: int
+    slots: int
+    senders_max: int
+    senders: int
+
+
 class _Key(Struct, frozen=True):
     relation: str
     columns: list[str]
@@ -123,16 +139,16 @@ def room(offered: Ground) -> None:
     Where all are taken, a SetupError names the setting, its value and the next step.
     """
     if offered.slots >= offered.slots_max:
-        error = _too_few("max_replication_slots", offered.slots_max)
+        error = _too_few("max_replication_slots", offered.slots_max, SLOTS_SAID)
         raise error
 
 
-def _too_few(field: str, limit: int) -> SetupError:
+def _too_few(field: str, limit: int, needed: str) -> SetupError:
     return SetupError(
         f"the database has no room for another stream: {field} is {limit}",
         field=field,
         value=limit,
-        limit="three per process of millrace, and what others use",
+        limit=f"{needed}, and what others use",
         next_step=f"write {field} = {max(20, 2 * limit)} into postgresql.conf, and restart the "
         "server; `millrace doctor` lists the slots that nobody uses",
     )
@@ -171,7 +187,7 @@ async def streaming(conninfo: str, name: str, clock: Clock, offered: Ground) -> 
         said = str(exc.__cause__).strip()  # the server refuses before it numbers its errors
         error: MillraceError = exc
         if "max_wal_senders" in said:
-            error = _too_few("max_wal_senders", offered.senders_max)
+            error = _too_few("max_wal_senders", offered.senders_max, SENDERS_SAID)
         elif "WAL sender" in said or "walsender" in said:
             error = SetupError(
                 f"the role {offered.role!r} may not read the log: {said}",
@@ -187,6 +203,14 @@ async def streaming(conninfo: str, name: str, clock: Clock, offered: Ground) -> 
                 next_step="name the server itself in MILLRACE_STORE_PRIMARY, not its pooler",
             )
         raise error from exc
+
+
+async def taken(router: Router) -> RiverRoom:
+    """Return how many slots and senders there are, and how many are taken."""
+    async with router.read() as session:
+        found = await session.row(QUERIES["river_room"], RiverRoom)
+    assert found is not None, "a select without a table has one row"
+    return found
 
 
 async def slots(router: Router) -> list[SlotState]:

@@ -62,6 +62,13 @@ select slot_name::text as name, active, temporary, coalesce(wal_status, 'unknown
  where database = current_database() and starts_with(slot_name, 'millrace_')
  order by slot_name
 
+-- name: river_room
+-- How many slots and senders the server has, and how many are taken, by whomever.
+select current_setting('max_replication_slots')::int as slots_max,
+       (select count(*)::int from pg_replication_slots) as slots,
+       current_setting('max_wal_senders')::int as senders_max,
+       (select count(*)::int from pg_stat_replication) as senders
+
 -- name: river_cap
 -- How much log a slot may hold, in MiB; -1 where the server sets no limit.
 select setting::bigint from pg_settings where name = 'max_slot_wal_keep_size'
