@@ -127,6 +127,7 @@ async def test_who_comes_second_sees_both_changes_and_loses_nothing(visit: Visit
     await flags.put("contested", HALF, version=0, actor=OLGA, reason="made")
     await visit.sign_in_office(path="/flags/contested/edit")
     await flags.ramp("contested", "on", 55, version=1, actor=OLGA, reason="Olga was faster")
+    await page.get_by_label("Owner").fill("rita")
     await page.get_by_label("Description").fill("Typed with care")
     await page.get_by_label("on", exact=True).fill("70")
     await page.get_by_label("off", exact=True).fill("30")
@@ -137,6 +138,7 @@ async def test_who_comes_second_sees_both_changes_and_loses_nothing(visit: Visit
     await expect(clash).to_contain_text("Olga was faster")
     await expect(clash).to_contain_text("on for 55 % and off for 45 %")
     await expect(clash).to_contain_text("on for 70 % and off for 30 %")
+    await expect(clash).to_contain_text("Owner: none becomes rita.")
     await expect(page.get_by_label("Description")).to_have_value("Typed with care")
     await expect(page.get_by_label("on", exact=True)).to_have_value("70")
     assert visit.complaints == [  # the browser's own words for the status 409

@@ -7,7 +7,7 @@ from millrace.release.flags.types import Flag
 from millrace.web.asked import Asked, program_of
 from millrace.web.flag_asked import flags_of
 from millrace.web.flag_forms import FlagForm, pretty
-from millrace.web.flag_views import HistoryLine, changed_words, history_line
+from millrace.web.flag_views import HistoryLine, changed_words, history_lines, owner_words
 
 THEIRS_MAX = 20
 
@@ -45,6 +45,8 @@ async def clash_of(request: Asked, form: FlagForm, content: str) -> Clash | None
     changes = await flags.history(form.key, THEIRS_MAX, None)
     theirs = [one for one in changes if one.version > form.version]
     before = theirs[-1].before if theirs else ""
+    began = next((one for one in changes if one.version == form.version), None)
+    owned = owner_words(began.owner, form.owner) if began else []
     return Clash(
         key=form.key,
         owner=form.owner,
@@ -52,8 +54,8 @@ async def clash_of(request: Asked, form: FlagForm, content: str) -> Clash | None
         began=form.version,
         now=stands,
         gone=flag is None,
-        theirs=[history_line(one, now, stands) for one in theirs],
-        yours=changed_words(form.key, before, content),
+        theirs=history_lines(changes, now, stands)[: len(theirs)],
+        yours=[*changed_words(form.key, before, content), *owned],
         their_json=pretty(flag.content) if flag else "",
         your_json=pretty(content),
         your_content=content,

@@ -37,7 +37,7 @@ from millrace.web.flag_request_views import waiting_line
 from millrace.web.flag_views import (
     flag_address,
     flag_head,
-    history_line,
+    history_lines,
     is_on,
     last_evaluated,
     usage_view,
@@ -179,7 +179,7 @@ def _past(
     shown = history[:HISTORY_SIZE]
     more = len(history) > HISTORY_SIZE
     older = f"{flag_address(key)}?before={shown[-1].version}#history" if more else ""
-    lines = [history_line(one, now, version) for one in shown]
+    lines = history_lines(history, now, version)[:HISTORY_SIZE]
     return {"history": lines, "history_more": older}
 
 

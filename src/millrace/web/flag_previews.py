@@ -13,7 +13,7 @@ from millrace.web.flag_asked import communities_by_number, flags_of, four_eyes
 from millrace.web.flag_crowds import DifferenceView, difference_view
 from millrace.web.flag_forms import TRACKS, LaterFields
 from millrace.web.flag_places import all_with_places
-from millrace.web.flag_views import changed_words
+from millrace.web.flag_views import changed_words, owner_words
 from millrace.web.shell import drawn, shell_for
 
 
@@ -60,9 +60,7 @@ async def show_step(request: Asked, step: Step) -> Response[str]:
     problems = reassigned(step.key, step.before, step.after)
     names = await communities_by_number(request)
     words = all_with_places(changed_words(step.key, step.before, step.after), names)
-    was, then = step.owners
-    if was != then:
-        words = [*words, f"Owner: {was or 'none'} becomes {then or 'none'}."]
+    words += owner_words(*step.owners)
     reviewed = four_eyes(request)
     return drawn(
         "flag_preview.html",

@@ -272,9 +272,25 @@ def changed_words(key: str, before: str, after: str) -> list[str]:
     return words
 
 
-def history_line(change: FlagChange, now: datetime, current: int) -> HistoryLine:
-    """Show one change. `current`: the version that stands, to which nobody needs to go back."""
+def owner_words(was: str, then: str) -> list[str]:
+    """Say that a flag has another owner; empty where it has not."""
+    return [] if was == then else [f"Owner: {was or 'none'} becomes {then or 'none'}."]
+
+
+def history_lines(changes: Sequence[FlagChange], now: datetime, current: int) -> list[HistoryLine]:
+    """Show changes, the newest first. `current`: the version that stands.
+
+    The owner is told beside the one of the change before; of the last change nobody knows that.
+    """
+    owners = [*(one.owner for one in changes[1:]), *(one.owner for one in changes[-1:])]
+    return [
+        _history_line(one, now, current, owner) for one, owner in zip(changes, owners, strict=True)
+    ]
+
+
+def _history_line(change: FlagChange, now: datetime, current: int, owner: str) -> HistoryLine:
     first = change.move is FlagMove.PUT and not change.before
+    owned = owner_words(owner, change.owner) if change.before and change.after else []
     return HistoryLine(
         version=change.version,
         what="Made" if first else MOVES[change.move],
@@ -282,7 +298,7 @@ def history_line(change: FlagChange, now: datetime, current: int) -> HistoryLine
         by=by_whom(change.actor),
         when=when_of(change.at, now),
         reason=change.reason,
-        words=[] if first else changed_words(change.key, change.before, change.after),
+        words=[] if first else [*changed_words(change.key, change.before, change.after), *owned],
         before=pretty(change.before),
         after=pretty(change.after),
         revertible=bool(change.after) and change.version != current,

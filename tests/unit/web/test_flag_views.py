@@ -10,7 +10,7 @@ from millrace.feed.types import FlagOutcomes, VariantOutcome
 from millrace.release.flags import why
 from millrace.release.flags.audience import Audience, Difference, Turn
 from millrace.release.flags.flagset import FlagSet
-from millrace.release.flags.types import RINGS, Choice, Flag, Ring, RingRule
+from millrace.release.flags.types import RINGS, Choice, Flag, FlagChange, FlagMove, Ring, RingRule
 from millrace.web.crowds import crowd_row, shades_of, share_text
 from millrace.web.flag_crowds import crowd_view, difference_view, kill_words
 from millrace.web.flag_forms import FlagForm
@@ -18,7 +18,7 @@ from millrace.web.flag_outcomes import outcome_view
 from millrace.web.flag_places import form_by_name, form_by_number, with_places
 from millrace.web.flag_ramps import ramp_view
 from millrace.web.flag_rules import RuleFields
-from millrace.web.flag_views import flag_line, summary_of
+from millrace.web.flag_views import flag_line, history_lines, summary_of
 from millrace.web.flag_why import decision_view
 from millrace.web.ring_views import early_rings, inside_counts, rule_words
 
@@ -185,3 +185,16 @@ def test_a_long_rule_is_cut_between_words_and_says_so():
 
     assert len(said) <= 142
     assert said.endswith(" for 10 %, layout-6 …")
+
+
+def test_a_new_owner_is_told_where_it_is_known():
+    """The trail keeps who owned a flag after each change, so each is held beside the one before."""
+    trail = [
+        FlagChange(id=version, key="a", version=version, move=FlagMove.PUT, actor="operator:olga",
+                   reason="", before=ON_OFF % "", after=ON_OFF % "", owner=owner, request_id=None,
+                   at=NOW)
+        for version, owner in ((3, "web"), (2, "feed"), (1, "feed"))
+    ]  # fmt: skip
+    lines = history_lines(trail, NOW, 3)
+
+    assert [one.words for one in lines] == [["Owner: feed becomes web."], [], []]
