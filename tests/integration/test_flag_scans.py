@@ -76,6 +76,14 @@ async def test_only_what_every_repository_lacks_is_in_no_code(place, client):
     assert await unnamed(place, "young") != ""
     assert (await client.delete("/v1/flag-scans/app")).status_code == 404
 
+    headers = {"if-match": '"1"'}
+    await client.delete("/v1/flags/lonely", params={"reason": WHY}, headers=headers)
+    assert await unnamed(place, "lonely") == ""
+    await send(place, client, "web", timedelta(seconds=-3), lonely=0)
+    await send(place, client, "api", timedelta(hours=1), lonely=0)
+    await make(client, "lonely")
+    assert await unnamed(place, "lonely") == "", "the scans are of another flag of this name"
+
 
 async def test_the_newest_scan_stays_and_the_same_again_changes_nothing(place, client):
     """Searches may end in another order than they began; a repetition leaves no trace."""

@@ -18,7 +18,6 @@ from millrace.web.cases import query_of
 from millrace.web.flag_asked import (
     COUNTS_AT_ONCE_MAX,
     communities_by_number,
-    every_flag,
     flags_of,
     members_in_all,
 )
@@ -29,6 +28,7 @@ from millrace.web.flag_views import FlagLine, StaleMark, by_whom, flag_line, is_
 from millrace.web.shell import drawn, renderer, shell_for
 
 LIST_SIZE = 30
+SCANS_SHOWN = 5
 SHOWS = (
     ("", "All"),
     ("on", "On"),
@@ -94,7 +94,7 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
     form = FlagFilter(q=asked.get("q", "").strip(), owner=asked.get("owner", "").strip(), show=show)
     shell, found, used, waiting, names = await gather(
         shell_for(request, "flags"),
-        every_flag(request),
+        flags_of(request).every(),
         flags_of(request).last_evaluated(),
         flags_of(request).waiting(),
         communities_by_number(request),
@@ -142,12 +142,14 @@ def _held(
 
 
 def _scanned(scans: Sequence[ScanLine], now: datetime) -> list[str]:
-    """Say of each repository how old its newest scan is, and who sent it."""
-    return [
+    """Say of each repository how old its newest scan is, and who sent it; the oldest first."""
+    lines = [
         f"{one.repository}, {one.files:,} {'file' if one.files == 1 else 'files'} searched "
         f"{stale.age(one.at, now)}, sent by {by_whom(one.actor)}"
-        for one in scans
+        for one in sorted(scans, key=lambda one: one.at)
     ]
+    more = len(lines) - SCANS_SHOWN
+    return [*lines[:SCANS_SHOWN], f"and {more} newer ones"] if more > 0 else lines
 
 
 async def _lines(
