@@ -18,7 +18,9 @@ from millrace.community.types import Key
 from millrace.kernel.errors import MillraceError, TooManyError, UnavailableError
 
 EACH_MAX = 64  # an application asks with one token for many of its processes
+MEMBER_EACH_MAX = 8  # a member has some pages open
 STREAMS_MAX = 2_000
+KEPT = 400  # places that members do not fill: a server with its provider hears of a kill for many
 HEARTBEAT_SECONDS = 15.0
 LIFE_SECONDS = 3600.0  # then the reader comes again
 RETRY_MILLISECONDS = 1_000
@@ -95,6 +97,7 @@ class FlagStreams:
         self._listening: dict[Key | None, set[_Listener]] = {}
         self._held: Counter[str] = Counter()
         self._open = 0
+        self._of_members = 0
         self._asking: asyncio.Task[None] | None = None
         self._closed = False
         flags.listen(self._hear)
@@ -108,21 +111,29 @@ class FlagStreams:
         self._closed = True
         self._hear(None)
 
-    def expect_room(self, name: str) -> None:
+    def expect_room(self, name: str, member: Key | None) -> None:
         """Refuse a stream that there is no place for.
+
+        Args:
+            name: of who asks.
+            member: as whom, None for a server and for those who run the installation.
 
         Raises:
             UnavailableError: the server is stopping, or as many listen as it can hold.
             TooManyError: the caller has as many streams as one may have.
         """
-        if self._closed or self._open >= STREAMS_MAX:
+        full = self._open >= STREAMS_MAX
+        if member is not None:
+            full = full or self._of_members >= STREAMS_MAX - KEPT
+        if self._closed or full:
             raise UnavailableError(
                 "the server is stopping" if self._closed else "too many listen already",
                 limit=STREAMS_MAX,
                 next_step="try again in a moment",
             )
-        if self._held[name] >= EACH_MAX:
-            limit = f"{EACH_MAX} streams at once"
+        each = EACH_MAX if member is None else MEMBER_EACH_MAX
+        if self._held[name] >= each:
+            limit = f"{each} streams at once"
             raise TooManyError(f"{name} has {limit}", retry_seconds=RETRY_SECONDS, limit=limit)
 
     async def stream(self, reader: Reader, heard: str) -> AsyncGenerator[bytes]:
@@ -133,6 +144,10 @@ class FlagStreams:
             reader: who listens.
             heard: the `etag` that the reader last heard of; empty for none.
         """
+        try:
+            self.expect_room(reader.name, reader.member)
+        except (UnavailableError, TooManyError):
+            return  # others came between the question and the stream; the reader comes again
         loop = asyncio.get_running_loop()
         ends = loop.time() + self.life_seconds
         checks = loop.time() + self.heartbeat_seconds
@@ -172,6 +187,7 @@ class FlagStreams:
         listener, same = _Listener(reader), self._listening.setdefault(reader.member, set())
         same.add(listener)
         self._open += 1
+        self._of_members += reader.member is not None
         self._held[reader.name] += 1
         self._begin_asking()
         try:
@@ -181,6 +197,7 @@ class FlagStreams:
             if not same:
                 del self._listening[reader.member]
             self._open -= 1
+            self._of_members -= reader.member is not None
             self._held[reader.name] -= 1
             if not self._held[reader.name]:
                 del self._held[reader.name]

@@ -76,8 +76,9 @@ async def listen(request: Asked, admission: Admission = "") -> Stream:
         UnauthenticatedError: whom the admission names may do nothing any more.
     """
     viewer = viewer_of(request)
+    member = member_of(viewer)
     streams: FlagStreams = request.app.state.flag_streams
-    streams.expect_room(viewer.name)
+    streams.expect_room(viewer.name, member)
     remembered: Remembered = request.app.state.remembered
     token = token_of(with_api_key(dict(request.headers))) or ""  # empty: it was an admission
 
@@ -98,7 +99,7 @@ async def listen(request: Asked, admission: Admission = "") -> Stream:
             return False
 
     heard = request.headers.get("last-event-id", "")
-    reader = Reader(viewer.name, member_of(viewer), still_good if token else None)
+    reader = Reader(viewer.name, member, still_good if token else None)
     told = streams.stream(reader, heard)
     return Stream(told, media_type=EVENTS_TYPE, headers=EVENTS_HEADERS)
 

@@ -6,7 +6,14 @@ from contextlib import aclosing
 import pytest
 
 from millrace.api.evaluations import Evaluations
-from millrace.api.flag_streams import EACH_MAX, FlagStreams, Reader
+from millrace.api.flag_streams import (
+    EACH_MAX,
+    KEPT,
+    MEMBER_EACH_MAX,
+    STREAMS_MAX,
+    FlagStreams,
+    Reader,
+)
 from millrace.api.wire_ofrep import event_stream
 from millrace.community.types import Key, Role, Viewer
 from millrace.kernel.errors import TooManyError, UnavailableError
@@ -113,16 +120,44 @@ async def test_places_are_bounded_and_an_end_ends_all():
     held = [streams.stream(A, "") for _ in range(EACH_MAX)]
     for stream in held:
         await next_event(stream)
-    streams.expect_room("b")
+    streams.expect_room("b", None)
     with pytest.raises(TooManyError):
-        streams.expect_room("a")
+        streams.expect_room("a", None)
 
     ends = [asyncio.create_task(next_event(stream)) for stream in held]
     await asyncio.sleep(0)
     streams.close()
     assert await asyncio.gather(*ends) == ["(end)"] * EACH_MAX
     with pytest.raises(UnavailableError):
-        streams.expect_room("b")
+        streams.expect_room("b", None)
+
+
+async def test_members_leave_places_for_servers():
+    """One member holds few places, and all of them together not the last ones."""
+    streams, held = FlagStreams(Moving(), nobody), []
+
+    async def listens(number):
+        member = Key(7, number)
+        streams.expect_room(f"member:{member}", member)
+        held.append(streams.stream(Reader(f"member:{member}", member, good), ""))
+        await next_event(held[-1])
+
+    for number in range((STREAMS_MAX - KEPT) // MEMBER_EACH_MAX):
+        for _ in range(MEMBER_EACH_MAX):
+            await listens(number)
+        if not number:
+            with pytest.raises(TooManyError):
+                await listens(number)
+    with pytest.raises(UnavailableError):
+        await listens(-1)
+    late = streams.stream(Reader("member:7-1", Key(7, 1), good), "")
+    assert await next_event(late) == "(end)"
+    streams.expect_room("operator:shop", None)
+    await held.pop().aclose()
+    await listens(-1)
+    assert len(streams) == STREAMS_MAX - KEPT
+    for stream in held:
+        await stream.aclose()
 
 
 async def test_a_stream_ends_with_its_token():
