@@ -12,9 +12,10 @@ from typing import Any, NoReturn, Protocol, cast
 import msgspec
 from msgspec import UNSET
 
-from millrace.api.wire_ofrep import EvaluationRequest, EventStream, Told, failure, plain, success
+from millrace.api.wire_ofrep import EvaluationRequest, EventStream, Told, encoded, failure, plain, success
 from millrace.community.types import Key, Viewer, parse_key
 from millrace.kernel.errors import ForbiddenError, InvalidError, MillraceError
+from millrace.release.flags.rings import TRACKS
 from millrace.release.flags.types import TARGETING_KEY, Context, ErrorCode, Resolution
 
 BODY_BYTES_MAX = 64 * 1024
@@ -22,7 +23,6 @@ CONTEXT_BYTES_MAX = 32 * 1024
 CONTEXT_DEPTH_MAX = 16
 ATTRIBUTES_MAX = 256
 VALUES_MAX = 1_000  # in lists and objects of a context, however deep
-TRACKS = frozenset({"android", "ios", "desktop", "server"})
 CATCH_UP_SECONDS_MAX = 1.0  # how long to wait for a change that another process has announced
 STATUS = {ErrorCode.FLAG_NOT_FOUND: 404}
 DECODER = msgspec.json.Decoder(EvaluationRequest)
@@ -133,7 +133,7 @@ class Evaluations:
         etag = f'"{blake2b(flags, digest_size=12).hexdigest()}"'
         if held and etag in (one.strip().removeprefix("W/") for one in held.split(",")):
             return Told(304, b"", etag)
-        rest = msgspec.json.encode(
+        rest = encoded(
             {"metadata": plain(self._flags.flagset().metadata), "eventStreams": [stream]}
         )
         return Told(200, b'{"flags":[' + flags + b"]," + rest[1:], etag)

@@ -16,7 +16,6 @@ from millrace.cli.flag_desk import (
     print_whom,
     reason_of,
     reason_option,
-    standing,
     text_in,
     token_option,
     told,
@@ -109,7 +108,7 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
     async def change(domain: Domain) -> None:
         now = domain.clock.now()
         wish = _wish(options, now)
-        stands = await standing(domain.flags, key)
+        stands = await domain.flags.find(key)
         stood = stands.content if stands else ""
         before = decoded(stood) if stands else None
         wish = replace(wish, members=await _members(domain, wish.members))

@@ -22,7 +22,6 @@ from millrace.kernel.errors import (
     UnauthenticatedError,
 )
 from millrace.release.flags.audience import Difference
-from millrace.release.flags.book import LIST_MAX
 from millrace.release.flags.room import Flags
 from millrace.release.flags.types import Actor, Approval, ChangeRequest, Flag, Problem, Wait
 from millrace.settings import TOKEN_VARIABLE
@@ -151,24 +150,6 @@ def decoded(content: str) -> dict[str, Any]:
     """Return a stored definition as JSON; an import may have brought something else."""
     found: object = msgspec.json.decode(content)
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-
-
-async def every(flags: Flags, prefix: str = "") -> list[Flag]:
-    """Return all flags by key."""
-    found: list[Flag] = []
-    while len(page := await flags.list(prefix, LIST_MAX, found[-1].key if found else "")):
-        found += page
-        if len(page) < LIST_MAX:
-            break
-    return [flag for flag in found if not flag.key.startswith("$")]
-
-
-async def standing(flags: Flags, key: str) -> Flag | None:
-    """Return a flag, None where there is none."""
-    try:
-        return await flags.get(key)
-    except NotFoundError:
-        return None
 
 
 def row(made: Table, *cells: str | Text) -> None:

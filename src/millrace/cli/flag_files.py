@@ -10,7 +10,6 @@ from millrace.cli.flag_desk import (
     acting,
     counted,
     decoded,
-    every,
     reason_of,
     reason_option,
     row,
@@ -131,7 +130,7 @@ def imported(
 
 async def _rehearsed(domain: Domain, text: str, *, as_json: bool) -> Imported:
     """Return what an import would do, and print how flags would differ."""
-    stands = {flag.key: flag for flag in await every(domain.flags)}
+    stands = {flag.key: flag for flag in await domain.flags.every()}
     plan = planned(text, {**stands, **await domain.flags.shared()})
     before = {key: decoded(stands[key].content) for key in plan.changed if key in stands}
     after = {key: decoded(content) for key, content in plan.texts.items()}
@@ -236,7 +235,7 @@ def stale(
     async def look(domain: Domain) -> list[Finding]:
         if folder is None:
             return await domain.flags.findings(days)
-        found = code.search(folder, [flag.key for flag in await every(domain.flags)])
+        found = code.search(folder, [flag.key for flag in await domain.flags.every()])
         return await domain.flags.findings(days, {} if found.incomplete else found.counts)
 
     found = worked(frame, data_dir, as_json, look)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 from rich.text import Text
 
-from millrace.cli.flag_desk import ago, decoded, every, row, show, table, waits, worked
+from millrace.cli.flag_desk import ago, decoded, row, show, table, waits, worked
 from millrace.cli.frame import (
     Frame,
     console,
@@ -43,7 +43,7 @@ def listed(frame: Frame, prefix: str, data_dir: str | None, as_json: bool) -> No
     """
 
     async def look(domain: Domain) -> tuple[list[Flag], dict[str, datetime], datetime]:
-        found = await every(domain.flags, prefix)
+        found = await domain.flags.every(prefix)
         return found, dict(await domain.flags.last_evaluated()), domain.clock.now()
 
     found, last, now = worked(frame, data_dir, as_json, look)

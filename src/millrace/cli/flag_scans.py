@@ -11,7 +11,6 @@ from msgspec import Struct
 from millrace.cli.flag_desk import (
     acting,
     ago,
-    every,
     given_token,
     row,
     show,
@@ -69,7 +68,7 @@ def server_of(address: str | None) -> Server | None:
 async def searched_here(domain: Domain, folder: Path, name: str | None) -> Found:
     """Search code for the flags of this installation, and keep what was found under a name."""
     at = domain.clock.now()
-    found = references.search(folder, [flag.key for flag in await every(domain.flags)])
+    found = references.search(folder, [flag.key for flag in await domain.flags.every()])
     if name is not None:
         await domain.flags.scans.put(scan_of(found, name, at), await acting(domain, proven=False))
     return found

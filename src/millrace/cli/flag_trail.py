@@ -12,13 +12,11 @@ from millrace.cli.flag_desk import (
     acting,
     ago,
     decoded,
-    every,
     print_whom,
     reason_of,
     reason_option,
     row,
     show,
-    standing,
     table,
     text_in,
     token_option,
@@ -120,7 +118,7 @@ def _expect_something(key: str | None, text: str | None, versions: tuple[int, ..
 
 async def _between(domain: Domain, key: str, versions: tuple[int, ...], *, count: bool) -> Compared:
     """Return what differs between two versions of a flag; 0 is before it was there."""
-    stands = await standing(domain.flags, key)
+    stands = await domain.flags.find(key)
     history = await domain.flags.history(key, 1)
     if not history:
         await domain.flags.get(key)  # there is none, and this says so
@@ -173,7 +171,7 @@ async def _with_file(domain: Domain, key: str | None, text: str, *, count: bool)
         after: dict[str, Any] = definition_in(text, "the file")
     elif key is None:
         stands: Mapping[str, Any] = {
-            flag.key: decoded(flag.content) for flag in await every(domain.flags)
+            flag.key: decoded(flag.content) for flag in await domain.flags.every()
         }
         # What a file does not name, an import leaves alone: it is no difference.
         before = {name: stands[name] for name in whole.flags if name in stands}
@@ -182,7 +180,7 @@ async def _with_file(domain: Domain, key: str | None, text: str, *, count: bool)
         raise InvalidError(f"the file has no flag {key!r}", field="file", value=key)
     else:
         after = whole.flags[key]
-    flag = await standing(domain.flags, key)
+    flag = await domain.flags.find(key)
     found = difference(key, decoded(flag.content) if flag else None, after)
     if not found.patch or not count:
         return Compared([found])
@@ -305,7 +303,7 @@ def revert(
     """
 
     async def change(domain: Domain) -> Flag | ChangeRequest:
-        stands = await standing(domain.flags, key)
+        stands = await domain.flags.find(key)
         why = reason_of(
             domain.flags, reason, f"reverted to version {version} from the command line"
         )
@@ -359,7 +357,7 @@ def requests(
     async def look(domain: Domain) -> tuple[list[ChangeRequest], dict[str, int], Any]:
         found = await domain.flags.requests(states, key, LIST_MAX, before)
         waiting = {each.key for each in found if each.state in OPEN_STATES}
-        stand = {each: await standing(domain.flags, each) for each in sorted(waiting)}
+        stand = {each: await domain.flags.find(each) for each in sorted(waiting)}
         versions = {each: flag.version for each, flag in stand.items() if flag}
         return found[::-1], versions, domain.clock.now()
 

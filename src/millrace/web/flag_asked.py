@@ -12,7 +12,6 @@ from millrace.release.flags.types import (
     Actor,
     Approval,
     ChangeRequest,
-    Flag,
     Problem,
 )
 from millrace.web.asked import Asked, Form, program_of, viewer_of
@@ -101,14 +100,3 @@ async def member_called(request: Asked, name: str) -> Member:
 async def problems_of(request: Asked, key: str, content: str) -> list[Problem]:
     """Return what is wrong with a definition among all that stand, grave or not."""
     return await flags_of(request).problems(key, content)
-
-
-async def every_flag(request: Asked) -> list[Flag]:
-    """Read all flags, by key."""
-    flags = flags_of(request)
-    found: list[Flag] = []
-    while True:
-        more = await flags.list("", LIST_MAX, found[-1].key if found else "")
-        found += more
-        if len(more) < LIST_MAX:
-            return found

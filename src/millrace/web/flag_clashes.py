@@ -2,8 +2,6 @@
 
 from msgspec import Struct
 
-from millrace.kernel.errors import NotFoundError
-from millrace.release.flags.types import Flag
 from millrace.web.asked import Asked, program_of
 from millrace.web.flag_asked import flags_of
 from millrace.web.flag_forms import FlagForm, pretty
@@ -37,7 +35,7 @@ async def clash_of(request: Asked, form: FlagForm, content: str) -> Clash | None
 
     content: the definition that the form stands for.
     """
-    flag = await standing(request, form.key)
+    flag = await flags_of(request).find(form.key)
     stands = flag.version if flag else 0
     if stands == form.version:
         return None
@@ -60,11 +58,3 @@ async def clash_of(request: Asked, form: FlagForm, content: str) -> Clash | None
         your_json=pretty(content),
         your_content=content,
     )
-
-
-async def standing(request: Asked, key: str) -> Flag | None:
-    """Return a flag as it stands; None where there is none."""
-    try:
-        return await flags_of(request).get(key)
-    except NotFoundError:
-        return None

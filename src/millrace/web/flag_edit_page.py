@@ -11,7 +11,7 @@ from millrace.release.flags.repository import SHARED
 from millrace.release.flags.types import Problem, Terms
 from millrace.web.asked import Asked, Form, form_of
 from millrace.web.flag_asked import communities_by_number, doer_of, flags_of, problems_of
-from millrace.web.flag_clashes import Clash, clash_of, standing
+from millrace.web.flag_clashes import Clash, clash_of
 from millrace.web.flag_forms import (
     AS_JSON,
     AS_RULES,
@@ -54,7 +54,7 @@ async def make_flag(request: Asked) -> Response[str] | Response[None]:
 async def edit_flag(request: Asked, key: FromPath[str]) -> Response[str]:
     """Show the form of a flag as it stands."""
     if key in SHARED:
-        return await _show_form(request, shared_form(key, await standing(request, key)))
+        return await _show_form(request, shared_form(key, await flags_of(request).find(key)))
     form = written_flag(await flags_of(request).get(key))
     return await _show_form(request, form_by_name(form, await communities_by_number(request)))
 
@@ -127,7 +127,7 @@ async def _show_preview(
     clash = await clash_of(request, form, content)
     if clash is not None:
         return await _show_form(request, form, status=409, clash=clash)
-    flag = await standing(request, form.key)
+    flag = await flags_of(request).find(form.key)
     address = flag_address(form.key)
     step = Step(
         key=form.key,

@@ -18,6 +18,7 @@ from millrace.release.flags import outcomes
 from millrace.release.flags import rules as room_rules
 from millrace.release.flags.book import CONTENT_MAX
 from millrace.release.flags.editing import with_member
+from millrace.release.flags.rings import TRACKS
 from millrace.release.flags.types import KEY_MAX, REASON_MAX, RINGS, Flag, Ring, Wait
 from millrace.web.asked import Form
 from millrace.web.flag_rules import (
@@ -42,7 +43,6 @@ RING_LABELS = {
     Ring.ONE_PERCENT: "One percent",
     Ring.EVERYONE: "Everyone",
 }
-TRACKS = ("android", "ios", "desktop", "server")
 BEGINNING = '{\n  "state": "ENABLED"\n}'
 Choices = tuple[tuple[str, str], ...]
 

@@ -28,7 +28,6 @@ from millrace.web.flag_asked import (
     open_requests,
     refused_act,
 )
-from millrace.web.flag_clashes import standing
 from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
 from millrace.web.flag_forms import object_of, pretty
 from millrace.web.flag_outcomes import outcome_view
@@ -187,7 +186,7 @@ async def _show_shared(
     request: Asked, key: str, history: Sequence[FlagChange], sides: Sides
 ) -> Response[str]:
     """Show what all flags share: it has no variants, no switch, and nobody is given it."""
-    flag = await standing(request, key)
+    flag = await flags_of(request).find(key)
     return drawn(
         "flag_shared.html",
         await shell_for(request, "flags"),

@@ -5,13 +5,14 @@ from msgspec import Struct
 
 from millrace.community.types import parse_key
 from millrace.release.flags.repository import SHARED
+from millrace.release.flags.rings import TRACKS
 from millrace.release.flags.soundness import reassigned
 from millrace.release.flags.types import REASON_MAX
 from millrace.web.asked import Asked, program_of
 from millrace.web.cases import named
 from millrace.web.flag_asked import communities_by_number, flags_of, four_eyes
 from millrace.web.flag_crowds import DifferenceView, difference_view
-from millrace.web.flag_forms import TRACKS, LaterFields
+from millrace.web.flag_forms import LaterFields
 from millrace.web.flag_places import all_with_places
 from millrace.web.flag_views import changed_words, owner_words
 from millrace.web.shell import drawn, shell_for

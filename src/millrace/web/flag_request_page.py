@@ -20,7 +20,6 @@ from millrace.release.flags.types import (
 from millrace.web.asked import Asked, Form, form_of, go, program_of, viewer_of
 from millrace.web.cases import query_of
 from millrace.web.flag_asked import communities_by_number, doer_of, flags_of
-from millrace.web.flag_clashes import standing
 from millrace.web.flag_crowds import DifferenceView
 from millrace.web.flag_previews import previewed
 from millrace.web.flag_request_views import Looked, RequestCard, request_card
@@ -99,7 +98,7 @@ async def _card(
     refused: tuple[int, str, str] | None,
 ) -> RequestCard:
     """Show a request. `names`: of communities, by number."""
-    flag = await standing(request, one.key)
+    flag = await flags_of(request).find(one.key)
     waits = one.wait is not None and one.state in OPEN_STATES
     return request_card(
         one,

@@ -7,7 +7,6 @@ from millrace.kernel.errors import ConflictError, InvalidError, MillraceError
 from millrace.release.flags.changes import ramped
 from millrace.web.asked import Asked, Form, form_of
 from millrace.web.flag_asked import doer_of, flags_of
-from millrace.web.flag_clashes import standing
 from millrace.web.flag_page import after, made_from, refused_press
 from millrace.web.flag_previews import Step, show_step
 from millrace.web.flag_rules import percentage_of
@@ -97,7 +96,7 @@ async def revert(request: Asked, key: FromPath[str]) -> Response[str] | Response
 async def _show_revert(
     request: Asked, key: str, form: Form, to: int, error: MillraceError | None = None
 ) -> Response[str]:
-    flag = await standing(request, key)
+    flag = await flags_of(request).find(key)
     change = await flags_of(request).change_to(key, to)
     step = Step(
         key=key,

@@ -4,11 +4,10 @@ from litestar import Response, get, post
 
 from millrace.community.types import Key
 from millrace.kernel.errors import ConflictError, ForbiddenError, InvalidError
-from millrace.release.flags.rings import WISHED
+from millrace.release.flags.rings import TRACKS, WISHED
 from millrace.release.flags.types import Choice, RingEntry
 from millrace.web.asked import Asked, form_of, go, program_of, viewer_of
 from millrace.web.flag_asked import flags_of
-from millrace.web.flag_forms import TRACKS
 from millrace.web.forms import said
 from millrace.web.member_page import member_asking
 from millrace.web.ring_page import ring_named

@@ -10,12 +10,12 @@ from msgspec import Struct
 from millrace.community.types import Key, Member
 from millrace.kernel.errors import ConflictError, InvalidError, MillraceError, NotFoundError
 from millrace.release.flags.entries import rule_key
-from millrace.release.flags.rings import standing_rule
+from millrace.release.flags.rings import TRACKS, standing_rule
 from millrace.release.flags.types import RINGS, Choice, Ring, RingEntry, RingRule
 from millrace.web.asked import Asked, Form, form_of, go, program_of
 from millrace.web.cases import named, query_of
 from millrace.web.flag_asked import doer_of, flags_of, member_called
-from millrace.web.flag_forms import RING_LABELS, TRACKS
+from millrace.web.flag_forms import RING_LABELS
 from millrace.web.flag_rules import listed, percentage_of
 from millrace.web.forms import number_of, said
 from millrace.web.ring_views import (

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from millrace.community.types import Key
 from millrace.kernel.clock import Clock
-from millrace.kernel.errors import MillraceError
+from millrace.kernel.errors import MillraceError, NotFoundError
 from millrace.kernel.ids import IdMaker
 from millrace.release.flags import lives
 from millrace.release.flags.adoption import AppBook
@@ -142,8 +142,10 @@ class Flags(Decisions, Changes):
     async def flush(self) -> None:
         """Write what was counted and noted since the last time."""
         self.set_clock()
-        await self.usage_book.flush()
-        await self.apps.flush()
+        try:
+            await self.usage_book.flush()
+        finally:
+            await self.apps.flush()
 
     async def _due(self) -> None:
         await self.pending.apply_due(self._clock.now())
@@ -183,6 +185,21 @@ class Flags(Decisions, Changes):
             NotFoundError: there is none with this key.
         """
         return await self.book.get(key)
+
+    async def find(self, key: str) -> Flag | None:
+        """Return a flag as it is stored; None where there is none with this key."""
+        try:
+            return await self.book.get(key)
+        except NotFoundError:
+            return None
+
+    async def every(self, prefix: str = "") -> Sequence[Flag]:
+        """Return all flags that begin with a prefix, by key, without what they share."""
+        return [
+            flag
+            for flag in await self.book.every()
+            if flag.key not in SHARED and flag.key.startswith(prefix)
+        ]
 
     async def history(
         self, key: str, limit: int = 50, before: int | None = None
@@ -248,8 +265,9 @@ class Flags(Decisions, Changes):
             counts: how many places name each flag, where code was searched now: this goes over
                 what the newest scans say.
         """
-        flags = [flag for flag in await self.book.every() if flag.key not in SHARED]
-        found = lives.every_life(flags, await self.last_evaluated(), await self.scans.seen())
+        found = lives.every_life(
+            await self.every(), await self.last_evaluated(), await self.scans.seen()
+        )
         known = counts or {}
         found = [replace(life, references=known.get(life.key)) for life in found]
         limit = self.config.stale_days if days is None else days
