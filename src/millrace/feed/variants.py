@@ -24,6 +24,7 @@ FEATURE_PREFIX = "feature."
 NEWEST, PRIOR = "newest", "prior"
 SCORER_CHARACTERS_MAX = 80
 PLANS_MAX = 512  # combinations of variants that are kept
+SEEN_DAYS = "seen_days"
 
 
 class Kind(StrEnum):
@@ -74,7 +75,12 @@ SETTINGS = (
     _whole("exploration_max", 0, 500, "candidates by authors whom few know"),
     _whole("ranked_max", 1, 1_000, "how long a feed is"),
     _number("age_days_max", 0, 3_650, "older posts are left out; 0 for none"),
-    _number("seen_days", 0, 3_650, "for so long a shown post does not come as new"),
+    _number(
+        SEEN_DAYS,
+        0,
+        3_650,
+        "for so long a shown post does not come as new; not longer than the setting",
+    ),
     _number("served_minutes", 0, 1_440, "for so long a delivered post does not come as new"),
     _number("reload_minutes", 0, 1_440, "within it a feed asked for again keeps what was not seen"),
     _number("affinity_days", 0, 3_650, "how far back engagement with an author counts"),
@@ -211,9 +217,10 @@ class Variants:
         """Return a plan with what one flag says; what cannot be is Refused."""
         match knob.kind:
             case Kind.WHOLE | Kind.NUMBER:
-                return replace(
-                    plan, config=replace(plan.config, **{knob.name: _figure(knob, value)})
-                )
+                figure = _figure(knob, value)
+                if knob.name == SEEN_DAYS:
+                    _expect_held(figure, self._plain.config.seen_days)
+                return replace(plan, config=replace(plan.config, **{knob.name: figure}))
             case Kind.WEIGHTS:
                 return replace(plan, values=_weighed(self._values, knob, value))
             case Kind.SCORER:
@@ -242,6 +249,20 @@ def _figure(knob: Knob, value: object) -> float:
     if not knob.least <= value <= knob.most:
         raise Refused(Fault.BOUNDS, f"{shortly(value)} is not {knob.limit}")
     return int(value) if whole else float(value)
+
+
+def _expect_held(days: float, held: float) -> None:
+    """Check that histories are kept for so many days: the setting says how many are read.
+
+    Raises:
+        Refused: they are not.
+    """
+    if days > held:
+        raise Refused(
+            Fault.BOUNDS,
+            f"{days:g} days is more than the setting feed.seen_days, {held:g}: histories go back no"
+            " further; raise the setting, and give the old figure to everybody else",
+        )
 
 
 def _switch(knob: Knob, value: object) -> bool:

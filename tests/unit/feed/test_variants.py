@@ -91,6 +91,7 @@ def test_every_kind_of_flag_is_obeyed():
         ("diversity", says("much"), Fault.FORM, "'much' is not a number from 0 to 1"),
         ("diversity", says(float("nan")), Fault.BOUNDS, "nan is not a number from 0 to 1"),
         ("diversity", says(10**400), Fault.BOUNDS, "a number of many digits is not"),
+        ("seen_days", says(31), Fault.BOUNDS, "31 days is more than the setting feed.seen_days, 30"),
         ("author_decay", says("no"), Fault.FORM, "'no' is not true or false"),
         ("weights", says([1]), Fault.FORM, "[1] is not an object from action to weight"),
         ("weights", says({"smile": 1}), Fault.UNKNOWN, "names an action that there is not: smile"),
@@ -135,6 +136,7 @@ def test_whatever_flags_say_a_plan_is_within_its_bounds(said):
         if knob.kind in (Kind.WHOLE, Kind.NUMBER):
             figure = getattr(plan.config, knob.name)
             assert knob.least <= figure <= knob.most
+            assert knob.name != "seen_days" or figure <= CONFIG.seen_days, "history has no more"
             assert type(figure) is type(getattr(CONFIG, knob.name))
     assert plan.off <= set(FEATURES)
     assert json.dumps(plan.faults)
