@@ -147,7 +147,7 @@ def test_unknown_flags_are_not_found(beside: Millrace) -> None:
     for command in (
         ["show", "none"], ["kill", "none"], ["revive", "none"], ["remove", "none"],
         ["ramp", "none", "on", "5"], ["history", "none"], ["diff", "none"],
-        ["explain", "none", "ada"], ["revert", "none", "1"], ["approve", "7"],
+        ["explain", "none", "ada"], ["revert", "none", "1"], ["cancel", "7"],
     ):  # fmt: skip
         ran = beside("flags", *command)
         assert (ran.status, ran.out) == (4, ""), command
