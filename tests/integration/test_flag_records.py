@@ -148,6 +148,10 @@ WRONG = [
     ("", switch(), "key"),
     ("$evaluators", '{"a": {"frobnicate": [1]}}', "/a/frobnicate"),
     ("$metadata", '{"a": {}}', "/a"),
+    ("flag", switch().replace("true", r'"\ud800"'), "/variants/on"),
+    ("flag", switch().replace('"on"', r'"\u0000"'), "/variants"),
+    ("$metadata", r'{"a": "\ud800"}', "/a"),
+    ("$evaluators", r'{"a": {"in": [{"var": "x"}, "\udfff"]}}', "/a/in/1"),
 ]
 
 

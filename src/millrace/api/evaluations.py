@@ -12,7 +12,15 @@ from typing import Any, NoReturn, Protocol, cast
 import msgspec
 from msgspec import UNSET
 
-from millrace.api.wire_ofrep import EvaluationRequest, EventStream, Told, encoded, failure, plain, success
+from millrace.api.wire_ofrep import (
+    EvaluationRequest,
+    EventStream,
+    Told,
+    encoded,
+    failure,
+    plain,
+    success,
+)
 from millrace.community.types import Key, Viewer, parse_key
 from millrace.kernel.errors import ForbiddenError, InvalidError, MillraceError
 from millrace.release.flags.rings import TRACKS

@@ -5,6 +5,7 @@ left out; 1.0 is not written as 1; metadata holds plain values only; a failure a
 docs/flags.md says what each client does with anything else.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -106,11 +107,19 @@ def event_stream(public_url: str, path: str) -> EventStream:
 def failure(code: ErrorCode, details: str, key: str | None = None) -> bytes:
     """Return a failure as JSON. The details are never left out: a client fails without them."""
     told = code if code in ERROR_CODES else ErrorCode.GENERAL
-    return msgspec.json.encode(
+    return encoded(
         EvaluationFailure(
             key=UNSET if key is None else key, errorCode=told, errorDetails=details or str(told)
         )
     )
+
+
+def encoded(told: object) -> bytes:
+    """Return what is told as JSON, whatever stands in the store: one flag may not fail them all."""
+    try:
+        return msgspec.json.encode(told)
+    except (UnicodeEncodeError, OverflowError):  # half of a pair; a number beyond 64 bits
+        return json.dumps(msgspec.to_builtins(told), separators=(",", ":")).encode()
 
 
 def plain(metadata: Mapping[str, Any]) -> dict[str, Plain]:
@@ -121,7 +130,7 @@ def plain(metadata: Mapping[str, Any]) -> dict[str, Plain]:
 def success(resolution: Resolution) -> bytes:
     """Return a resolution without an error as JSON."""
     value = resolution.value
-    return msgspec.json.encode(
+    return encoded(
         EvaluationSuccess(
             key=resolution.key,
             value=UNSET if value is ABSENT else value,

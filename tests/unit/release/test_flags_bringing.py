@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,3 +141,21 @@ def test_any_file_comes_in_without_a_fault_and_the_second_time_changes_nothing(
     assert planned(text, stands).texts == {}
     out = json.loads(written(stands.values()).text)["flags"]
     assert json.dumps(out) == json.dumps({k: v for k, v in flags.items() if k in stands})
+
+
+@pytest.mark.parametrize("bad", ["\\ud800", "\\u0000"])
+def test_what_cannot_be_kept_or_told_stays_out(bad: str) -> None:
+    """Half of a pair and NUL, in a key, a name or a value: the rest comes in, all can be told."""
+    flags = {
+        "good": '{"state": "ENABLED", "variants": {"on": "\\ud83d\\ude00"}}',
+        "value": f'{{"state": "ENABLED", "variants": {{"on": "{bad}"}}}}',
+        "name": f'{{"state": "ENABLED", "variants": {{"{bad}": 1}}}}',
+        f"key{bad}": '{"state": "ENABLED", "variants": {"on": 1}}',
+    }
+    inside = ", ".join(f'"{key}": {text}' for key, text in flags.items())
+
+    plan = planned(f'{{"flags": {{{inside}}}, "metadata": {{"m{bad}": 1}}}}', {})
+
+    assert list(plan.texts) == ["good"]
+    assert len(plan.left_out) == 4
+    msgspec.json.encode([*plan.left_out, *plan.problems])

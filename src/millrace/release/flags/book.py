@@ -346,6 +346,7 @@ def _expect_object(edit: Edit) -> None:
     """
     try:
         found = jsontext.value_of(edit.content)
+        jsontext.expect_kept(found)
     except RefusedError as exc:
         raise InvalidError(
             f"the definition of {edit.key!r} cannot be read: {exc}",

@@ -16,7 +16,7 @@ from millrace.release.flags.book import Edit, expect_plain
 from millrace.release.flags.document import Document
 from millrace.release.flags.expressions import DEPENDS
 from millrace.release.flags.parts import RefusedError
-from millrace.release.flags.pointers import escaped
+from millrace.release.flags.pointers import escaped, told
 from millrace.release.flags.repository import EVALUATORS, METADATA, SHARED
 from millrace.release.flags.types import Flag, FlagMove, Problem
 
@@ -94,7 +94,7 @@ def planned(text: str, stands: Mapping[str, Flag]) -> Plan:
             expect_plain(_edit(key, written))
         except InvalidError as exc:
             problems.append(Problem(_place(key), f"{exc.message}: left out", grave=False))
-            left_out.append(key)
+            left_out.append(told(key))
             continue
         if key in stands and _same(stands[key].content, written):
             unchanged.append(key)

@@ -30,6 +30,7 @@ def problems(key: str, definition: object, others: Mapping[str, Any]) -> list[Pr
     found = list(_of_key(key))
     try:
         jsontext.weigh(definition)
+        jsontext.expect_kept(definition)
     except RefusedError as error:
         return [*found, Problem(error.place, str(error))]
     if not isinstance(definition, dict):
@@ -57,6 +58,7 @@ def shared_problems(evaluators: Mapping[str, Any], metadata: Mapping[str, Any]) 
         place = f"/$evaluators/{escaped(name)}"
         try:
             jsontext.weigh(logic)
+            jsontext.expect_kept([name, logic])
         except RefusedError as error:
             found.append(Problem(place, str(error)))
             continue
@@ -123,7 +125,9 @@ def _of_metadata(metadata: object, place: str) -> Iterator[Problem]:
         return
     for name, value in cast("dict[str, Any]", metadata).items():
         inside = f"{place}/{escaped(name)}"
-        if _kind(value) not in ("boolean", "string", "number"):
+        if not jsontext.is_kept(f"{name}{value}"):
+            yield Problem(inside, f"{name[:80]!r} has NUL or half of a pair: take it out")
+        elif _kind(value) not in ("boolean", "string", "number"):
             yield Problem(inside, f"metadata {name[:80]!r} is {_kind(value)}: write text or number")
         elif name == bucketing.METADATA_KEY and bucketing.named(value) is None:
             known = ", ".join(bucketing.NAMED)

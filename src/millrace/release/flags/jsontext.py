@@ -1,9 +1,11 @@
 """JSON as text: read strictly and within bounds, written as people read it."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
 from millrace.release.flags.parts import DEPTH_MAX, VALUES_MAX, RefusedError
+from millrace.release.flags.pointers import escaped
 
 TEXT_MAX = 16 * 2**20  # characters of a document
 
@@ -48,6 +50,51 @@ def weigh(value: object) -> None:
         if count > VALUES_MAX:
             raise RefusedError("", f"holds more than {VALUES_MAX:,} values: shorten its lists")
         waiting.extend((one, depth + 1) for one in inner)
+
+
+def expect_kept(value: object) -> None:
+    """Refuse a value with a text that cannot be kept or told: NUL, or half of a pair.
+
+    Raises:
+        RefusedError: names the place.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode()
+        if "\\u0000" not in text:
+            return
+    except UnicodeEncodeError:
+        pass  # below is found where
+    except RecursionError:
+        return  # that it is too deep is told by `weigh`
+    for place, text in _texts(value):
+        if not is_kept(text):
+            raise RefusedError(place, f"{text[:80]!r} has NUL or half of a pair: take it out")
+
+
+def is_kept(text: str) -> bool:
+    """Return whether the database takes a text, and UTF-8 can tell it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
+def _texts(value: object) -> Iterator[tuple[str, str]]:
+    """Yield every text within a value, names too, with its place."""
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        place, item = waiting.pop()
+        if isinstance(item, str):
+            yield place, item
+        elif isinstance(item, list):
+            each = enumerate(cast("list[object]", item))
+            waiting.extend((f"{place}/{index}", one) for index, one in each)
+        elif isinstance(item, dict):
+            for name, one in cast("dict[str, object]", item).items():
+                yield place, name
+                waiting.append((f"{place}/{escaped(name)}", one))
 
 
 def inside(value: object) -> list[object]:

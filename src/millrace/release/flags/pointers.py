@@ -4,8 +4,13 @@ from typing import Any, cast
 
 
 def escaped(name: str) -> str:
-    """Return a name as a step of a pointer."""
-    return name.replace("~", "~0").replace("/", "~1")
+    """Return a name as a step of a pointer, which UTF-8 can tell: half of a pair is written out."""
+    return told(name).replace("~", "~0").replace("/", "~1")
+
+
+def told(text: str) -> str:
+    """Return a text as UTF-8 can tell it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def existing(value: Any, place: str) -> str:

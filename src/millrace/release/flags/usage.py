@@ -3,6 +3,7 @@
 A process that is killed takes with it what it had not added.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -10,10 +11,13 @@ from datetime import UTC, date, datetime, timedelta
 from msgspec import Struct
 
 from millrace.kernel.clock import Clock
+from millrace.release.flags.jsontext import is_kept
 from millrace.release.flags.repository import QUERIES
 from millrace.release.flags.types import ErrorCode, Resolution, Usage
 from millrace.store.router import Router
 from millrace.store.session import document
+
+logger = logging.getLogger(__name__)
 
 LINES_MAX = 5_000  # that are added in one statement
 
@@ -49,6 +53,8 @@ class UsageBook:
         """By flag and variant, since the last time that they were added to the table."""
         self.errors: defaultdict[str, int] = defaultdict(int)
         """By flag; these are not in `counts`."""
+        self.lost = 0
+        """Evaluations since the start whose variant no table can hold."""
         self.failures: defaultdict[str, int] = defaultdict(int)
         """Evaluations that failed since the start, by flag; unknown flags are counted as one."""
 
@@ -69,6 +75,7 @@ class UsageBook:
         day = now.astimezone(UTC).date()
         lines = [Line(key, day, variant, n, 0, now) for (key, variant), n in counts.items()]
         lines += [Line(key, day, "", n, n, now) for key, n in errors.items()]
+        lines = self._writable(lines)
         try:
             await self._add(_merged(lines))
         except BaseException:
@@ -79,6 +86,15 @@ class UsageBook:
                 before = day - timedelta(days=self._days)
                 await session.run(QUERIES["forget_usage"], before=before)
             self._cleared = day
+
+    def _writable(self, lines: list[Line]) -> list[Line]:
+        """Return the lines that a table can hold: another would hold up all, for ever."""
+        kept = [line for line in lines if is_kept(line.flag_key) and is_kept(line.variant)]
+        if len(kept) < len(lines):
+            lost = sum(line.evaluations for line in lines) - sum(x.evaluations for x in kept)
+            self.lost += lost
+            logger.warning("%d evaluations of variants that cannot be kept are not counted", lost)
+        return kept
 
     async def _add(self, lines: list[Line]) -> None:
         if not lines:
