@@ -77,10 +77,11 @@ async def test_only_what_every_repository_lacks_is_in_no_code(place, client):
     assert (await client.delete("/v1/flag-scans/app")).status_code == 404
 
     headers = {"if-match": '"1"'}
+    await send(place, client, "api", lonely=0)
+    await send(place, client, "web", timedelta(seconds=-3), lonely=0)
+    assert await unnamed(place, "lonely") != ""
     await client.delete("/v1/flags/lonely", params={"reason": WHY}, headers=headers)
     assert await unnamed(place, "lonely") == ""
-    await send(place, client, "web", timedelta(seconds=-3), lonely=0)
-    await send(place, client, "api", timedelta(hours=1), lonely=0)
     await make(client, "lonely")
     assert await unnamed(place, "lonely") == "", "the scans are of another flag of this name"
 
