@@ -10,6 +10,7 @@ import pytest_asyncio
 from flag_town import FLAGS, TESTER, put, with_flags
 
 from millrace.api.evaluations import ATTRIBUTES_MAX, BODY_BYTES_MAX, CONTEXT_DEPTH_MAX, VALUES_MAX
+from millrace.api.lane import READING_MAX, READING_MEMBER_MAX
 from millrace.api.remembered import SECONDS
 from millrace.api.serve import serving
 from millrace.api.testing import town
@@ -186,6 +187,42 @@ async def test_the_lane_answers_what_the_gate_does(place, client):
     assert len(told) == 3 * 3, (
         "only the gate writes a line for an answer, so the lane was not taken"
     )
+
+
+async def test_who_sends_slowly_sends_nobody_else_to_the_gate(place, client):
+    """A member waits in few places of the lane; the rest of them wait at the gate, and others in none."""
+    path, arrived, answers = ONE + "shown", asyncio.Event(), []
+    for who in ("ada", "ben"):
+        await ask(client, path, place.bearer(who), {})  # the lane takes who was seen a moment ago
+    body = b'{"context": {}}'
+    proof = place.bearer("ada")["authorization"].encode()
+    sent = [(b"host", b"127.0.0.1"), (b"authorization", proof)]
+    sent += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
+        "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "root_path": "", "headers": sent, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        "state": {},
+    }  # fmt: skip
+
+    async def receive():
+        await arrived.wait()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        answers.append(message.get("status"))
+
+    slow = [asyncio.create_task(place.app(dict(scope), receive, send)) for _ in range(READING_MAX)]
+    await asyncio.sleep(0)
+    before = len(place.logged("request"))
+    assert (await ask(client, path, place.bearer("ben"), {})).status_code == 200
+    assert len(place.logged("request")) == before, "ben was sent to the gate, which writes a line"
+    arrived.set()
+    await asyncio.gather(*slow)
+
+    assert answers.count(200) == len(slow)
+    by_gate = [one for one in place.logged("request")[before:] if one["route"] == f"{ALL}/{{key}}"]
+    assert len(by_gate) == READING_MAX - READING_MEMBER_MAX
 
 
 async def test_a_member_asks_for_themself_and_claims_nothing(place, client):

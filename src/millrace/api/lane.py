@@ -8,6 +8,7 @@ docs/decisions/0131 has the figures.
 """
 
 import asyncio
+from collections import Counter
 from typing import Any, cast
 
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -26,7 +27,9 @@ from millrace.api.wire_ofrep import MEDIA_TYPE, Told
 from millrace.community.types import Viewer
 
 PLAIN = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"private, no-cache")]
-READING_MAX = 32  # bodies awaited here at once; those of more requests wait at the gate
+READING_MAX = 128  # bodies awaited here at once; those of more requests wait at the gate
+READING_SERVER_MAX = 32  # of one server, or one person who runs the installation
+READING_MEMBER_MAX = 4  # of one member: who sends slowly sends nobody else to the gate
 WATCHED = frozenset(
     {
         b"authorization", b"x-api-key", b"content-type", b"content-length", b"if-none-match",
@@ -50,6 +53,7 @@ class Lane:
         self._remembered = remembered
         self._config = parts.program.settings.door
         self._reading = 0
+        self._reading_of: Counter[str] = Counter()
         metrics = parts.metrics
         self._seconds = {path: metrics.seconds.labels("POST", path) for path in TEMPLATES}
         self._fine = {path: metrics.requests.labels("POST", path, "200") for path in TEMPLATES}
@@ -68,7 +72,12 @@ class Lane:
             key = held["path"][len(EVALUATE) :]
             found = _ordinary(held["headers"])
             viewer = None if found is None else self._viewer(found)
-            if (not key or key.rfind("/") == 0 < len(key) - 1) and found is not None and viewer:
+            if (
+                (not key or key.rfind("/") == 0 < len(key) - 1)
+                and found is not None
+                and viewer
+                and self._reading_of[viewer.name] < _reading_max(viewer)
+            ):
                 allowance = self._parts.limits.take(RateClass.EVALUATE, viewer.name)
                 if allowance.allowed:  # else the gate says so
                     await self._answer(held["path"], (viewer, found, allowance), receive, send)
@@ -94,7 +103,7 @@ class Lane:
         clock, (viewer, found, allowance) = self._parts.program.clock, asked
         began = clock.monotonic()
         try:
-            body = await self._body(receive)
+            body = await self._body(viewer.name, receive)
             if body is None:
                 return
             made = await self._told(viewer, path[len(EVALUATE) + 1 :], body, found)
@@ -118,7 +127,7 @@ class Lane:
         stream = stream_of(self._parts.program, viewer)
         return await self._evaluations.every(viewer, body, stream, held)
 
-    async def _body(self, receive: Receive) -> bytes | None:
+    async def _body(self, caller: str, receive: Receive) -> bytes | None:
         """Return the body, of which the length was announced; None where the client hung up.
 
         Passes on:
@@ -126,6 +135,7 @@ class Lane:
             MalformedError: it holds a NUL character.
         """
         self._reading += 1
+        self._reading_of[caller] += 1
         try:
             async with asyncio.timeout(BODY_SECONDS_MAX):
                 message: Any = await receive()
@@ -138,6 +148,9 @@ class Lane:
             raise error from exc
         finally:
             self._reading -= 1
+            self._reading_of[caller] -= 1
+            if not self._reading_of[caller]:
+                del self._reading_of[caller]
         if message["type"] == "http.disconnect":
             return None
         refuse_nul(Media.JSON, body)
@@ -181,6 +194,10 @@ class Lane:
                 milliseconds=round(seconds * 1000, 1),
                 caller=viewer.name,
             )
+
+
+def _reading_max(viewer: Viewer) -> int:
+    return READING_SERVER_MAX if viewer.member is None else READING_MEMBER_MAX
 
 
 def _ordinary(raw: RawHeaders) -> Found | None:
