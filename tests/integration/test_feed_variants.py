@@ -286,6 +286,9 @@ async def test_the_app_that_asks_decides_and_is_remembered(place, client):
         (await client.get(path, headers=who | headers)).json()["variants"]
         for headers in (app, app | {"Millrace-App-Version": "9.1.9"}, {})
     ]
+    looked = await place.program.feed.preview(mona)  # the last one was asked without a version
+    await client.get(path, headers=who | app)
+    looked_again = await place.program.feed.preview(mona)
     refused = [
         await client.get(path, headers=who | {name: value})
         for name, value in (
@@ -300,6 +303,8 @@ async def test_the_app_that_asks_decides_and_is_remembered(place, client):
     adopted = await place.program.flags.adoption(Wait(track="android", version="9.2.0", share=1.0))
 
     assert found == [{"feed.network_max": one} for one in ("some", "all", "all")]
+    assert looked.variants == {"feed.network_max": "all"}
+    assert looked_again.variants == {"feed.network_max": "some"}, "as the member's app would get it"
     assert [answer.status_code for answer in refused] == [400] * 4
     assert "9.2.0" in refused[0].json()["next_step"]
     assert (adopted.members, adopted.active) in {(1, 1), (0, 1)}, "two versions were seen of one"

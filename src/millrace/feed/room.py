@@ -182,8 +182,9 @@ class Feed:
     async def preview(self, member: Key, *, limit: int = 20, token: str = "") -> FeedPage:
         """Return what a member's next first page would be, for somebody who only looks.
 
-        Ranked as for the member, and not served: nothing is logged, nothing counts as delivered,
-        there is no cursor, and the id of the served feed is 0.
+        Ranked as for the member, with the app that their newest feed of the last day was asked
+        with, as `why` does, and not served: nothing is logged, nothing counts as delivered, there
+        is no cursor, and the id of the served feed is 0.
 
         Passes on:
             NotFoundError: there is no such member.
@@ -191,7 +192,9 @@ class Feed:
         """
         _expect_limit(limit)
         now = self._parts.clock.now()
-        run = await self._ranked(Request(member=member, surface=PREVIEW, token=token, now=now))
+        app = await self._pipeline.served.app(member, now)
+        asked = Request(member=member, surface=PREVIEW, token=token, now=now, app=app)
+        run = await self._ranked(asked)
         items, offset = await self._pages.filled(
             Reading(member=member, token=token), Ranked(run), 0, limit
         )

@@ -19,12 +19,14 @@ from millrace.feed.deliveries import DeliveredFeed, Deliveries, delivered_in
 from millrace.feed.history import PostList
 from millrace.feed.records.types import Record
 from millrace.feed.repository import QUERIES, ServedRow
+from millrace.feed.types import UNKNOWN_APP, App
 from millrace.kernel.errors import UnavailableError
 from millrace.store.router import Router
 from millrace.store.session import document
 
 DAYS_AHEAD = 3
 TOGETHER_MAX = 32  # rows of one commit
+LATELY = timedelta(days=1)  # so long the app of a member's feed is taken for theirs
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -167,6 +169,11 @@ class ServedFeeds:
             )
         return [_served(row) for row in rows]
 
+    async def app(self, member: Key, now: datetime) -> App:
+        """Return what a member's newest feed of the last day was asked with; unknown without one."""
+        served = await self.lately(member, now - LATELY, 1)
+        return app_of(served)
+
     async def delivered(self, member: Key, since: datetime, until: datetime) -> list[PostList]:
         """Return the posts that were delivered in feeds that a member began between two moments.
 
@@ -201,6 +208,11 @@ class ServedFeeds:
                 post_communities=_array([post.community_id for post in posts]),
             )
         self._deliveries.forget(cursor.member)
+
+
+def app_of(served: Sequence[Served]) -> App:
+    """Return what the first of some served feeds was asked with; unknown where there is none."""
+    return App(*served[0].record.app) if served else UNKNOWN_APP
 
 
 def _array(numbers: list[int]) -> str:

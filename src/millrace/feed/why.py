@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import NoReturn
 
 import numpy as np
@@ -14,14 +13,13 @@ from millrace.feed.pipeline import Pipeline
 from millrace.feed.records.types import RankedPost, Record, RemovedPost
 from millrace.feed.repository import QUERIES, VisibilityRow, reader
 from millrace.feed.run import Request
-from millrace.feed.served import Served
-from millrace.feed.types import UNKNOWN_APP, ActionNote, App, Explanation, Removal
+from millrace.feed.served import LATELY, Served, app_of
+from millrace.feed.types import ActionNote, Explanation, Removal
 from millrace.feed.value import Values
 from millrace.kernel.errors import NotFoundError
 from millrace.store.session import Session
 
 LOOKED_AT = 5  # newest served feeds that are searched for a post
-HOURS = 24
 SURFACE = "why"
 
 
@@ -50,7 +48,7 @@ class Why:
         views = await self._parts.posts.views(reader(member, token), [post])
         if not views:
             return await self._unseen(member, post, oversees=oversees)
-        since = self._parts.clock.now() - timedelta(hours=HOURS)
+        since = self._parts.clock.now() - LATELY
         served = await self._pipeline.served.lately(member, since, LOOKED_AT)
         found = _delivered(served, post)
         if found is None and not await self._turned_away(member, views[0], token):
@@ -64,7 +62,7 @@ class Why:
                 token=token,
                 now=self._parts.clock.now(),
                 follow=post,
-                app=App(*served[0].record.app) if served else UNKNOWN_APP,
+                app=app_of(served),
             )
         )
         return self._of_record(member, post, record.of(run), None, unknown=run.unknown)
