@@ -81,7 +81,7 @@ def terms_options(command: C) -> C:
 @click.option("--member", "members", multiple=True, metavar="MEMBER", help="Only they.")
 @click.option("--ring", "rings", multiple=True, type=click.Choice([ring.value for ring in Ring]))
 @click.option("--country", "countries", multiple=True, metavar="DE", help="ISO 3166 alpha-2.")
-@click.option("--community", "communities", multiple=True, metavar="NUMBER")
+@click.option("--community", "communities", multiple=True, metavar="NUMBER", help="Or in this one.")
 @click.option("--having", multiple=True, metavar="NAME=VALUE,VALUE", help="Such as platform=ios.")
 @click.option("--app-from", default="", metavar="VERSION", help="This app version or a later one.")
 @click.option("--app-below", default="", metavar="VERSION", help="App versions before it.")
@@ -100,8 +100,9 @@ def set_flag(frame: Frame, key: str, data_dir: str | None, as_json: bool, **opti
     """Write the flag KEY, or one more rule of it.
 
     The whole definition by --file, or options over what stands. The conditions of a rule all
-    have to hold. The first rule that holds decides; a new one comes
-    first. Whoever changed the flag meanwhile is not overwritten: then this command fails.
+    have to hold; --country and --community are one condition, of whoever is in any of these
+    places. The first rule that holds decides; a new one comes first. Whoever changed the flag
+    meanwhile is not overwritten: then this command fails.
     """
     file = None if options["file"] is None else text_in(options["file"])
 
