@@ -85,6 +85,21 @@ async def test_pages_are_well_formed_and_text_stays_text(place: Town, manager: A
         assert EVIL not in answer.text, path
 
 
+async def test_a_program_is_shown_no_page(place: Town):
+    """A flag reader's token signs nobody in, and as a session that somebody made it opens nothing."""
+    token = place.tokens["reader"]
+    async with place.client() as client:
+        refused = await send(client, "/sign-in", token=token)
+        client.cookies.set("millrace_session", token)
+        begun = await client.get("/", headers=OWN)
+
+    assert refused.status_code == 422
+    assert "flag reader is a program" in refused.text
+    assert "set-cookie" not in refused.headers
+    assert begun.status_code == 403
+    assert "sea" not in begun.text, "no post is shown"
+
+
 async def test_a_release_manager_is_shown_what_is_theirs(place: Town, manager: AsyncClient):
     """They begin at the flags, and are not offered a feed that they may not open."""
     begun = await manager.get("/", headers=OWN)

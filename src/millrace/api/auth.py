@@ -251,6 +251,8 @@ SAID: dict[Scope, str] = {
     Scope.SELF: "the member of the path, or an operator",
     Scope.OWN: "the member of the path",
     Scope.AUTHOR: "a member, who acts as themself",
+    Scope.PERSON: "anybody but a flag reader, which is a program",
+    Scope.FLAG_READER: "a flag reader, a release manager or an operator",
 }
 
 
