@@ -208,7 +208,6 @@ async def _show_form(
         problems=problems or [],
         clash=clash,
         json=_shown_json(form, names),
-        communities=sorted(names.values()),
     )
 
 

@@ -56,7 +56,6 @@ DONE = {
     "killed": f"Killed. {SOON}",
     "revived": f"Switched on again. {SOON}",
     "saved": f"Saved. {SOON}",
-    "same": "Nothing was changed: it says what it said before.",
     "reverted": f"Reverted. {SOON}",
     "made": f"Made. {SOON}",
 }
