@@ -1,8 +1,10 @@
 """What the pages of flags show in full, and what a refused press gives back: all that was typed."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -182,3 +184,23 @@ async def test_a_ring_names_its_own_members_and_counts_the_rest(place: Town, man
 
     assert "And 405 more by name." in employees
     assert f"{harbour}-{last}" in beta
+
+
+async def test_a_page_behind_the_last_flag_is_no_empty_list(manager: AsyncClient):
+    """It leads back to the first one."""
+    page = (await manager.get("/flags?after=zzzz", headers=OWN)).text
+
+    assert "No flags yet" not in page
+    assert "No flags behind that one" in page
+
+
+async def test_headings_skip_no_level(place: Town, manager: AsyncClient):
+    """Who goes from heading to heading misses none."""
+    await asked(place, 1)
+    for path in ("/flags?count=1", "/flags/base", "/flag-requests", "/rings"):
+        page = (await manager.get(path, headers=OWN)).text
+        levels = [int(level) for level in re.findall(r"<h([1-6])[ >]", page)]
+
+        assert levels[0] == 1, path
+        for before, after in pairwise(levels):
+            assert after <= before + 1, (path, levels)

@@ -121,6 +121,7 @@ async def show_flags(request: Asked, show: Text = "", after: Text = "") -> Respo
         more=_more(form, rest, count),
         waiting=waiting,
         scans=_scanned(scans, program_of(request).clock.now()),
+        behind=bool(fitting),
         done=DONE.get(done, ""),
     )
 
