@@ -356,7 +356,7 @@ class PostIndex:
         slots = np.flatnonzero(self._alive[: self._used()] if mask is None else mask)
         if len(slots) > k > 0:
             created = self._created[slots]
-            slots = slots[created >= np.partition(created, len(slots) - k)[len(slots) - k]]
+            slots = slots[created >= kth(created, k)]
         order = np.lexsort((*self._ids[slots].T[::-1], self._created[slots]))[::-1]
         return slots[order[: max(k, 0)]]
 
@@ -364,7 +364,7 @@ class PostIndex:
         """Return the k slots with the highest post ids, the highest first; they rise with time."""
         first = self._ids[:, 0].take(slots)
         if len(slots) > k > 0:
-            kept = first >= np.partition(first, len(first) - k)[len(first) - k]
+            kept = first >= kth(first, k)
             slots, first = slots[kept], first[kept]
         return slots[np.lexsort((self._ids[:, 1].take(slots), first))[::-1]][: max(k, 0)]
 

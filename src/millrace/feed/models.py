@@ -9,7 +9,7 @@ import msgspec
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES
-from millrace.feed.scorer import Scorer, prior
+from millrace.feed.scorer import prior
 from millrace.feed.scorer_fit import fitted
 from millrace.feed.scorers import Scorers
 from millrace.feed.training import Training
@@ -20,16 +20,12 @@ from millrace.store.session import document
 
 
 class Models:
-    """Keeps scorers in the table; the newest one that this release understands serves."""
+    """Fits scorers and keeps them in the table; `Scorers` lends them."""
 
     def __init__(self, parts: FeedParts, embeddings: Embeddings, scorers: Scorers) -> None:
         self._parts = parts
         self._scorers = scorers
         self._training = Training(parts, embeddings)
-
-    async def newest(self) -> Scorer:
-        """Return the newest fitted scorer, or the prior where there is none that fits."""
-        return await self._scorers.newest()
 
     async def fit(self) -> FitReport:
         """Fit a scorer to what members did; keep it where it beats the prior on later examples."""
@@ -37,7 +33,7 @@ class Models:
         found = await self._training.examples()
         now = self._parts.clock.now()
         version = f"pointwise-{now:%Y%m%d%H%M%S}"
-        lens = found.lens or (await self.newest()).lens
+        lens = found.lens or (await self._scorers.newest()).lens
         made, actions = await asyncio.to_thread(fitted, found.examples, prior(), version, lens)
         if made is not None:
             async with self._parts.router.write() as session:
@@ -50,7 +46,7 @@ class Models:
                 )
         better = [one.action for one in actions if one.fitted]
         return FitReport(
-            scorer_version=(await self.newest()).version,
+            scorer_version=(await self._scorers.newest()).version,
             logged=found.logged,
             replayed=found.replayed,
             actions=actions,

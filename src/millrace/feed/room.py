@@ -104,7 +104,7 @@ class Feed:
         sys.setswitchinterval(SWITCH_SECONDS)
         threadpool_limits(limits=1, user_api="blas")
         await self._pipeline.served.prepare(self._parts.clock.now())
-        self._pipeline.scorers.serving = await self._models.newest()
+        self._pipeline.scorers.serving = await self._pipeline.scorers.newest()
         await self.stream.start()
         self._started = True
         await self.freshness.start()
@@ -242,7 +242,7 @@ class Feed:
                 logger.warning("the scorer is fitted though not every post is embedded")
         process = self._parts.process
         report = await (self._models.fit() if process is None else process.fit())
-        self._pipeline.scorers.serving = await self._models.newest()
+        self._pipeline.scorers.serving = await self._pipeline.scorers.newest()
         return report
 
     async def outcomes(
@@ -276,7 +276,7 @@ class Feed:
     async def _ready(self) -> None:
         """Have what ranks: a process that does not serve loads it when it is asked."""
         if self._pipeline.scorers.serving is None:
-            self._pipeline.scorers.serving = await self._models.newest()
+            self._pipeline.scorers.serving = await self._pipeline.scorers.newest()
         if not self._started:
             await self._load()
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -15,16 +14,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from millrace.community.testing import Rooms
-from millrace.community.types import (
-    Audience,
-    Key,
-    Member,
-    Post,
-    PostCounts,
-    PostKind,
-    PostView,
-    Role,
-)
+from millrace.community.types import Key
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Marker, Prompt
@@ -194,25 +184,6 @@ class FakeSwitches:
     async def note_app(self, member: Key, track: str, version: str) -> None:
         """Remember it."""
         self.noted.append((member, track, version))
-
-
-def sample_view(**fields: object) -> PostView:
-    """Return a post by Gus in the Village, with some fields as a test wants them."""
-    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    author = Member(
-        community_id=1, member_id=2, external_id="gus", handle="gus", display_name="Gus",
-        headline="", about="", skills=[], place="", languages=[], role=Role.MEMBER,
-        joined_at=noon, removed_at=None, system_version=1,
-    )  # fmt: skip
-    post = Post(
-        community_id=1, post_id=9, external_id="9", author_id=2, kind=PostKind.NOTE, title="",
-        text="A text.", link="", topics=[], language="en", audience=Audience.COMMUNITY,
-        created_at=noon, edited_at=None, removed_at=None, system_version=1,
-    )  # fmt: skip
-    return PostView(
-        post=replace(post, **fields), author=author, community_name="Village",
-        counts=PostCounts(), liked=False, follows_author=False,
-    )  # fmt: skip
 
 
 def parts_for(

@@ -1,12 +1,16 @@
 """From which score on the k best of many are: exactly, or as a guess on the safe side."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", np.float32, np.int64)
 
 SAMPLE_STEP = 16  # a guess looks at every sixteenth score
 
 
-def kth(scores: NDArray[np.float32], k: int) -> np.float32:
+def kth(scores: NDArray[Number], k: int) -> Number:
     """Return the k-th largest score."""
     return np.partition(scores, len(scores) - k)[len(scores) - k]
 

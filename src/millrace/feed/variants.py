@@ -167,7 +167,7 @@ class Variants:
         names = self._switches.flagset()
         if names is not self._names:  # a variant's value is one and the same until then
             self._names, self._plans = names, {}
-            self._asked = tuple(sorted(BY_FLAG.keys() & set(names.keys())))
+            self._asked = _known(names)
         if not self._asked:
             return self._plain
         context = self._switches.context_of(member, app)
@@ -196,7 +196,7 @@ class Variants:
         """Return the flags that exist and decide something of the feed."""
         if self._switches is None:
             return ()
-        return tuple(sorted(BY_FLAG.keys() & set(self._switches.flagset().keys())))
+        return _known(self._switches.flagset())
 
     def _made(self, decided: list[Decided]) -> tuple[Plan, dict[str, Fault]]:
         plan, faults, found = self._plain, dict[str, str](), dict[str, Fault]()
@@ -231,6 +231,11 @@ class Variants:
                     return replace(plan, author_decay=on)
                 feature = knob.name.removeprefix(FEATURE_PREFIX)
                 return plan if on else replace(plan, off=plan.off | {feature})
+
+
+def _known(names: FlagNames) -> tuple[str, ...]:
+    """Return those that decide something of the feed."""
+    return tuple(sorted(BY_FLAG.keys() & set(names.keys())))
 
 
 def _figure(knob: Knob, value: object) -> float:
