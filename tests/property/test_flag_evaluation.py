@@ -1,5 +1,6 @@
 """Goal: no definition and no context makes an evaluation raise, hang, or answer outside its list."""
 
+import json
 import sys
 import time
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.release.flags import check, document, reassignment
+from millrace.release.flags import check, document, reassignment, soundness
 from millrace.release.flags.flagset import FlagSet
 from millrace.release.flags.logic import KNOWN
 from millrace.release.flags.types import ABSENT, ErrorCode, FlagType, Reason, Resolution
@@ -217,6 +218,86 @@ def test_one_evaluation_takes_bounded_steps(loop, rule, items):
 
     judged(found)
     assert events < EVENTS_MAX
+
+
+def test_what_flags_share_is_compiled_once():
+    """Five thousand members that a hundred flags refer to are not as many expressions each."""
+    rules = {"crew": {"in": [{"var": "targetingKey"}, [f"7-{n}" for n in range(5_000)]]}}
+    texts = {f"f{n}": json.dumps(flag({"if": [{"$ref": "crew"}, "on"]})) for n in range(100)}
+    events = 0
+
+    def count(_frame, _event, _argument):
+        nonlocal events
+        events += 1
+
+    sys.setprofile(count)
+    try:
+        flags = FlagSet.of(texts, json.dumps(rules))
+        compiled = events
+        soundness.problems("$evaluators", json.dumps(rules), texts)
+    finally:
+        sys.setprofile(None)
+
+    assert flags.evaluate("f99", {"targetingKey": "7-4999"}, NOW).reason is Reason.TARGETING_MATCH
+    assert compiled < 50_000
+    assert events < 5_000_000
+
+
+def whole(rule, evaluators):
+    """A rule with evaluators written out where they are referred to."""
+    if isinstance(rule, list):
+        return [whole(inner, evaluators) for inner in rule]
+    if not isinstance(rule, dict):
+        return rule
+    if list(rule) == ["$ref"]:
+        return whole(evaluators[rule["$ref"]], evaluators)
+    return {name: whole(inner, evaluators) for name, inner in rule.items()}
+
+
+SHARED = {
+    "plain": {"==": [{"var": "a"}, "x"]},
+    "keyed": {"==": [{"var": "$flagd.flagKey"}, "a"]},
+    "drawn": {"fractional": [["on", 50], ["off", 50]]},
+    "timed": {">": [{"var": "$flagd.timestamp"}, 5]},
+    "computed": {"==": [{"var": {"cat": ["$flagd.", "flagKey"]}}, "b"]},
+    "inner": {"==": [{"var": ""}, "x"]},
+    "over": {"some": [{"var": "b"}, {"$ref": "inner"}]},
+    "both": {"and": [{"$ref": "plain"}, {"$ref": "keyed"}, {"$ref": "timed"}]},
+}
+used_rules = st.recursive(
+    st.builds(lambda name: {"$ref": name}, st.sampled_from(sorted(SHARED))),
+    lambda inner: st.one_of(
+        st.builds(lambda one: {"!": [one]}, inner),
+        st.builds(lambda one, two: {"and": [one, two]}, inner, inner),
+        st.builds(lambda one: {"some": [{"var": "b"}, one]}, inner),
+        st.builds(lambda one, two: {"if": [one, two, "off"]}, inner, inner),
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(used_rules, st.sampled_from(["v2", "v3"])), min_size=3, max_size=3),
+    st.sampled_from(["x", "y", None]),
+    st.sampled_from([["x"], ["y", "x"], []]),
+)
+def test_what_is_shared_decides_as_if_it_were_written_out(rules, a, b):
+    """Also where it looks at the flag's key or its bucketing, in whatever order it is compiled."""
+    context = {"targetingKey": "7-42", "a": a, "b": b}
+    texts = {
+        key: {
+            **flag({"if": [rule, "on", "off"]}),
+            "variants": {"on": 1, "off": 0},
+            "metadata": {"bucketing": bucketing},
+        }
+        for key, (rule, bucketing) in zip(KEYS, rules, strict=True)
+    }
+    shared = FlagSet.compile({"flags": texts, "$evaluators": SHARED})
+    alone = FlagSet.compile({"flags": whole(texts, SHARED)})
+
+    for key in KEYS:
+        assert shared.evaluate(key, context, NOW) == alone.evaluate(key, context, NOW)
 
 
 @settings(max_examples=100, deadline=None)

@@ -4,6 +4,7 @@ A change names the version that it was made from, so nobody's change is lost sil
 the trail is written before the change; the database refuses a flag that its trail does not name.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import NoReturn
@@ -227,7 +228,8 @@ class Book:
         texts = {one.key: one.content for one in everything}
         if edit.key not in texts and len(texts) >= FLAGS_MAX:
             _refuse_more(len(texts))
-        found = soundness.problems(edit.key, edit.content, texts)
+        # In a thread: what all flags share is checked against all that use it.
+        found = await asyncio.to_thread(soundness.problems, edit.key, edit.content, texts)
         grave = [problem for problem in found if problem.grave]
         if grave:
             more = f" (and {len(grave) - 1} more)" if len(grave) > 1 else ""

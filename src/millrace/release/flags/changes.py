@@ -1,5 +1,6 @@
 """To change: a write to the database, from where it comes to every process."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -42,7 +43,7 @@ class Changes:
         A grave problem is what `put` refuses; the others say whom the change would draw anew, too.
         """
         texts = {flag.key: flag.content for flag in await self.book.every()}
-        return soundness.problems(key, content, texts)
+        return await asyncio.to_thread(soundness.problems, key, content, texts)
 
     async def put(
         self,

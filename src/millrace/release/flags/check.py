@@ -7,7 +7,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from millrace.release.flags import bucketing, dependences, jsontext
-from millrace.release.flags.logic import Answers, Compiler
+from millrace.release.flags.logic import Answers, Compiler, Evaluators
 from millrace.release.flags.parts import RefusedError
 from millrace.release.flags.pointers import escaped, existing
 from millrace.release.flags.targeting import Rules, targeting_problems
@@ -166,9 +166,8 @@ def _of_compiling(
 ) -> Iterator[Problem]:
     """Yield what the evaluator itself refuses: too deep, too long, in a circle."""
     try:
-        Compiler(key, evaluators, bucketing.NAMED[bucketing.DEFAULT], Answers()).answer(
-            logic, place
-        )
+        version = bucketing.NAMED[bucketing.DEFAULT]
+        Compiler(key, Evaluators(evaluators), version, Answers()).answer(logic, place)
     except RefusedError as error:
         yield Problem(error.place, str(error))
     except RecursionError:

@@ -94,10 +94,12 @@ def _length(key: str, flags: Mapping[str, Any], evaluators: Mapping[str, Any]) -
 
 
 def _in(logic: Any) -> list[tuple[str, Any]]:
-    """Return the values in a list or object, each with its step of a JSON pointer."""
+    """Return the lists and objects in a list or object, each with its step of a JSON pointer."""
     if isinstance(logic, list):
-        return [(str(index), one) for index, one in enumerate(cast("list[Any]", logic))]
-    return [(escaped(name), one) for name, one in _map(logic).items()]
+        each = enumerate(cast("list[Any]", logic))
+        return [(str(index), one) for index, one in each if isinstance(one, list | dict)]
+    each = _map(logic).items()
+    return [(escaped(name), one) for name, one in each if isinstance(one, list | dict)]
 
 
 def _map(value: object) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from millrace.release.flags import bucketing, jsontext
 from millrace.release.flags.coercion import text_of
-from millrace.release.flags.logic import Answers, Compiler
+from millrace.release.flags.logic import Answers, Compiler, Evaluators
 from millrace.release.flags.parts import (
     DEPENDENCE_MAX,
     UNCOUNTED_MAX,
@@ -54,7 +54,7 @@ class FlagSet:
     def __init__(
         self,
         flags: dict[str, CompiledFlag],
-        evaluators: Mapping[str, Any],
+        evaluators: Evaluators,
         metadata: Mapping[str, Any],
     ) -> None:
         self._flags = flags
@@ -68,7 +68,8 @@ class FlagSet:
         What is broken answers with its error, so this never raises.
         """
         whole = _object(document)
-        evaluators, metadata = _object(whole.get("$evaluators")), _metadata(whole.get("metadata"))
+        evaluators = Evaluators(_object(whole.get("$evaluators")))
+        metadata = _metadata(whole.get("metadata"))
         return cls({}, evaluators, metadata).with_changes(_object(whole.get("flags")))
 
     @classmethod
@@ -77,7 +78,7 @@ class FlagSet:
     ) -> "FlagSet":
         """Return the set of definitions by key, each as JSON text. This never raises, either."""
         shared, said = _read(evaluators), _read(metadata)
-        return cls({}, _object(shared), _metadata(said)).with_changes(flags)
+        return cls({}, Evaluators(_object(shared)), _metadata(said)).with_changes(flags)
 
     def with_changes(self, changes: Mapping[str, Any]) -> "FlagSet":
         """Return a set in which some flags are others, or, where there is None, are gone.
@@ -102,7 +103,7 @@ class FlagSet:
     @property
     def evaluators(self) -> Mapping[str, Any]:
         """What the rules of all flags may refer to."""
-        return self._evaluators
+        return self._evaluators.rules
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -265,7 +266,7 @@ class _Resolutions(Answers):
 
 
 def _compiled(
-    key: str, definition: object, evaluators: Mapping[str, Any], shared: Mapping[str, Any]
+    key: str, definition: object, evaluators: Evaluators, shared: Mapping[str, Any]
 ) -> CompiledFlag:
     """Return a flag that is ready to be asked; one that tells what is wrong where it is broken."""
     metadata = shared
@@ -283,7 +284,7 @@ def _compiled(
 
 
 def _ready(
-    key: str, definition: dict[str, Any], evaluators: Mapping[str, Any], metadata: Mapping[str, Any]
+    key: str, definition: dict[str, Any], evaluators: Evaluators, metadata: Mapping[str, Any]
 ) -> CompiledFlag:
     """Return a flag that is ready to be asked.
 

@@ -8,6 +8,8 @@ place of the answer (the branches of an `if`, a split) gives the finished answer
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
+from msgspec import Struct
+
 from millrace.release.flags import closures, loops, operators, paths, splits
 from millrace.release.flags.bucketing import Bucketing
 from millrace.release.flags.coercion import truthy
@@ -53,11 +55,32 @@ class Answers:
         return None
 
 
+class Used(Struct, frozen=True):
+    """A shared evaluator, compiled.
+
+    height: operators within one another. runs: whether it needs a run.
+    keyed: whether it is of one flag only, for it looks at its key or its bucketing.
+    """
+
+    part: Part
+    height: int
+    runs: bool
+    keyed: bool
+
+
+class Evaluators:
+    """What all flags of a set may refer to, and those that are compiled: once for all flags."""
+
+    def __init__(self, rules: Mapping[str, Any]) -> None:
+        self.rules = rules
+        self.done: dict[tuple[str, bool, bool], Used] = {}
+
+
 class Compiler:
     """Compiles the rule of one flag. `runs` says whether its evaluations need a run."""
 
     def __init__(
-        self, key: str, evaluators: Mapping[str, Any], bucketing: Bucketing, answers: Answers
+        self, key: str, evaluators: Evaluators, bucketing: Bucketing, answers: Answers
     ) -> None:
         self._key = key
         self._evaluators = evaluators
@@ -65,10 +88,12 @@ class Compiler:
         self._answers = answers
         self._top = True
         self._depth = 0
+        self._deepest = 0
         self._count = 0
+        self._keyed = False
         self._open: list[str] = []
-        self._done: dict[tuple[str, bool, bool], Part] = {}
-        self.runs = False
+        self._done: dict[tuple[str, bool, bool], Used] = {}
+        self.runs: bool = False
         self._control: Mapping[str, Callable[[list[Any], str], Part]] = {
             "if": self._value_of_branch,
             "?:": self._value_of_branch,
@@ -109,6 +134,7 @@ class Compiler:
             return constant(logic)
         self._depth += 1
         self._count += 1
+        self._deepest = max(self._deepest, self._depth)
         if self._depth > OPERATORS_DEEP_MAX:
             raise RefusedError(place, f"more than {OPERATORS_DEEP_MAX} operators within each other")
         if self._count > OPERATIONS_MAX:
@@ -148,6 +174,8 @@ class Compiler:
 
     def _list(self, items: list[Any], place: str) -> Part:
         """Compile a list of expressions; one of constants costs nothing."""
+        if not any(isinstance(item, list | dict) for item in items):
+            return constant(items)
         parts = self._each(items, place, self.part)
         if all(part.constant for part in parts):
             return constant([part.value for part in parts])
@@ -239,6 +267,7 @@ class Compiler:
     def _of_flagd(self, names: tuple[str, ...], default: Way | None, steps: int) -> Part:
         """Compile a look at what flagd adds to a context: the flag's key and the time."""
         if names == (paths.DATA, "flagKey"):
+            self._keyed = True
             return constant(self._key, steps)
         self.runs = True
         if names == (paths.DATA, "timestamp"):
@@ -249,7 +278,7 @@ class Compiler:
         """Return the way to what lies at a path that is found when it is asked."""
         whole: Way = closures.plain_data
         if self._top:
-            self.runs = True
+            self.runs = self._keyed = True
             whole = closures.with_flagd(self._key)
         return closures.looked_up(whole, path, default)
 
@@ -315,24 +344,42 @@ class Compiler:
             RefusedError: there is none of this name, or it refers to itself.
         """
         name = arguments[0] if len(arguments) == 1 else None
-        if not isinstance(name, str) or name not in self._evaluators:
+        if not isinstance(name, str) or name not in self._evaluators.rules:
             raise RefusedError(f"{place}/{REFERENCE}", f"there is no evaluator {name!r}")
         if name in self._open:
             raise RefusedError(f"{place}/{REFERENCE}", f"evaluator {name!r} refers to itself")
         memory = (name, answer, self._top)
-        if memory not in self._done:
-            self._open.append(name)
-            try:
-                compile_ = self.answer if answer else self.part
-                self._done[memory] = compile_(self._evaluators[name], f"{place}/{REFERENCE}")
-            finally:
-                self._open.pop()
-        return self._done[memory]
+        used = self._evaluators.done.get(memory) or self._done.get(memory)
+        if used is None:
+            compile_ = self.answer if answer else self.part
+            used = self._used(name, lambda rule: compile_(rule, f"{place}/{REFERENCE}"))
+            done = self._done if answer or used.keyed else self._evaluators.done
+            done[memory] = used
+        deepest = self._depth + used.height
+        if deepest > OPERATORS_DEEP_MAX:
+            raise RefusedError(place, f"more than {OPERATORS_DEEP_MAX} operators within each other")
+        self._deepest = max(self._deepest, deepest)
+        self._keyed, self.runs = self._keyed or used.keyed, self.runs or used.runs
+        return used.part
+
+    def _used(self, name: str, compile_: Callable[[Any], Part]) -> Used:
+        """Compile a shared evaluator, and note what it needs."""
+        before = self._deepest, self._keyed, self.runs
+        self._deepest, self._keyed, self.runs = self._depth, False, False
+        self._open.append(name)
+        try:
+            part = compile_(self._evaluators.rules[name])
+            height = self._deepest - self._depth
+            return Used(part=part, height=height, runs=self.runs, keyed=self._keyed)
+        finally:
+            self._open.pop()
+            self._deepest, self._keyed, self.runs = before
 
     def _split(
         self, arguments: list[Any], inside: str, outcome: Callable[[Any], Any], nothing: Any
     ) -> Part:
         """Compile a split."""
+        self._keyed = True
         first: Any = arguments[0] if arguments else []
         keyed = not isinstance(first, list)
         key = self.part(first, f"{inside}/0") if keyed else None

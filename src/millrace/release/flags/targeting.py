@@ -98,8 +98,7 @@ def _of_variant(value: Any, place: str, rules: Rules) -> Iterator[Problem]:
 def _of_expression(logic: Any, place: str, rules: Rules) -> Iterator[Problem]:
     """Yield what is wrong with an expression."""
     if isinstance(logic, list):
-        for index, one in enumerate(cast("list[Any]", logic)):
-            yield from _of_expression(one, f"{place}/{index}", rules)
+        yield from _of_list(cast("list[Any]", logic), place, rules)
         return
     found = operation(logic)
     if found is None:
@@ -125,6 +124,13 @@ def _of_expression(logic: Any, place: str, rules: Rules) -> Iterator[Problem]:
         yield from special(arguments, inside)
     for index, one in enumerate(arguments):
         yield from _of_expression(one, f"{inside}/{index}", rules)
+
+
+def _of_list(items: list[Any], place: str, rules: Rules) -> Iterator[Problem]:
+    """Yield what is wrong with the items of a list; nothing is with a text or a number."""
+    for index, one in enumerate(items):
+        if isinstance(one, list | dict):
+            yield from _of_expression(one, f"{place}/{index}", rules)
 
 
 def _of_number(name: str, arguments: Sequence[Any], inside: str) -> Iterator[Problem]:
