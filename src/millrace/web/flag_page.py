@@ -7,6 +7,7 @@ from typing import Annotated
 from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
 from millrace.release.flags import why
@@ -31,7 +32,7 @@ from millrace.web.flag_asked import (
 from millrace.web.flag_crowds import crowd_view, kill_words, revive_words
 from millrace.web.flag_forms import object_of, pretty
 from millrace.web.flag_outcomes import outcome_view
-from millrace.web.flag_ramps import ramp_view, typed_ramp
+from millrace.web.flag_ramps import RampView, ramp_view
 from millrace.web.flag_request_views import waiting_line
 from millrace.web.flag_views import (
     flag_address,
@@ -142,7 +143,7 @@ async def _show(request: Asked, key: str, sides: Sides) -> Response[str]:
         asked=sides.member,
         decision=decision,
         asked_error=error,
-        ramp=typed_ramp(ramp_view(flag.content, now), sides.form.at("ramp")),
+        ramp=_as_typed(ramp_view(flag.content, now), sides.form.at("ramp")),
         usage=usage_view(usage, flag.content, now),
         outcomes=outcome_view(program_of(request).feed.variants().outcomes.get(key)),
         requests=[waiting_line(one) for one in waiting],
@@ -168,6 +169,13 @@ async def _why(
     context = flags.context_of(member.key)
     found = why.explain(flags.flagset(), flag.key, definition, context, now)
     return decision_view(member.display_name, found, names), ""
+
+
+def _as_typed(ramp: RampView, typed: ActForm) -> RampView:
+    """Return the fields of a ramp with what was typed there, if anything was."""
+    if not typed.act:
+        return ramp
+    return replace(ramp, variant=typed.variant, percentage=typed.percentage, reason=typed.reason)
 
 
 def _past(

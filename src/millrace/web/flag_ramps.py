@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from millrace.kernel.errors import ConflictError, InvalidError
 from millrace.release.flags import edits, percentages
@@ -12,7 +11,6 @@ from millrace.release.flags import rules as room_rules
 from millrace.release.flags.outcomes import Give, Outcome, Split
 from millrace.release.flags.ramps import Ramp, percentage_at
 from millrace.release.flags.rules import Rule
-from millrace.web.flag_asked import ActForm
 from millrace.web.flag_forms import object_of
 from millrace.web.flag_views import variants_of
 
@@ -47,13 +45,6 @@ def ramp_view(content: str, now: datetime) -> RampView:
     variant, reached = _reached(rule.outcome, first, now)
     note = f"This rule: {room_rules.in_words(rule)}" if rule.conditions else ""
     return RampView(possible=True, variant=variant, percentage=reached, note=note)
-
-
-def typed_ramp(view: RampView, typed: ActForm) -> RampView:
-    """Return the fields with what was typed there, if anything was."""
-    if not typed.act:
-        return view
-    return replace(view, variant=typed.variant, percentage=typed.percentage, reason=typed.reason)
 
 
 def _ramped(rules: Sequence[Rule]) -> Rule | None:
