@@ -239,7 +239,7 @@ def test_what_flags_share_is_compiled_once():
         sys.setprofile(None)
 
     assert flags.evaluate("f99", {"targetingKey": "7-4999"}, NOW).reason is Reason.TARGETING_MATCH
-    assert compiled < 50_000
+    assert compiled < 100_000  # one walk over the members; a hundred walks are millions
     assert events < 5_000_000
 
 
