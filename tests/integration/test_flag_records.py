@@ -7,6 +7,7 @@ from psycopg import errors
 
 from millrace.community.testing import NOON, OPERATOR, Rooms
 from millrace.community.types import Key
+from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import (
     ConflictError,
     ForbiddenError,
@@ -14,6 +15,8 @@ from millrace.kernel.errors import (
     NotFoundError,
     TooLargeError,
 )
+from millrace.kernel.ids import IdMaker
+from millrace.release.flags.book import Book, Edit
 from millrace.release.flags.testing import OLGA, OSCAR, flags_on, split, switch
 from millrace.release.flags.types import (
     Choice,
@@ -163,6 +166,27 @@ async def test_what_is_wrong_is_refused_with_its_place(flags, key, content, fiel
 
     assert caught.value.field == field
     assert await flags.history(key) == []
+
+
+@pytest.mark.parametrize("move", [FlagMove.PUT, FlagMove.IMPORT, FlagMove.REVERT])
+async def test_there_is_room_for_so_many(router, move):
+    """Whichever way another flag comes; those that are there are changed and removed."""
+    clock = SystemClock()
+    book = Book(router=router, clock=clock, ids=IdMaker(clock, 1), most=2)
+
+    def edit(key, move, content, version):
+        names = {"actor": "operator:olga", "reason": "because"}
+        return Edit(key=key, move=move, content=content, version=version, **names)
+
+    for key in ("a", "b"):
+        await book.make(edit(key, move, switch(), 0))
+    with pytest.raises(TooLargeError, match="2 flags already"):
+        await book.make(edit("c", move, switch(), 0))
+    await book.make(edit("a", move, switch("on"), 1))
+    await book.make(edit("b", FlagMove.REMOVE, "", 1))
+    await book.make(edit("c", move, switch(), 0))
+
+    assert [flag.key for flag in await book.every()] == ["a", "c"]
 
 
 async def test_what_flags_share_is_kept_as_they_are(flags):

@@ -53,10 +53,13 @@ class Edit(Struct, frozen=True, kw_only=True):
 class Book:
     """Reads and writes definitions. Whether a change must wait is not decided here."""
 
-    def __init__(self, *, router: Router, clock: Clock, ids: IdMaker) -> None:
+    def __init__(
+        self, *, router: Router, clock: Clock, ids: IdMaker, most: int = FLAGS_MAX
+    ) -> None:
         self._router = router
         self._clock = clock
         self._ids = ids
+        self._most = most
 
     # ------------------------------------------------- reading
 
@@ -184,6 +187,8 @@ class Book:
         await self._expect_version(session, edit, flag, ahead=ahead)
         if flag is None and (not edit.content or edit.move is FlagMove.KILL):
             refuse_missing(edit.key)
+        if flag is None:
+            await self._expect_room(session)
         if edit.content and edit.move not in UNCHECKED:
             await self._expect_sound(session, edit)
         return flag
@@ -218,6 +223,22 @@ class Book:
             await session.value(QUERIES["makes_version"], key=key, base_version=version - 1)
         )
 
+    async def _expect_room(self, session: Session) -> None:
+        """Refuse one flag more than there may be, however it comes.
+
+        Raises:
+            TooLargeError: names the bound.
+        """
+        count = int(await session.value(QUERIES["count_flags"]))
+        if count >= self._most:
+            raise TooLargeError(
+                f"there are {count:,} flags already",
+                field="key",
+                value=count,
+                limit=self._most,
+                next_step="remove those that nobody needs: see which are stale",
+            )
+
     async def _expect_sound(self, session: Session, edit: Edit) -> None:
         """Refuse a definition that is wrong.
 
@@ -226,8 +247,6 @@ class Book:
         """
         everything = await session.rows(QUERIES["every_flag"], Flag)
         texts = {one.key: one.content for one in everything}
-        if edit.key not in texts and len(texts) >= FLAGS_MAX:
-            _refuse_more(len(texts))
         # In a thread: what all flags share is checked against all that use it.
         found = await asyncio.to_thread(soundness.problems, edit.key, edit.content, texts)
         grave = [problem for problem in found if problem.grave]
@@ -291,21 +310,6 @@ def refuse_moved(key: str, version: int, stands: int) -> NoReturn:
         value=version,
         limit=stands,
         next_step="look at what was changed meanwhile, and make your change from there",
-    )
-
-
-def _refuse_more(count: int) -> NoReturn:
-    """Say that there is no room for another flag.
-
-    Raises:
-        TooLargeError: always.
-    """
-    raise TooLargeError(
-        f"there are {count:,} flags already",
-        field="key",
-        value=count,
-        limit=FLAGS_MAX,
-        next_step="remove those that nobody needs: see which are stale",
     )
 
 

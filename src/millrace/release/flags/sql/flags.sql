@@ -26,6 +26,10 @@ select key, content, version, owner, created_at, changed_at
 -- All flags and what they share: for the check of one against the others, and for a snapshot.
 select key, content, version, owner, created_at, changed_at from flag order by key
 
+-- name: count_flags
+-- How many there are, for the bound; a change holds lock_flags, so none is made meanwhile.
+select count(*) from flag
+
 -- name: last_version
 -- How far the versions of a key went, also where the flag is gone.
 select coalesce(max(version), 0)::bigint from flag_change where flag_key = %(key)s
