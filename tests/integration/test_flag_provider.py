@@ -189,12 +189,13 @@ async def test_the_sdk_decides_as_the_server_does(conninfo, tmp_path):
 
 
 async def test_a_snapshot_is_read_once_for_each_change(conninfo, tmp_path):
-    """The same is 304; who wrote an entry stays here; unknown flags have no usage."""
+    """The same is 304; who wrote an entry stays here; what is unknown has no usage."""
     async with town(conninfo, str(tmp_path)) as found, found.client() as client:
         reader = found.bearer("reader")
         await put(found, "new", switch("on"))
         await found.program.flags.ring_put(early(found), reason="test")
-        lines = [{"key": key, "variant": "on", "evaluations": 5} for key in ("new", "unknown")]
+        said = (("new", "on"), ("unknown", "on"), ("new", "invented"))
+        lines = [{"key": key, "variant": name, "evaluations": 5} for key, name in said]
 
         first = await client.get("/v1/flag-snapshot", headers=reader)
         held = reader | {"if-none-match": first.headers["etag"]}
@@ -211,6 +212,7 @@ async def test_a_snapshot_is_read_once_for_each_change(conninfo, tmp_path):
         assert told.status_code == 204
         assert [use.evaluations for use in await counts(found, "new")] == [5]
         assert not await counts(found, "unknown")
+        assert {name for _, name in found.program.flags.usage_book.counts} <= {"on", "off", ""}
 
 
 async def test_a_change_comes_by_itself(conninfo, tmp_path):

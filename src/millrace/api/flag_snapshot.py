@@ -41,11 +41,18 @@ async def get_flag_snapshot(request: Asked) -> Response[FlagSnapshot]:
     status_code=204,
 )
 async def post_flag_usage(request: Asked) -> None:
-    """Add evaluations of another process to those of this one; unknown flags are passed over."""
+    """Add evaluations of another process to those of this one.
+
+    Unknown flags are passed over, and variants that a flag does not have here: each would be a
+    row. An empty variant stands for the caller's own default.
+    """
     flags = program_of(request).flags
     told = await read(request, FlagUses)
     for line in told.lines:
-        if line.key in flags.live.versions:
+        known = line.key in flags.live.versions and (
+            not line.variant or line.variant in flags.flagset().variants(line.key)
+        )
+        if known:
             flags.usage_book.counts[line.key, line.variant] += line.evaluations
 
 

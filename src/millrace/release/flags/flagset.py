@@ -36,6 +36,7 @@ class CompiledFlag(Struct, frozen=True):
     answer: what it always gives; None where its rule decides.
     way: its rule, to a resolution. runs: whether the rule needs a run.
     steps: what the rule costs at most, without what the run counts.
+    variants: their names, none where it is broken.
     """
 
     answer: Resolution | None
@@ -43,6 +44,7 @@ class CompiledFlag(Struct, frozen=True):
     runs: bool
     metadata: Mapping[str, Any]
     steps: int = 1
+    variants: frozenset[str] = frozenset()
 
 
 class FlagSet:
@@ -99,6 +101,10 @@ class FlagSet:
     def keys(self) -> Sequence[str]:
         """Return the keys of all flags, in order."""
         return sorted(self._flags)
+
+    def variants(self, key: str) -> frozenset[str]:
+        """Return the names of a flag's variants, none where it is broken or not there."""
+        return self._flags[key].variants if key in self._flags else frozenset()
 
     @property
     def evaluators(self) -> Mapping[str, Any]:
@@ -274,7 +280,8 @@ def _compiled(
         definition = jsontext.value_of(definition) if isinstance(definition, str) else definition
         jsontext.weigh(definition)
         metadata = {**shared, **_metadata(_object(definition).get("metadata"))}
-        return _ready(key, _object(definition), evaluators, metadata)
+        ready = _ready(key, _object(definition), evaluators, metadata)
+        return replace(ready, variants=frozenset(_object(_object(definition).get("variants"))))
     except Exception as error:  # noqa: BLE001 - a definition may be broken in every way
         place = f" at {error.place}" if isinstance(error, RefusedError) and error.place else ""
         told = str(error) if isinstance(error, RefusedError) else type(error).__name__
