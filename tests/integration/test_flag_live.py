@@ -83,7 +83,7 @@ async def test_a_change_decides_in_every_process(router, conninfo):
 
 
 async def test_only_what_changed_is_compiled(router, conninfo):
-    """Also when everything is begun anew; what flags share is in all of them."""
+    """Also when everything is begun anew, and of evaluators those flags that refer to them."""
     async with processes(router, conninfo) as (one, two):
         for number in range(5):
             await one.put(f"flag{number}", switch(), version=0, **SAID)
@@ -97,6 +97,17 @@ async def test_only_what_changed_is_compiled(router, conninfo):
         end_streams(conninfo)
         await until(lambda: all(each.state().restarts for each in (one, two)))
         assert two.live.compiled == compiled + 2
+
+        await one.put_shared("$evaluators", '{"crew": true}', version=0, **SAID)
+        refers = switch(targeting={"if": [{"$ref": "crew"}, "on", "off"]})
+        for key, text in (("refers", refers), ("escaped", refers.replace("$r", r"\u0024\u0072"))):
+            await one.put(key, text, version=0, **SAID)
+        await same(one, two)
+        compiled = two.live.compiled
+        await one.put_shared("$evaluators", '{"crew": false}', version=1, **SAID)
+        await same(one, two)
+        assert two.live.compiled == compiled + 2
+        assert [two.evaluate(key, {}).variant for key in ("refers", "escaped")] == ["off", "off"]
 
         await one.put_shared("$metadata", '{"team": "search"}', version=0, **SAID)
         await same(one, two)

@@ -85,7 +85,7 @@ class FlagSet:
     def with_changes(self, changes: Mapping[str, Any]) -> "FlagSet":
         """Return a set in which some flags are others, or, where there is None, are gone.
 
-        Only these are compiled. For other evaluators or metadata make a set anew.
+        Only these are compiled. For other metadata make a set anew.
 
         Args:
             changes: definitions by key, as JSON values or as JSON text.
@@ -97,6 +97,10 @@ class FlagSet:
             else:
                 flags[key] = _compiled(key, definition, self._evaluators, self._metadata)
         return FlagSet(flags, self._evaluators, self._metadata)
+
+    def with_evaluators(self, evaluators: str) -> "FlagSet":
+        """Return a set with other evaluators, as JSON text; flags that refer to them must follow."""
+        return FlagSet(self._flags, Evaluators(_object(_read(evaluators))), self._metadata)
 
     def keys(self) -> Sequence[str]:
         """Return the keys of all flags, in order."""

@@ -5,7 +5,8 @@ while an import fills the other stream. While the database is away, the last kno
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -23,6 +24,9 @@ from millrace.store.session import Session
 TABLES = frozenset({"flag", "ring_entry", "ring_rule", "community"})
 PUBLICATION = "millrace_flags"
 COMPILED_AT_ONCE = 20  # definitions between two turns of the event loop
+LETTERS_AT_ONCE = 50_000  # of them
+REFERS = re.compile(r'"(?:\$|\\u0024)(?:r|\\u)')
+"""A text that may hold `"$ref"`, which JSON can write in several ways."""
 
 Hears = Callable[[Concerned], None]
 """Is told, on the event loop, whose answers may be others; None for everybody's."""
@@ -301,12 +305,13 @@ class LiveFlags:
     async def _recompiled(self, texts: Mapping[str, str], other: set[str]) -> FlagSet:
         """Return the set with other definitions compiled, a few at a time: requests go on."""
         flagset = self.flagset
-        if other & set(SHARED):
+        if METADATA in other:
             flagset = FlagSet.of({}, texts.get(EVALUATORS, "{}"), texts.get(METADATA, "{}"))
             other = set(texts)
-        keys = sorted(other - set(SHARED))
-        for start in range(0, len(keys), COMPILED_AT_ONCE):
-            part = keys[start : start + COMPILED_AT_ONCE]
+        elif EVALUATORS in other:  # the others stay: a switch that comes next does not wait
+            flagset = flagset.with_evaluators(texts.get(EVALUATORS, "{}"))
+            other = other | {key for key, text in texts.items() if REFERS.search(text)}
+        for part in _portions(sorted(other - set(SHARED)), texts):
             flagset = flagset.with_changes({key: texts.get(key) for key in part})
             self.compiled += len(part)
             await asyncio.sleep(0)
@@ -340,6 +345,20 @@ class LiveFlags:
         if concerned is None or concerned:
             for hears in self._hearing:
                 hears(concerned)
+
+
+def _portions(keys: Sequence[str], texts: Mapping[str, str]) -> Iterator[list[str]]:
+    """Yield keys whose definitions are compiled in one turn: few, and fewer where they are long."""
+    part: list[str] = []
+    length = 0
+    for key in keys:
+        part.append(key)
+        length += len(texts.get(key, ""))
+        if len(part) == COMPILED_AT_ONCE or length > LETTERS_AT_ONCE:
+            yield part
+            part, length = [], 0
+    if part:
+        yield part
 
 
 _ROWS = {
