@@ -1,5 +1,6 @@
 """`millrace flags list` and `show`: what stands."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -42,7 +43,7 @@ def listed(frame: Frame, prefix: str, data_dir: str | None, as_json: bool) -> No
     What it gives, whose it is, when it was changed and when it was last asked for.
     """
 
-    async def look(domain: Domain) -> tuple[list[Flag], dict[str, datetime], datetime]:
+    async def look(domain: Domain) -> tuple[Sequence[Flag], dict[str, datetime], datetime]:
         found = await domain.flags.every(prefix)
         return found, dict(await domain.flags.last_evaluated()), domain.clock.now()
 
