@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch  # noqa: TID253 - the encoder is what is tested here
 
-from millrace.feed.encoder import TOKENS_MAX, TOKENS_PER_BATCH, TextEncoder, _traced
+from millrace.feed.encoder import TOKENS_MAX, TOKENS_PER_BATCH, TextEncoder
+from millrace.feed.encoder.text_encoder import _traced
 from millrace.feed.prompts import v2
 from millrace.feed.testing import packaged_encoder, save_tiny_llama
 from millrace.feed.vocabulary import Vocabulary
