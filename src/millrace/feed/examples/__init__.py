@@ -1,0 +1,1 @@
+"""Training examples: what members were shown, what they did, and what was known then."""

@@ -1,0 +1,139 @@
+"""The recipe: every switch of how an encoder is trained, kept with each checkpoint."""
+
+from math import cos, pi
+from typing import Literal
+
+from msgspec import Struct
+
+from millrace.kernel.errors import InvalidError
+
+Loss = Literal["infonce", "bce"]
+History = Literal["positives", "all"]
+Pooling = Literal["mean", "last"]
+Numbers = Literal["percentiles", "raw", "none"]
+Precision = Literal["auto", "bf16", "fp32"]
+HARD_MAX = 8  # of one pair
+
+
+class EncoderRecipe(Struct, frozen=True, kw_only=True):
+    """How an encoder is trained. What sources disagree about is a switch here.
+
+    loss: the losses are in `encoder/losses.py`.
+    temperature: cosines are divided by it.
+    hard: posts per pair that were shown to the member then, and not engaged with.
+    random: posts per batch that are drawn from all that could have been shown.
+    log_q: correct for posts that are in batches often because they are popular.
+    history: what a member's prompt shows of the past; LinkedIn reports that positives alone win.
+    empty_history_share: of the pairs; they teach what to do with a profile alone.
+    matryoshka: nested lengths of a vector, each of which shall be good by itself; empty: whole only.
+    matryoshka_weights: one per length; empty: all the same.
+    pooling: how the states of a text become one vector.
+    numbers: how a post's prompt says how popular it is.
+    same_community: the posts of a batch come from one community. Where they do not, all that is
+        learned is who lives where (docs/decisions/0147).
+    batch: pairs per step.
+    learning_rate: the highest one; it rises over `warm_up` of the steps and falls to nothing.
+    clip: the longest gradient; longer ones are shortened to it.
+    dropout: of all layers that have it.
+    post_tokens_max: of a post's prompt while training; short ones teach as much in half the time.
+    memory_tokens_max: padded tokens whose graph is held; a larger batch is computed in chunks.
+    evaluate_every: steps from one look at recall to the next.
+    patience: looks without a better one before training ends; 0: never before `steps`.
+    """
+
+    loss: Loss = "infonce"
+    temperature: float = 0.05
+    hard: int = 1
+    random: int = 0
+    log_q: bool = False
+    history: History = "positives"
+    empty_history_share: float = 0.1
+    matryoshka: tuple[int, ...] = (384, 256, 128, 64)
+    matryoshka_weights: tuple[float, ...] = ()
+    pooling: Pooling = "mean"
+    numbers: Numbers = "percentiles"
+    same_community: bool = True
+    batch: int = 32
+    learning_rate: float = 3e-5
+    warm_up: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dropout: float = 0.0
+    steps: int = 200
+    seed: int = 0
+    post_tokens_max: int = 64
+    memory_tokens_max: int = 16_384
+    precision: Precision = "auto"
+    evaluate_every: int = 50
+    patience: int = 3
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0: a rise, then half a cosine."""
+        rising = max(1, round(self.warm_up * self.steps))
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        gone = (step - rising) / max(1, self.steps - rising)
+        return self.learning_rate * 0.5 * (1 + cos(pi * min(gone, 1.0)))
+
+    def lengths(self, dims: int) -> dict[int, float]:
+        """Return the nested lengths of a vector of `dims` numbers, each with its weight.
+
+        Lengths that the model does not have are left out, the whole is always one; the weights sum
+        to 1, so that a rate suits any number of lengths.
+        """
+        weights = self.matryoshka_weights or (1.0,) * len(self.matryoshka)
+        kept = {
+            length: weight
+            for length, weight in zip(self.matryoshka, weights, strict=True)
+            if length <= dims
+        }
+        kept.setdefault(dims, max(kept.values(), default=1.0))
+        total = sum(kept.values())
+        return {length: weight / total for length, weight in sorted(kept.items(), reverse=True)}
+
+
+def check(recipe: EncoderRecipe) -> None:
+    """Refuse a recipe with a value outside its limits: an InvalidError that names the field."""
+    limits: dict[str, tuple[float, float]] = {
+        "temperature": (0.001, 10),
+        "hard": (0, HARD_MAX),
+        "random": (0, 100_000),
+        "empty_history_share": (0, 1),
+        "batch": (2, 1_000_000),
+        "learning_rate": (0, 1),
+        "warm_up": (0, 1),
+        "weight_decay": (0, 1),
+        "clip": (1e-6, 1e6),
+        "dropout": (0, 0.9),
+        "steps": (1, 10_000_000),
+        "post_tokens_max": (8, 32_768),
+        "memory_tokens_max": (64, 1 << 30),
+        "evaluate_every": (1, 10_000_000),
+        "patience": (0, 10_000),
+    }
+    for field, (low, high) in limits.items():
+        value = getattr(recipe, field)
+        if not low <= value <= high:
+            _refuse(field, value, f"{low:g} to {high:g}")
+    if recipe.matryoshka_weights and len(recipe.matryoshka_weights) != len(recipe.matryoshka):
+        limit = f"{len(recipe.matryoshka)} weights, one for each length"
+        _refuse("matryoshka_weights", recipe.matryoshka_weights, limit)
+    if any(length < 1 for length in recipe.matryoshka):
+        _refuse("matryoshka", recipe.matryoshka, "lengths of 1 and more")
+    if any(weight <= 0 for weight in recipe.matryoshka_weights):
+        _refuse("matryoshka_weights", recipe.matryoshka_weights, "weights above 0")
+
+
+def _refuse(field: str, value: object, limit: str) -> None:
+    """Say which field of a recipe cannot be.
+
+    Raises:
+        InvalidError: always.
+    """
+    raise InvalidError(
+        f"{field} of a recipe is {value}, and may be {limit}",
+        field=field,
+        value=value,
+        limit=limit,
+        next_step="give a value within the limits",
+    )
