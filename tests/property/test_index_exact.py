@@ -1,6 +1,7 @@
 """Whatever is put in and taken out, and however it is masked: the index finds what is there."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 from hypothesis import given, settings
@@ -121,7 +122,7 @@ def test_every_path_of_a_search_is_exact(seed: int, posts: int, shares: list[flo
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((posts, DIMS)).astype(np.float32)
     vectors[rng.random(posts) < 0.2] = vectors[0]  # many ties
-    index, coarse = PostIndex(DIMS), PostIndex(DIMS, coarse=0)
+    index, coarse = PostIndex(DIMS), PostIndex(DIMS, look=partial(Coarse, posts_min=0))
     for number, vector in enumerate(vectors):
         entry = IndexEntry(
             key=Key(1, number),
@@ -176,6 +177,10 @@ def test_a_first_look_is_never_further_off_than_it_says(seed, dims, spike, lengt
         found = coarse.products(query, len(rows))
         off = np.abs(found.values - rows.astype(np.float64) @ query.astype(np.float64))
         assert np.all(off <= found.off)
+        some = np.flatnonzero(rng.random(300) < 0.3)
+        fetched = coarse.products(query, some)
+        assert np.array_equal(fetched.values, found.values[some])
+        assert np.array_equal(fetched.off, found.off[some])
         changed = int(rng.integers(300))
         rows[changed] = rng.standard_normal(dims).astype(np.float32)
         coarse.changed(changed)

@@ -3,6 +3,7 @@
 import asyncio
 import tracemalloc
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from millrace.community.types import Audience, Key
+from millrace.feed.coarse import Coarse
 from millrace.feed.index import BLOCK, IndexEntry, PostIndex
 from millrace.feed.recollections import (
     CHANGES_MAX,
@@ -50,7 +52,7 @@ class Again(RuleBasedStateMachine):
 
     @initialize(seed=SEEDS)
     def begin(self, seed):
-        self.index = PostIndex(DIMS, coarse=0)
+        self.index = PostIndex(DIMS, look=partial(Coarse, posts_min=0))
         self.scanners = [Scanner(self.index), Scanner(self.index, at_once=0)]
         for number in range(1, 121):
             self.index.put(entry(number), vector(seed + number))
@@ -103,7 +105,7 @@ TestAgain = Again.TestCase
 
 @pytest.fixture
 def index():
-    found = PostIndex(DIMS, coarse=0)
+    found = PostIndex(DIMS, look=partial(Coarse, posts_min=0))
     for number in range(1, 400):
         found.put(entry(number), vector(number))
     return found
@@ -134,7 +136,10 @@ async def test_what_was_near_is_enough_while_little_changes(index):
 
 async def test_what_was_near_and_not_kept_is_not_forgotten():
     """Only so many are kept; newcomers that score less than others do not fill their places."""
-    index, query = PostIndex(DIMS, coarse=0), vector(1) / np.float32(np.linalg.norm(vector(1)))
+    index, query = (
+        PostIndex(DIMS, look=partial(Coarse, posts_min=0)),
+        vector(1) / np.float32(np.linalg.norm(vector(1))),
+    )
     for number in range(1, 201):
         index.put(entry(number), query * np.float32(1 - number / 10_000))
     scanner, mask = Scanner(index), np.ones(index.capacity, dtype=np.bool_)

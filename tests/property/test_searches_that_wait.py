@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from threading import Semaphore, current_thread, main_thread
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from millrace.community.types import Audience, Key
+from millrace.feed.coarse import Coarse
 from millrace.feed.index import BLOCK, IndexEntry, PostIndex, Scope
 from millrace.feed.scanning import Scanner
 
@@ -46,9 +48,9 @@ class Gated(PostIndex):
         self.wait()
         return super().allowed(mask)
 
-    def near(self, query, allowed, k):
+    def near(self, query, allowed, k, *, lasting=False):
         self.wait()
-        return super().near(query, allowed, k)
+        return super().near(query, allowed, k, lasting=lasting)
 
     def wait(self):
         if current_thread() is not main_thread():
@@ -61,7 +63,7 @@ class Waiting(RuleBasedStateMachine):
     @initialize(count=st.sampled_from([BLOCK - 1, BLOCK, 2 * BLOCK]), room=st.sampled_from([1, 4]))
     def begin(self, count, room):
         self.loop = asyncio.new_event_loop()
-        self.index = Gated(DIMS, capacity=room * BLOCK, coarse=0)
+        self.index = Gated(DIMS, capacity=room * BLOCK, look=partial(Coarse, posts_min=0))
         self.index.gate = Semaphore(0)
         self.scanner = Scanner(self.index, at_once=0)
         self.truth, self.running, self.next = {}, [], 0

@@ -21,18 +21,14 @@ from numpy.typing import NDArray
 
 from millrace.community.types import Audience, Key
 from millrace.feed.coarse import Coarse
+from millrace.feed.first_look import FirstLook, LookMaker, Mask, Near, Slots, Vector
 from millrace.feed.recollections import Recollections
 from millrace.feed.threshold import kth, likely
 
-Vector = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Slots = NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 BLOCK = 1_024  # rows that are judged together: scanned, or gathered one by one
 GATHER_ROWS = 512  # rows copied at a time; with 384 dimensions 768 KiB, so they stay in L2
-COARSE_MIN = 10_000  # posts; fewer are read one by one in the time of a first look at all
-COARSE_SHARE = 0.1  # of the posts; whoever asks for more of them has little use for a first look
 GROUP = 8  # rows; a multiple of the four that the matrix-vector kernel takes at a time
 # A row in order costs 46 ns and one alone 121 ns (384 dimensions): so dense blocks are scanned.
 SCAN_SHARE = 0.38
@@ -78,17 +74,11 @@ class Hits(Struct, frozen=True):
     scores: Vector
 
 
-class Near(Struct, frozen=True):
-    """What a first look says: which slots may score `least` or more, masked or not."""
-
-    likely: Mask
-    least: np.float32
-
-
 class PostIndex:
     """Unit vectors of live posts."""
 
-    def __init__(self, dims: int, capacity: int = CAPACITY_MIN, coarse: int = COARSE_MIN) -> None:
+    def __init__(self, dims: int, capacity: int = CAPACITY_MIN, look: LookMaker = Coarse) -> None:
+        """Have room for so many vectors, and the first look that searches take."""
         assert dims > 0, f"dims {dims} is not positive"
         size = CAPACITY_MIN
         while size < capacity:
@@ -108,7 +98,7 @@ class PostIndex:
         self._class_table = np.empty((3, 0), dtype=np.int64)  # community, audience, language
         self._languages: dict[str, int] = {}
         self._vectors = np.zeros((size, dims), dtype=np.float32)
-        self._coarse, self._coarse_min = Coarse(self._vectors), coarse
+        self.look_maker, self._look = look, look(self._vectors)
         self.recollections = Recollections()
         self._alive = np.zeros(size, dtype=np.bool_)
         self._vectored = np.zeros(size, dtype=np.bool_)
@@ -147,6 +137,17 @@ class PostIndex:
         """Return the length of a vector."""
         return self._dims
 
+    @property
+    def look(self) -> FirstLook:
+        """Return what searches look at first."""
+        return self._look
+
+    def look_through(self, look: LookMaker) -> None:
+        """Take another first look from here on; it hears of every row that has a vector."""
+        self.look_maker, self._look = look, look(self._vectors)
+        for slot in np.flatnonzero(self._vectored).tolist():
+            self._look.changed(slot)
+
     def put(self, entry: IndexEntry, vector: Vector | None) -> int:
         """Insert a post, or replace it; return its slot. The next search sees it.
 
@@ -174,7 +175,7 @@ class PostIndex:
             assert vector.shape == (self._dims,), f"vector {vector.shape} is not ({self._dims},)"
             assert np.isfinite(vector).all(), f"the vector in slot {slot} is not finite"
             self._vectors[slot] = vector
-            self._coarse.changed(slot)
+            self._look.changed(slot)
             self.recollections.changed(slot)
         self._with_vector += (vector is not None) - int(self._vectored[slot])
         self._vectored[slot] = vector is not None
@@ -324,7 +325,7 @@ class PostIndex:
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
         near = self.near(query, allowed, k)
         if near is not None:
-            slots = np.flatnonzero(near.likely & allowed)
+            slots = near.slots[allowed[near.slots]]
             if len(slots) <= SCAN_SHARE * len(allowed):
                 return self.best(slots, self.scores(query, slots), k)
         bits = np.bitwise_count(allowed.view(np.uint64)).reshape(-1, BLOCK // 8)
@@ -368,18 +369,9 @@ class PostIndex:
             slots, first = slots[kept], first[kept]
         return slots[np.lexsort((self._ids[:, 1].take(slots), first))[::-1]][: max(k, 0)]
 
-    def near(self, query: Vector, allowed: Mask, k: int) -> Near | None:
-        """Look first at small copies of all vectors; None where that does not pay.
-
-        Whatever is not likely scores less than the least, and k that are allowed do not.
-        """
-        count = int(np.count_nonzero(allowed))
-        if count < self._coarse_min or k > COARSE_SHARE * count:
-            return None
-        found = self._coarse.products(query, len(allowed))
-        lowest = found.values - found.off
-        least = kth(lowest[likely(lowest, allowed, k)], k)
-        return Near(found.values + found.off >= least, least)
+    def near(self, query: Vector, allowed: Mask, k: int, *, lasting: bool = False) -> Near | None:
+        """Look first at what costs less than all vectors; None where that does not pay."""
+        return self._look.near(query, allowed, k, lasting=lasting)
 
     def _scan(self, query: Vector, start: int, allowed: Mask, k: int) -> tuple[Slots, Vector]:
         """Return slots and scores of a stretch that hold its k best, mostly not many more.
@@ -461,7 +453,7 @@ class PostIndex:
         """Double every array."""
         size = len(self._alive)
         self._vectors = doubled(self._vectors)
-        self._coarse.grow(self._vectors)
+        self._look.grow(self._vectors)
         self._alive = doubled(self._alive)
         self._vectored = doubled(self._vectored)
         self._class = doubled(self._class)

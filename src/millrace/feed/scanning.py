@@ -89,21 +89,21 @@ class Scanner:
         index = self._index
         allowed = index.allowed(mask)
         k = min(k, int(np.count_nonzero(allowed)))
-        near = index.near(query, allowed, k) if k > 0 else None
+        near = index.near(query, allowed, k, lasting=True) if k > 0 else None
         if near is None:
             return index.search(query, k, mask), None
-        slots = np.flatnonzero(near.likely)
-        all_of_it = len(slots) <= ROWS_EACH_MAX
-        if not all_of_it:
+        slots, least = near.slots, near.least
+        if len(slots) > ROWS_EACH_MAX:
+            least = None
+        if least is None:
             slots = slots[allowed[slots]]
             if len(slots) > SCAN_SHARE * len(allowed):
                 return index.search(query, k, mask), None
         scores = index.scores(query, slots)
         good = allowed[slots]
         hits = index.best(slots[good], scores[good], k)
-        if not all_of_it:
+        if least is None:
             return hits, None
-        least = near.least
         if np.count_nonzero(good) > SPARE * k:
             least = max(least, kth(scores[good], SPARE * k))
         kept = scores >= least
