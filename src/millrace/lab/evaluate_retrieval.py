@@ -21,7 +21,7 @@ from millrace.community.types import Key
 from millrace.kernel.clock import ShiftedClock
 from millrace.lab import quality, report, rivals
 from millrace.lab.dataset import Keys, load
-from millrace.lab.exam import Exam, Oracle, Question, World
+from millrace.lab.exam import Exam, Oracle, Question, World, drawn
 from millrace.lab.installation import installation
 from millrace.lab.quality import DEPTH, Difference
 from millrace.lab.rivals import Words
@@ -146,24 +146,12 @@ async def _asked(exam: Exam, seed: int, members_max: int, say: Say) -> Outcome:
             before = question.at
             say("embedding what is new, and fitting")
             await program.feed.fit()
-            asked = _drawn(world, question, seed, members_max)
+            asked = drawn(world, question, seed, members_max)
             say(f"asking for {len(asked)} members")
             await _moment(
                 Stage(program, world, keys, half_life, exam.oracle), question, asked, outcome
             )
     return outcome
-
-
-def _drawn(world: World, question: Question, seed: int, most: int) -> list[int]:
-    """Return the members that are asked: at most half of them with a history, if others are there."""
-    moment = world.moment(question.at)
-    active = set(moment.past_members.tolist())
-    old = [one for one in question.relevant if one in active]
-    new = [one for one in question.relevant if one not in active]
-    rng = np.random.default_rng(seed)
-    old, new = ([int(one) for one in rng.permutation(part)] for part in (old, new))
-    kept_new = new[: max(most // 2, most - len(old))]
-    return sorted([*kept_new, *old[: most - len(kept_new)]])
 
 
 async def _moment(stage: Stage, question: Question, asked: list[int], outcome: Outcome) -> None:
@@ -230,7 +218,7 @@ async def _vectors(stage: Stage) -> tuple[NDArray[np.float32], NDArray[np.float3
 def _half_life(world: World, tuning: Question, seed: int, most: int) -> float:
     """Return the half-life with which popularity does best on the question before the first."""
     moment = world.moment(tuning.at)
-    asked = _drawn(world, tuning, seed, most)
+    asked = drawn(world, tuning, seed, most)
     candidates = {one: world.candidates(one, tuning.at) for one in asked}
 
     def judged(days: float) -> float:

@@ -62,7 +62,7 @@ class World:
             [self.member_of.get((home, one.author), -1) for home, one in data.posts]
         )
         positives = [
-            (self._day(at), self.member_of[member], self.post_of[post])
+            (self.day(at), self.member_of[member], self.post_of[post])
             for at, member, post in data.positives()
             if member in self.member_of and post in self.post_of
         ]
@@ -70,16 +70,17 @@ class World:
         self.shown = self._shown()
         self._visible: dict[str, NDArray[np.bool_]] = {}
 
-    def _day(self, at: datetime) -> float:
+    def day(self, at: datetime) -> float:
+        """Return a moment in days since the first post."""
         return (at - self.first) / DAY
 
     def _days(self, times: Sequence[datetime | None]) -> NDArray[np.float64]:
-        return np.array([0.0 if at is None else self._day(at) for at in times])
+        return np.array([0.0 if at is None else self.day(at) for at in times])
 
     def _shown(self) -> NDArray[np.float64]:
         rows = [
             (
-                self._day(one.shown_at),
+                self.day(one.shown_at),
                 self.member_of[home, one.member],
                 self.post_of[home, one.post],
             )
@@ -104,7 +105,7 @@ class World:
 
     def candidates(self, member: int, at: datetime) -> NDArray[np.int64]:
         """Return the posts that could be new to a member at a moment."""
-        day = self._day(at)
+        day = self.day(at)
         age = day - self.created
         open_to = self.visible(self.members[member][0]) & (age >= 0) & (age <= self._live_days)
         open_to[self.authors == member] = False
@@ -115,7 +116,7 @@ class World:
 
     def moment(self, at: datetime) -> Moment:
         """Return what is known at a moment."""
-        day = self._day(at)
+        day = self.day(at)
         past = self.done[self.done[:, 0] <= day]
         return Moment(
             created_days=day - self.created,
@@ -134,8 +135,8 @@ class World:
 
         Only members who had joined by then: nobody can be asked for before.
         """
-        rows = self.done[(self.done[:, 0] > self._day(at)) & (self.done[:, 0] <= self._day(until))]
-        rows = rows[self.joined[rows[:, 1].astype(np.int64)] <= self._day(at)]
+        rows = self.done[(self.done[:, 0] > self.day(at)) & (self.done[:, 0] <= self.day(until))]
+        rows = rows[self.joined[rows[:, 1].astype(np.int64)] <= self.day(at)]
         found: defaultdict[int, set[int]] = defaultdict(set)
         for member, post in rows[:, 1:].astype(np.int64).tolist():
             found[member].add(post)
@@ -147,8 +148,20 @@ class World:
 
     def there(self, member: int, at: datetime) -> bool:
         """Return whether a member had joined by a moment."""
-        return bool(self.joined[member] <= self._day(at))
+        return bool(self.joined[member] <= self.day(at))
 
     def findable(self, member: int, posts: set[int], at: datetime) -> frozenset[int]:
         """Return those of the posts that could be new to a member at a moment."""
         return frozenset(posts.intersection(self.candidates(member, at).tolist()))
+
+
+def drawn(world: World, question: Question, seed: int, most: int) -> list[int]:
+    """Return the members that are asked: at most half of them with a history, if others are there."""
+    moment = world.moment(question.at)
+    active = set(moment.past_members.tolist())
+    old = [one for one in question.relevant if one in active]
+    new = [one for one in question.relevant if one not in active]
+    rng = np.random.default_rng(seed)
+    old, new = ([int(one) for one in rng.permutation(part)] for part in (old, new))
+    kept_new = new[: max(most // 2, most - len(old))]
+    return sorted([*kept_new, *old[: most - len(kept_new)]])
