@@ -16,10 +16,10 @@ from millrace.feed.testing import feeding
 from millrace.feed.types import FeedConfig
 
 pytestmark = pytest.mark.services
-POSTS = 120
+POSTS = 240
 SECONDS_MAX = 20.0
 
-# Another process: embeds a few posts at a time, and serves one page after the other meanwhile.
+# Another process: embeds one post at a time, and serves one page after the other meanwhile.
 PROGRAM = """
 import asyncio, sys
 from millrace.community.testing import Rooms
@@ -30,7 +30,7 @@ from millrace.store.testing import opened
 
 async def main(conninfo, member):
     async with opened(conninfo) as router:
-        config = FeedConfig(coalesce_seconds=0, fit_minutes=0, embed_batch=2)
+        config = FeedConfig(coalesce_seconds=0, fit_minutes=0, embed_batch=1)
         async with feeding(Rooms(router), conninfo, config=config) as feed:
             while True:
                 page = await feed.page(parse_key(member, "member"), limit=5)
