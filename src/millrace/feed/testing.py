@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from millrace.community.testing import Rooms
 from millrace.community.types import Key
+from millrace.feed.examples.batch import ABSENT, Batch, Tokens, joined
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Marker, Prompt
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from millrace.feed.encoder import TextEncoder
 
 WORD = re.compile(r"\w+")
+BARRED_SHARE = 0.2
 
 
 class FakeEncoder:
@@ -124,6 +126,30 @@ def save_tiny_llama(folder: Path, dims: int = 32) -> Path:
     )
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def drawn_batch(*, seed: int, pairs: int, posts: int, words: int = 50) -> Batch:
+    """Return a batch of texts without meaning, of many lengths, with some posts barred."""
+    draw = np.random.default_rng(seed)
+
+    def texts(count: int) -> Tokens:
+        lengths: list[int] = draw.integers(3, 40, size=count).tolist()
+        return joined([draw.integers(1, words, size=n, dtype=np.int32) for n in lengths])
+
+    positive = draw.integers(posts, size=pairs)
+    barred = draw.random((pairs, posts)) < BARRED_SHARE
+    barred[np.arange(pairs), positive] = False
+    return Batch(
+        step=seed,
+        members=texts(pairs),
+        posts=texts(posts),
+        positive=positive,
+        hard=np.full((pairs, 1), ABSENT),
+        random=np.arange(0),
+        barred=barred,
+        log_q=np.log(draw.random(posts) + 0.01).astype(np.float32),
+        moments=np.arange(pairs),
+    )
 
 
 class BrokenEncoder(FakeEncoder):

