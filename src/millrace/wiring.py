@@ -36,6 +36,7 @@ from millrace.feed.freshness import ended
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder, Switches
 from millrace.feed.process import EmbeddingProcess, FarEncoder
+from millrace.feed.prompt_log import PromptBelongings
 from millrace.feed.room import Feed
 from millrace.feed.types import App, Embedding, FeedConfig
 from millrace.feed.wire import Line
@@ -198,7 +199,7 @@ def _domain(settings: Settings, clock: Clock, ground: Ground) -> Domain:
     """Build the rooms of the community; nothing starts here."""
     ids = IdMaker(clock, node_number())
     router = ground.router
-    kept = [MemberBelongings(ids)]
+    kept = [MemberBelongings(ids), PromptBelongings()]
     return Domain(
         settings=settings,
         clock=clock,

@@ -24,6 +24,8 @@ from millrace.community.types import (
 from millrace.feed.facts import Profile, member_facts, post_facts
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.parts import FeedParts
+from millrace.feed.prompt_lines import member_said, post_said
+from millrace.feed.prompt_log import NewLine, PromptLog, Vectors
 from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.repository import (
@@ -60,6 +62,16 @@ class PostPrompt(Struct, frozen=True):
     hash: str
 
 
+class MemberPrompt(Struct, frozen=True):
+    """A member's prompt and the posts that it could show, the newest engagement first.
+
+    A post that was looked at, and that the member may not see, is not among them.
+    """
+
+    prompt: Prompt
+    liked: list[Key]
+
+
 class Embeddings:
     """Embeds posts and members from the tables into the tables."""
 
@@ -67,6 +79,7 @@ class Embeddings:
         self._parts = parts
         self._encoder = parts.encoder
         self.turns = Turns(parts.encoder)
+        self._log = PromptLog(parts.router, parts.ids)
 
     async def row(self, member: Key, token: str = "") -> MemberRow | None:
         """Return a standing member with the stored embedding, or None."""
@@ -101,7 +114,14 @@ class Embeddings:
         found = {name: packed(vector) for name, vector in zip(prompts, vectors, strict=True)}
         fallen = set(keys) - {row.key for row in rows}
         same = [one for one in made if not anew and one.row.prompt_hash == one.hash]
+        stored_at = self._parts.clock.now()
+        await self._log.prepare(stored_at)
         async with self._parts.router.write() as session:
+            if fallen:
+                session.later(
+                    QUERIES["drop_prompts_of_posts"],
+                    **columns(sorted(fallen), "communities", "ids"),
+                )
             if anew or fallen:
                 await session.run(
                     QUERIES["drop_post_embeddings"],
@@ -115,9 +135,19 @@ class Embeddings:
                     vectors=[found[one.hash] for one in new],
                     **self._lines(new, now),
                 )
+                lines = [_post_line(one, now) for one in new]
+                self._log.write(session, self._vectors(position, now, stored_at), lines)
             if same:
                 await session.run(QUERIES["touch_post_embeddings"], **self._lines(same, now))
         return len(prompts)
+
+    def _vectors(self, position: str, made_at: datetime, stored_at: datetime) -> Vectors:
+        return Vectors(
+            model_version=self._encoder.version,
+            position=position,
+            made_at=made_at,
+            stored_at=stored_at,
+        )
 
     def _lines(self, made: Sequence[PostPrompt], now: datetime) -> dict[str, object]:
         return {
@@ -157,30 +187,35 @@ class Embeddings:
         """
         position, rows, liked = await self._read_members(members, known)
         prompts = {key: await self._prompt_of(key, rows[key], liked[key]) for key in rows}
-        names = {key: prompt_hash(prompt) for key, prompt in prompts.items()}
+        names = {key: prompt_hash(one.prompt) for key, one in prompts.items()}
+        made_at = self._parts.clock.now()
         vectors = {
             key: unpacked(row.vector)  # as it was: only the position moves
             for key, row in rows.items()
             if not anew and row.vector is not None and row.prompt_hash == names[key]
         }
         new = [key for key in rows if key not in vectors]
-        made = await self.turns.embed([prompts[key] for key in new], urgency)
+        made = await self.turns.embed([prompts[key].prompt for key in new], urgency)
         vectors |= dict(zip(new, made, strict=True))
         if not rows:
             return {}
         stored = {key: packed(vectors[key]) for key in rows}
+        stored_at = self._parts.clock.now()
+        await self._log.prepare(stored_at)
         async with self._parts.router.write() as session:
             await session.run(
                 QUERIES["store_member_embeddings"],
                 model_version=self._encoder.version,
                 prompt_version=v2.VERSION,
                 position=position,
-                made_at=self._parts.clock.now(),
+                made_at=stored_at,
                 prompt_hashes=[names[key] for key in rows],
                 source_versions=[row.system_version for row in rows.values()],
                 vectors=list(stored.values()),
                 **columns(rows, "communities", "ids"),
             )
+            lines = [_member_line(key, rows[key], prompts[key], names[key]) for key in new]
+            self._log.write(session, self._vectors(position, made_at, stored_at), lines)
         return {
             key: Made(vector=unpacked(vector), position=position) for key, vector in stored.items()
         }
@@ -227,9 +262,10 @@ class Embeddings:
     async def prompt_of_member(self, member: Key, row: MemberRow) -> Prompt:
         """Return the prompt of a member; only posts that they may still see are in it."""
         liked = await self._parts.activity.positives(member, HISTORY_MAX)
-        return await self._prompt_of(member, row, [one.post for one in liked])
+        made = await self._prompt_of(member, row, [one.post for one in liked])
+        return made.prompt
 
-    async def _prompt_of(self, member: Key, row: MemberRow, liked: Sequence[Key]) -> Prompt:
+    async def _prompt_of(self, member: Key, row: MemberRow, liked: Sequence[Key]) -> MemberPrompt:
         """Return the prompt of a member who liked some posts, the newest first.
 
         A prompt shows the newest few posts of a history, so only those are read first, and the
@@ -237,14 +273,16 @@ class Embeddings:
         """
         keys = list(dict.fromkeys(liked))
         views: dict[Key, PostView] = {}
+        gone: set[Key] = set()
         for some in (keys[:HISTORY_FEW], keys[HISTORY_FEW:]):
             found = await self._parts.posts.views(reader(member), some) if some else []
             views |= {view.post.key: view for view in found}
+            gone |= {key for key in some if key not in views}
             facts = member_facts(profile_of(row), keys, views)
             prompt = await asyncio.to_thread(self.member_prompt, facts)
             if v2.posts_shown(prompt) < v2.posts_with_words(facts.history):
                 break  # what is older found no room
-        return prompt
+        return MemberPrompt(prompt, [key for key in keys if key not in gone])
 
     async def views(self, keys: Sequence[Key]) -> dict[Key, PostView]:
         """Return posts for the program's own use, whoever may see them."""
@@ -269,6 +307,16 @@ class Embeddings:
     async def _position(self) -> str:
         async with self._parts.router.read() as session:
             return str(await session.value(QUERIES["log_position"]))
+
+
+def _post_line(made: PostPrompt, now: datetime) -> NewLine:
+    hours = max((now - made.row.created_at).total_seconds() / 3600, 0.0)
+    return NewLine(made.row.key, made.hash, post_said(made.row, made.percentiles, hours))
+
+
+def _member_line(key: Key, row: MemberRow, made: MemberPrompt, name: str) -> NewLine:
+    shown = v2.posts_shown(made.prompt)
+    return NewLine(key, name, member_said(key.community_id, profile_of(row), made.liked, shown))
 
 
 def profile_of(row: MemberRow) -> Profile:

@@ -26,6 +26,7 @@ from millrace.feed.outcomes import Outcomes
 from millrace.feed.pages import Pages, Place, Ranked, Reading
 from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
+from millrace.feed.prompt_log import PromptLog
 from millrace.feed.run import SEEN, Request, Run
 from millrace.feed.scorer import prior
 from millrace.feed.served import NewServed
@@ -78,6 +79,7 @@ class Feed:
         self._pages = Pages(parts)
         self._models = Models(parts, self._embeddings, self._pipeline.scorers)
         self._outcomes = Outcomes(parts)
+        self._prompts = PromptLog(parts.router, parts.ids)
         self._why = Why(parts, self._pipeline, self._values)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -367,14 +369,15 @@ class Feed:
         )
 
     async def _daily(self) -> None:
-        """Make the next partitions and drop the oldest, several times a day."""
+        """Make the next partitions of both logs and drop the oldest, several times a day."""
         while True:
             try:
                 now = self._parts.clock.now()
                 await self._pipeline.served.prepare(now)
                 await self._pipeline.served.retire(now, self._parts.config.retention_days)
+                await self._prompts.retire(now, self._parts.config.retention_days)
             except MillraceError as exc:
-                logger.warning("the partitions of served feeds: %s", exc)
+                logger.warning("the partitions of served feeds and prompts: %s", exc)
             await asyncio.sleep(DAY_SECONDS / 4)
 
     async def _measuring(self) -> None:
