@@ -4,15 +4,18 @@ A folder of examples is four tables and a manifest. What a post says is a *wordi
 it from a moment on, its wording with its numbers, is a *state*. A *moment* is a member who is shown
 some posts, with the states that were in force then and what the member had done until then. Every
 reference is the number of a row. Nothing in a row may come from later than its moment (leaks.py).
+
+In rows a time is an `Instant`: microseconds since 1970, UTC.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+Instant: TypeAlias = int
 FORMAT = "millrace-examples-1"
 MANIFEST = "manifest.json"
 WORDINGS, POSTS, MEMBERS, MOMENTS = TABLES = ("wordings", "posts", "members", "moments")
@@ -106,7 +109,7 @@ class PostState(Struct, frozen=True, kw_only=True):
     post_id: int
     author: int
     wording: int
-    known_at: datetime
+    known_at: Instant
     percentiles: list[int]
     numbers: list[int]
 
@@ -120,7 +123,7 @@ class MemberState(Struct, frozen=True, kw_only=True):
     member: int
     community_id: int
     member_id: int
-    known_at: datetime
+    known_at: Instant
     display_name: str
     headline: str
     about: str
@@ -149,10 +152,10 @@ class Moment(Struct, frozen=True, kw_only=True):
     labelled_until: when `engaged` was complete; to learn before that is to look ahead.
     """
 
-    at: datetime
+    at: Instant
     member_state: int
     positives: list[int]
-    positives_at: list[datetime]
+    positives_at: list[Instant]
     past: list[int]
     past_engaged: list[bool]
     shown: list[int]
@@ -163,8 +166,8 @@ class Moment(Struct, frozen=True, kw_only=True):
     encoder: str
     replayed: bool
     lone: bool
-    known_until: datetime
-    labelled_until: datetime
+    known_until: Instant
+    labelled_until: Instant
 
 
 class Progress(Struct, frozen=True):
