@@ -1,5 +1,6 @@
 """`millrace bench`: measure, always beside a peer in the same run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,18 +18,27 @@ def bench() -> None:
 @bench.command(
     "index", epilog="\b\nExamples:\n  millrace bench index --quick\n  millrace bench index --json\n"
 )
-@click.option("--quick", is_flag=True, help="Fewer queries: under 50 seconds on two cores.")
+@click.option(
+    "--quick", is_flag=True, help="Fewer queries and posts: under 50 seconds on two cores."
+)
 @click.option("--seed", default=1, show_default=True, help="Of the vectors, queries and filters.")
+@click.option(
+    "--posts",
+    multiple=True,
+    type=click.IntRange(min=1_000),
+    help="How many posts; may be given again. Without it 100,000 and 1,000,000.",
+)
 @json_option
-def index(quick: bool, seed: int, as_json: bool) -> None:
-    """Search 100,000 posts exactly, with and without filters, beside faiss flat.
+def index(quick: bool, seed: int, posts: tuple[int, ...], as_json: bool) -> None:
+    """Search 100,000 and 1,000,000 posts, with and without filters, beside faiss flat.
 
-    Both run on one thread. The keys are those of BENCH.md and do not change.
+    All run on one thread. The keys are those of BENCH.md, of the exact index at the first size;
+    `sizes` has them for each, with the other kinds of index beside. A million posts take 5 GB.
     """
     hushed(as_json=as_json)("measuring the index and faiss in turn; nothing else should run")
     from millrace.lab import bench_index  # numpy and faiss are loaded only here
 
-    found = bench_index.run(quick, seed)
+    found = bench_index.run(quick, seed, posts)
     if as_json:
         print_json(found)
         return
@@ -108,10 +118,19 @@ def flags(quick: bool, seed: int, suite: Path, as_json: bool) -> None:
 
 def _print(found: dict[str, object]) -> None:
     table = Table("key", "value", box=None, header_style="bold")
-    for name, value in found.items():
-        if not isinstance(value, dict):
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-            continue
-        for inner, one in cast("dict[str, object]", value).items():
-            table.add_row(f"{name}: {inner}", str(one))
+    for name, value in _rows("", found):
+        table.add_row(name, value)
     console().print(table)
+
+
+def _rows(above: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield every figure with the names that lead to it; things in a list have their number."""
+    if isinstance(value, dict):
+        named = cast("dict[str, object]", value).items()
+    elif isinstance(value, list):
+        named = [(str(place), one) for place, one in enumerate(cast("list[object]", value), 1)]
+    else:
+        yield above, f"{value:.4g}" if isinstance(value, float) else str(value)
+        return
+    for name, one in named:
+        yield from _rows(f"{above}: {name}" if above else name, one)

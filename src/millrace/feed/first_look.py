@@ -61,6 +61,10 @@ class FirstLook(Protocol):
         """Return how much memory this takes besides the vectors."""
         ...
 
+    def ready(self) -> None:
+        """Wait until nothing is being made beside."""
+        ...
+
 
 LookMaker: TypeAlias = Callable[[Vector], FirstLook]
 
@@ -88,6 +92,10 @@ class Copies(ABC):
         with self._alone:
             self._vectors = vectors
             self._widen(len(vectors))
+
+    def ready(self) -> None:
+        """Wait until nothing is being made beside."""
+        return  # copies are made by whoever looks
 
     def catch_up(self) -> None:
         """Copy what changed; whoever holds the lock calls it."""

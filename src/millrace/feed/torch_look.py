@@ -56,6 +56,8 @@ class TorchLook(Copies):
             return self._looked(query, allowed, k)
 
     def _looked(self, query: Vector, allowed: Mask, k: int) -> Near:
+        if self._shared:
+            torch.set_num_threads(1)  # of this thread; the other cores are left to the event loop
         rows, off = len(allowed), ROUNDING * float(np.linalg.norm(query)) * self._length_max
         scores, masked, passes = self._scores[:rows], self._masked[:rows], self._allowed[:rows]
         passes.copy_(torch.as_tensor(allowed))

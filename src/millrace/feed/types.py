@@ -192,6 +192,19 @@ class Embedding(StrEnum):
     ELSEWHERE = "elsewhere"
 
 
+class IndexKind(StrEnum):
+    """How vectors are searched; filters and deletes hold in each.
+
+    EXACT: all of them, first in eight bits.
+    TORCH: all of them, on a GPU where there is one; the same answers.
+    APPROXIMATE: through lists of neighbours where there are very many, which may miss some.
+    """
+
+    EXACT = "exact"
+    TORCH = "torch"
+    APPROXIMATE = "approximate"
+
+
 class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the feed behaves. Everything has a default that runs on a laptop.
 
@@ -199,6 +212,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embedding: where vectors are made: beside, here or elsewhere.
     model_dir: a Hugging Face text model; empty means the packaged MiniLM.
     threads: how many threads the encoder may use.
+    index: how vectors are searched: exact, torch or approximate.
     value_file: action weights as TOML; empty means feed/value.toml of the package.
     network_max, retrieval_max, exploration_max: candidates per source.
     ranked_max: how long a served feed is; its pages end there.
@@ -225,6 +239,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     embedding: Embedding = Embedding.BESIDE
     model_dir: str = ""
     threads: int = 1
+    index: IndexKind = IndexKind.EXACT
     value_file: str = ""
     network_max: int = 120
     retrieval_max: int = 400
