@@ -6,6 +6,9 @@ somebody who is banned, or a hidden one, keeps its slot and is not found: it can
 
 It is derived: the change stream fills it (indexing.py), and it may be behind the tables by as much
 as the stream is. Whoever shows a post asks the tables once more.
+
+There may be an index for each of several encoders. All have a post in the same slot, so the columns
+are those of all; one serves whoever is not told otherwise (holding.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +28,7 @@ from millrace.community.types import (
 )
 from millrace.feed.features import KIND_NUMBER, long_words, words
 from millrace.feed.index import CAPACITY_MIN, IndexEntry, PostIndex, Slots, Vector, doubled
+from millrace.feed.index_beside import beside
 
 KINDS = tuple(PostKind)
 POST_COUNTS = PostCounts.__struct_fields__
@@ -89,8 +93,12 @@ class Topics:
 class Catalogue:
     """The standing posts. Written by one consumer of the change stream, read by the pipeline."""
 
-    def __init__(self, dims: int, capacity: int = CAPACITY_MIN) -> None:
+    def __init__(self, dims: int, capacity: int = CAPACITY_MIN, version: str = "") -> None:
+        """Begin with an index for one encoder: the length of its vectors, and its version."""
         self.index = PostIndex(dims, capacity)
+        self.version = version
+        self.indexes: dict[str, PostIndex] = {version: self.index}
+        self.called: dict[str, str] = {}  # what a flag may call an encoder, and its version
         self.topics = Topics()
         self.communities: dict[int, str] = {}
         size = self.index.capacity
@@ -103,6 +111,22 @@ class Catalogue:
         self._names: dict[int, str] = {}
         self._shown = 0
 
+    # ------------------------------------------------- one index for each encoder
+
+    def hold(self, version: str, dims: int) -> None:
+        """Have an index for one more encoder, empty of vectors; nobody searches it by itself."""
+        if version not in self.indexes:
+            self.indexes[version] = beside(self.index, dims)
+
+    def serve(self, version: str) -> None:
+        """Let the index of an encoder that is held be the one that serves, at once."""
+        self.index, self.version = self.indexes[version], version
+
+    def drop(self, version: str) -> None:
+        """Forget the index of an encoder that does not serve."""
+        assert version != self.version, f"encoder {version} serves"
+        self.indexes.pop(version, None)
+
     # ------------------------------------------------- written by the stream
 
     def put(self, facts: PostFacts, vector: Vector | None) -> bool:
@@ -113,8 +137,6 @@ class Catalogue:
         index = self.index
         before = index.slot(facts.key)
         was_shown = before is not None and bool(index.alive(np.array([before]))[0])
-        if before is not None and vector is None and index.find(facts.key) is not None:
-            vector = index.vectors([before])[0]
         entry = IndexEntry(
             key=facts.key,
             author=facts.author,
@@ -122,7 +144,15 @@ class Catalogue:
             language=facts.language,
             audience=facts.audience,
         )
-        slot = index.put(entry, vector)
+        slot = -1
+        for each in self.indexes.values():
+            own = vector if each is index else None
+            held = each.find(facts.key)
+            if own is None and held is not None:
+                own = each.vectors([held])[0]
+            placed = each.put(entry, own)
+            assert slot in (-1, placed), f"post {facts.key} has slots {slot} and {placed}"
+            slot = placed
         self._fit()
         if before is None:
             self._counts[slot] = 0
@@ -135,11 +165,18 @@ class Catalogue:
         self._shown += shown - was_shown
         return shown and not was_shown
 
-    def put_vector(self, key: Key, vector: Vector | None) -> None:
-        """Give a standing post another vector, or none; one that is not there is left alone."""
-        slot = self.index.slot(key)
-        if slot is not None:
-            self.index.set_vector(slot, vector)
+    def put_vector(self, key: Key, vector: Vector | None, version: str | None = None) -> None:
+        """Give a standing post another vector of an encoder, or none; others are left alone.
+
+        Args:
+            key: of the post.
+            vector: None for none.
+            version: of the encoder; by default the one that serves.
+        """
+        index = self.index if version is None else self.indexes.get(version)
+        slot = None if index is None else index.slot(key)
+        if index is not None and slot is not None:
+            index.set_vector(slot, vector)
 
     def put_counts(self, key: Key, counts: Mapping[str, int] | Sequence[int]) -> None:
         """Set the eight numbers of a post; one that is not there is left alone."""
@@ -149,8 +186,7 @@ class Catalogue:
 
     def put_author(self, facts: AuthorFacts) -> list[Key]:
         """Set what is known of an author; return the posts that may be shown only from now on."""
-        number = self.index.author_number(facts.key)
-        self._fit()
+        number = self._author_number(facts.key)
         self._names[number] = facts.name
         if bool(self._stands[number]) == facts.stands:
             return []
@@ -164,8 +200,7 @@ class Catalogue:
 
     def put_author_counts(self, author: Key, counts: Mapping[str, int] | Sequence[int]) -> None:
         """Set the four numbers of an author."""
-        number = self.index.author_number(author)
-        self._fit()
+        number = self._author_number(author)
         self._author_counts[number] = _in_order(counts, AUTHOR_COUNTS)
 
     def remove(self, key: Key) -> None:
@@ -173,13 +208,22 @@ class Catalogue:
         slot = self.index.slot(key)
         if slot is not None:
             self._shown -= bool(self.index.alive(np.array([slot]))[0])
-            self.index.remove(key)
+            for index in self.indexes.values():
+                index.remove(key)
+
+    def _author_number(self, author: Key) -> int:
+        """Return the number of an author, the same in every index; a new one gets the next."""
+        for index in self.indexes.values():
+            index.author_number(author)
+        self._fit()
+        return self.index.author_number(author)
 
     def _show(self, slot: int) -> bool:
         """Let a post be found, or not, by what is known of it and of its author."""
         author = self.index.authors_of(np.array([slot]))[0]
         alive = bool(self._stands[author]) and not bool(self._hidden[slot])
-        self.index.show(slot, alive=alive)
+        for index in self.indexes.values():
+            index.show(slot, alive=alive)
         return alive
 
     def _fit(self) -> None:

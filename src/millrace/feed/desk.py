@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from millrace.feed.embeddings import Embeddings, packed
@@ -16,7 +17,7 @@ from millrace.feed.freshness import Freshness, ended
 from millrace.feed.models import Models
 from millrace.feed.parts import FeedParts
 from millrace.feed.scorers import Scorers
-from millrace.feed.turns import Urgency
+from millrace.feed.types import FitReport
 from millrace.feed.wire import (
     Answered,
     Asked,
@@ -44,7 +45,7 @@ class Desk:
         self._say = say
         self._embeddings = Embeddings(parts)
         self.freshness = Freshness(parts, self._embeddings, held=lambda: 0)
-        self._models = Models(parts, self._embeddings, Scorers(parts))
+        self._models: dict[str, Models] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -91,7 +92,7 @@ class Desk:
         match asked.verb:
             case Verb.EMBED:
                 assert asked.member is not None, "a member is named"
-                made = await self._embeddings.embed_member(asked.member, Urgency.REQUEST)
+                made = await self.freshness.embed_member(asked.member, asked.version)
                 if made is None:
                     return Answered(number=asked.number)
                 return Answered(
@@ -101,7 +102,16 @@ class Desk:
                 await self.freshness.settled(asked.seconds)
                 return Answered(number=asked.number)
             case Verb.FIT:
-                return Answered(number=asked.number, report=await self._models.fit())
+                return Answered(number=asked.number, report=await self._fit())
+
+    async def _fit(self) -> FitReport:
+        """Fit the scorer for the encoder that serves."""
+        version = self.freshness.version
+        if version not in self._models:
+            embeddings = await self.freshness.embeddings(version)
+            parts = replace(self._parts, encoder=embeddings.encoder)
+            self._models = {version: Models(parts, embeddings, Scorers(parts))}
+        return await self._models[version].fit()
 
     async def _reporting(self) -> None:
         """Say how it does, when that has changed, and now and then."""

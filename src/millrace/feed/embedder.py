@@ -9,7 +9,7 @@ memory is bounded: what is too much to remember is written down, and found again
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from millrace.community.types import Key
 from millrace.feed.embeddings import Embeddings
@@ -17,8 +17,9 @@ from millrace.feed.heard import TABLES, Heard, heard
 from millrace.feed.obligations import MEMBERS_MAX, POSTS_MAX, Queue, Safe
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES, MemberKeyRow, PendingRow, PostKeyRow, columns
+from millrace.feed.scans import TRIES_MAX, Round, Tries
 from millrace.feed.sweep import Sweep
-from millrace.feed.turns import Urgency
+from millrace.feed.turns import Line, Urgency
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.changes.types import Batch, Snapshot
 from millrace.store.types import Position
@@ -32,44 +33,22 @@ LOOKS = 3  # at once of each kind: one is encoded while others are read and stor
 FOUND_MAX = 1_000  # posts of one scan
 FOUND_MEMBERS_MAX = 200  # a few seconds' work: one who visits meanwhile is not made twice
 AUTHORED_MAX = 20  # an author's newest posts are looked at at once when the profile changes
-TRIES_MAX = 5  # of what fails by itself
 FAILURES_MAX = 3  # in a row, before whoever waits for vectors is told
 NAP_SECONDS = 0.25  # the longest between two looks at the clock: a test moves it by hand
+
+ENCODERS = "encoder_version"
 
 logger = logging.getLogger(__name__)
 Row = TypeVar("Row", PendingRow, MemberKeyRow)
 Work = Callable[[Sequence[Key]], Awaitable[object]]
 
 
-class Round:
-    """Scans that were asked for, and those that were done."""
+class Follows(Protocol):
+    """Makes vectors of an encoder that does not serve, behind the one that does."""
 
-    def __init__(self) -> None:
-        self.asked = 0
-        self.done = 0
-        self.wake = asyncio.Event()
-
-    def ask(self) -> int:
-        """Ask for one; return its number."""
-        self.asked += 1
-        self.wake.set()
-        return self.asked
-
-
-class Tries:
-    """Keeps a scan from trying for ever what stays out of date whatever is done."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._tried: dict[Key, int] = {}
-
-    def left(self, keys: Sequence[Key]) -> list[Key]:
-        """Return those that were not yet tried too often, and count one more try of them."""
-        left = [key for key in keys if self._tried.get(key, 0) < TRIES_MAX]
-        if keys and not left:
-            logger.warning("%d %s stay out of date, as %s", len(keys), self._what, keys[0])
-        self._tried = {key: self._tried.get(key, 0) + 1 for key in left}
-        return left
+    def heard(self, *, posts: Sequence[Key] = (), members: Sequence[Key] = ()) -> None:
+        """Hear whose vectors of the one that serves were made."""
+        ...
 
 
 class Embedder:
@@ -78,7 +57,6 @@ class Embedder:
     def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
         self._parts = parts
         self._embeddings = embeddings
-        self._model = parts.encoder.version
         self._safe = Safe()
         self._posts = Queue(self._safe, POSTS_MAX)
         self._members = Queue(self._safe, MEMBERS_MAX)
@@ -96,6 +74,25 @@ class Embedder:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failures = 0
+        self.followed: list[Follows] = []
+        self.versions_moved = asyncio.Event()
+        """The log said that the table of encoders is another."""
+
+    @property
+    def version(self) -> str:
+        """Return the encoder that vectors are made of: the one that serves."""
+        return self._embeddings.version
+
+    @property
+    def line(self) -> Line:
+        """Return the line in which encoders are waited for."""
+        return self._embeddings.turns.line
+
+    def lead(self, embeddings: Embeddings) -> None:
+        """Make the vectors of another encoder from now on, and look for what it lacks."""
+        self._embeddings = self.sweep.embeddings = embeddings
+        self._backlog.ask()
+        self._marked.ask()
 
     # ------------------------------------------------- the consumer
 
@@ -107,7 +104,7 @@ class Embedder:
     @property
     def tables(self) -> frozenset[str]:
         """Return what changes vectors."""
-        return TABLES
+        return TABLES | {ENCODERS}
 
     async def begin(self, snapshot: Snapshot) -> None:
         """Let everything be looked at again: nobody knows what the log said before this.
@@ -121,11 +118,15 @@ class Embedder:
         await self._recall()
         self._safe.reached(snapshot.position)
         self._backlog.ask()
+        self.versions_moved.set()
 
     async def apply(self, batch: Batch) -> None:
         """Remember what a batch asks for, in memory or in the tables."""
-        if batch.changes:
-            await self._remember(heard(batch.changes))
+        changes = [change for change in batch.changes if change.table != ENCODERS]
+        if len(changes) < len(batch.changes):
+            self.versions_moved.set()
+        if changes:
+            await self._remember(heard(changes))
         if batch.position is not None:
             self._safe.reached(batch.position)
 
@@ -238,7 +239,7 @@ class Embedder:
             now = self._parts.clock.monotonic()
             keys = self._posts.take(now, POSTS_PER_LOOK, newest=True)
             if keys:
-                await self._worked(self._posts, keys, self._embeddings.embed_posts)
+                await self._worked(self._posts, keys, self._embed_posts)
             else:
                 self._wake_posts.clear()
                 await self._wake_posts.wait()
@@ -268,12 +269,19 @@ class Embedder:
         except TimeoutError:
             return
 
-    async def _embed_members(self, keys: Sequence[Key]) -> None:
-        await self._embeddings.embed_members(keys, Urgency.MEMBER)
+    async def _embed_posts(self, keys: Sequence[Key], urgency: Urgency = Urgency.POST) -> None:
+        await self._embeddings.embed_posts(keys, urgency)
+        for one in self.followed:
+            one.heard(posts=keys)
+
+    async def _embed_members(self, keys: Sequence[Key], urgency: Urgency = Urgency.MEMBER) -> None:
+        await self._embeddings.embed_members(keys, urgency)
+        for one in self.followed:
+            one.heard(members=keys)
 
     async def _embed_late(self, keys: Sequence[Key]) -> None:
         """Embed members who have waited for long, in one line with posts: neither starves."""
-        await self._embeddings.embed_members(keys, Urgency.POST)
+        await self._embed_members(keys, Urgency.POST)
 
     async def _worked(self, queue: Queue, keys: list[Key], work: Work) -> None:
         """Work on keys, and strike out those that are done."""
@@ -360,7 +368,7 @@ class Embedder:
         self._counted(0)
 
     async def _in_backlog(self, keys: Sequence[Key]) -> None:
-        await self._embeddings.embed_posts(keys, Urgency.BACKLOG)
+        await self._embed_posts(keys, Urgency.BACKLOG)
 
     def _is_busy(self) -> bool:
         """Return whether a post waits, or a member whose moment has come."""
@@ -384,11 +392,11 @@ class Embedder:
                 break
 
     async def _marked_members(self, keys: Sequence[Key]) -> None:
-        await self._embeddings.embed_members(keys, Urgency.BACKLOG)
+        await self._embed_members(keys, Urgency.BACKLOG)
 
     async def _found(self, query: Any, into: type[Row], limit: int) -> list[Row]:
         async with self._parts.router.read() as session:
-            return await session.rows(QUERIES[query], into, model_version=self._model, limit=limit)
+            return await session.rows(QUERIES[query], into, model_version=self.version, limit=limit)
 
     # ------------------------------------------------- who waits
 

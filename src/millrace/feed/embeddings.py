@@ -24,6 +24,7 @@ from millrace.community.types import (
 from millrace.feed.facts import Profile, member_facts, post_facts
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.parts import FeedParts
+from millrace.feed.ports import Encoder
 from millrace.feed.prompt_lines import member_said, post_said
 from millrace.feed.prompt_log import NewLine, PromptLog, Vectors
 from millrace.feed.prompts import v2
@@ -37,7 +38,7 @@ from millrace.feed.repository import (
     columns,
     reader,
 )
-from millrace.feed.turns import Turns, Urgency
+from millrace.feed.turns import Line, Turns, Urgency
 
 HISTORY_MAX = 60  # engagements; more do not fit into the prompt
 HISTORY_FEW = 10  # of them: three posts fill the default budget, as a rule
@@ -75,21 +76,38 @@ class MemberPrompt(Struct, frozen=True):
 class Embeddings:
     """Embeds posts and members from the tables into the tables."""
 
-    def __init__(self, parts: FeedParts) -> None:
+    def __init__(self, parts: FeedParts, line: Line | None = None) -> None:
+        """Take the surroundings, and the line in which encoders are waited for."""
         self._parts = parts
         self._encoder = parts.encoder
-        self.turns = Turns(parts.encoder)
+        self.turns = Turns(parts.encoder, line)
         self._log = PromptLog(parts.router, parts.ids)
 
-    async def row(self, member: Key, token: str = "") -> MemberRow | None:
-        """Return a standing member with the stored embedding, or None."""
+    @property
+    def encoder(self) -> Encoder:
+        """Return what makes the vectors."""
+        return self._encoder
+
+    @property
+    def version(self) -> str:
+        """Return the name that vectors are stored under."""
+        return self._encoder.version
+
+    async def row(self, member: Key, token: str = "", version: str = "") -> MemberRow | None:
+        """Return a standing member with the stored embedding of an encoder, or None.
+
+        Args:
+            member: whose.
+            token: of the session that asks.
+            version: of the encoder; empty for this one.
+        """
         async with self._parts.router.read(token) as session:
             return await session.row(
                 QUERIES["member_state"],
                 MemberRow,
                 community_id=member.community_id,
                 member_id=member.id,
-                model_version=self._encoder.version,
+                model_version=version or self._encoder.version,
             )
 
     async def embed_posts(

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 from millrace.community.types import Key
 from millrace.feed.embedder import Embedder, ended
 from millrace.feed.embeddings import Embeddings, Made, unpacked
+from millrace.feed.encoders import Encoders
+from millrace.feed.following import Following
 from millrace.feed.parts import FeedParts
 from millrace.feed.process import EmbeddingProcess
 from millrace.feed.repository import QUERIES, MemberKeyRow, PendingRow
@@ -48,7 +50,9 @@ class Elsewhere:
             held: how many posts the index of this process has.
         """
         self._parts = parts
-        self._embeddings = embeddings
+        self._encoders = Encoders(parts, embeddings)
+        self.version = embeddings.version
+        """The encoder whose vectors serve here: what is left to do is counted for it."""
         self._held = held
         self._watch: asyncio.Task[None] | None = None
         self._found = 0
@@ -97,9 +101,23 @@ class Elsewhere:
         since = self._found_since
         return 0.0 if since is None else max(self._parts.clock.monotonic() - since, 0.0)
 
-    async def embed_member(self, member: Key) -> Made | None:
-        """Make a member's vector now, for a request that waits; None where there is no such member."""
-        return await self._embeddings.embed_member(member)
+    async def embed_member(self, member: Key, version: str = "") -> Made | None:
+        """Make a member's vector now, for a request that waits; None where there is no such member.
+
+        Args:
+            member: whose.
+            version: of the encoder; by default the one that this process began with.
+        """
+        embeddings = await self._encoders.called(version)
+        return await embeddings.embed_member(member)
+
+    async def embeddings(self, version: str) -> Embeddings:
+        """Return what makes the vectors of an encoder.
+
+        Passes on:
+            SetupError: its model cannot be loaded.
+        """
+        return await self._encoders.called(version)
 
     async def settled(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
         """Wait until everything committed before this call is in vectors.
@@ -148,7 +166,7 @@ class Elsewhere:
 
     async def _left(self) -> int:
         """Return how many posts and members the tables call out of date."""
-        asked = {"model_version": self._parts.encoder.version, "limit": 1}
+        asked = {"model_version": self.version, "limit": 1}
         async with self._parts.router.read() as session:
             posts = await session.rows(QUERIES["posts_to_embed"], PendingRow, **asked)
             members = await session.rows(QUERIES["members_to_embed"], MemberKeyRow, **asked)
@@ -180,11 +198,17 @@ class Freshness(Elsewhere):
     ) -> None:
         super().__init__(parts, embeddings, held=held)
         self._embedder = Embedder(parts, embeddings)
+        self._following = Following(parts, embeddings, self._encoders, self._embedder, self._leads)
         self._stream = NamedStream(parts.conninfo, self._embedder)
+
+    def _leads(self, version: str) -> None:
+        """Hear whose vectors are made first from now on."""
+        self.version = version
 
     async def stop(self) -> None:
         """Stop embedding; the slot stays. Safe to call twice."""
         await super().stop()
+        await self._following.stop()
         await self._stream.stop()
         await self._embedder.stop()
 
@@ -196,6 +220,12 @@ class Freshness(Elsewhere):
     def stream(self) -> StreamState:
         """Return how the stream of the embedding consumer does."""
         return self._stream.state()
+
+    async def embed_member(self, member: Key, version: str = "") -> Made | None:
+        """Make a member's vector now; other encoders make theirs by and by."""
+        made = await super().embed_member(member, version)
+        self._following.heard(members=[member])
+        return made
 
     def missing(self) -> int:
         """Return how many posts had no vector at all when the tables were last looked at."""
@@ -218,7 +248,9 @@ class Freshness(Elsewhere):
         """Embed while the slot is ours; another process may take it when we lose the server."""
         if self._is_ours() and not self._embedder.running:
             await self._embedder.start()
+            await self._following.start()
         elif not self._is_ours() and self._embedder.running:
+            await self._following.stop()
             await self._embedder.stop()
 
     def _is_ours(self) -> bool:
@@ -278,13 +310,13 @@ class Beside(Elsewhere):
         report = self._process.report
         return (super().lag() if report is None else report.lag) + self._process.silent()
 
-    async def embed_member(self, member: Key) -> Made | None:
+    async def embed_member(self, member: Key, version: str = "") -> Made | None:
         """Have the process make a member's vector now; None where there is no such member.
 
         Passes on:
             UnavailableError: the process is gone, or cannot.
         """
-        answer = await self._process.embed(member)
+        answer = await self._process.embed(member, version)
         if answer.vector is None:
             return None
         return Made(vector=unpacked(answer.vector), position=answer.position)

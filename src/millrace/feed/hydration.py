@@ -9,7 +9,7 @@ import numpy as np
 
 from millrace.community.types import Audience, Key, Relations
 from millrace.feed.catalogue import NO_TOPIC, Catalogue
-from millrace.feed.embeddings import Embeddings, Made
+from millrace.feed.embeddings import Embeddings, Made, unpacked
 from millrace.feed.features import Subject
 from millrace.feed.histories import Histories
 from millrace.feed.history import History
@@ -37,6 +37,7 @@ class MemberCaches:
 
     def __init__(self, parts: FeedParts, embeddings: Embeddings, catalogue: Catalogue) -> None:
         self._router = parts.router
+        self.embeddings = embeddings
         self.profiles = Profiles(parts, embeddings)
         self.histories = Histories(parts, catalogue)
         self.slots = KnownSlots(catalogue.index)
@@ -45,6 +46,11 @@ class MemberCaches:
     def consumers(self) -> Sequence[Consumer]:
         """Return what the stream turns."""
         return (self.profiles, self.histories)
+
+    def serve(self, catalogue: Catalogue) -> None:
+        """Remember vectors of members of the encoder that serves from now on."""
+        self.profiles.serve(catalogue.version)
+        self.slots.move(catalogue.index)
 
     def held(self, member: Key, token: str) -> Known | None:
         """Return what is known, if all of it is held and covers the token: nothing is waited for."""
@@ -71,7 +77,7 @@ class MemberCaches:
 class MemberMaker(Protocol):
     """Makes a member's vector for a request that waits, wherever the model is."""
 
-    async def embed_member(self, member: Key, /) -> Made | None:
+    async def embed_member(self, member: Key, version: str = "", /) -> Made | None:
         """Make and store it; None where there is no such member."""
         ...
 
@@ -88,6 +94,7 @@ class Hydration:
         catalogue: Catalogue,
     ) -> None:
         self._parts = parts
+        self._embeddings = members.embeddings
         self._maker = maker
         self._served = served
         self._members = members
@@ -144,13 +151,19 @@ class Hydration:
         says so.
         """
         stored, row = None, profile.row
-        if profile.vector is not None:
-            stored = Made(vector=profile.vector, position=row.position or "")
+        version = run.encoder or profile.version
+        if profile.version != version:  # a flag gave the member another encoder
+            found = await self._embeddings.row(run.request.member, run.request.token, version)
+            row = found or unknown_member(run.request.member)
+        if row.vector is not None:
+            vector = profile.vector if row is profile.row else unpacked(row.vector)
+            assert vector is not None, "it is unpacked with its row"
+            stored = Made(vector=vector, position=row.position or "")
             if row.source_version == row.system_version:
                 return stored
         try:
             async with asyncio.timeout(self._parts.config.embed_seconds_max):
-                return await self._maker.embed_member(run.request.member)
+                return await self._maker.embed_member(run.request.member, version)
         except (TimeoutError, MillraceError, RuntimeError, OSError, ValueError) as exc:
             what = str(exc) or "it did not answer in time"
             run.degraded.append(

@@ -111,7 +111,10 @@ class Indexing:
 
     def __init__(self, catalogue: Catalogue, model_version: str) -> None:
         self._catalogue = catalogue
-        self._model = model_version
+        if catalogue.version != model_version:
+            catalogue.indexes[model_version] = catalogue.indexes.pop(catalogue.version)
+            catalogue.version = model_version
+        self._watched: dict[str, set[Key]] = {}
         self._place: tuple[Position, int] | None = None  # of the last change that was applied
         self._arrivals = Arrivals()
         self._appliers: dict[str, Callable[[Change], None]] = {
@@ -138,6 +141,17 @@ class Indexing:
     def arrivals(self) -> AsyncGenerator[News]:
         """Yield what happens from now on: see `News`."""
         return self._arrivals.listen()
+
+    def watch(self, version: str) -> set[Key]:
+        """Note, until `unwatch`, which posts get a vector of a version from the stream.
+
+        Whoever reads vectors from the tables meanwhile leaves those alone: the stream's are newer.
+        """
+        return self._watched.setdefault(version, set())
+
+    def unwatch(self, version: str) -> None:
+        """Note it no more."""
+        self._watched.pop(version, None)
 
     def lost(self) -> None:
         """Nothing to do: what is held serves on, and the stream says that it is interrupted."""
@@ -172,17 +186,17 @@ class Indexing:
     async def _begin_posts(self, session: Session) -> set[Key]:
         """Put every post of the snapshot; return which there are."""
         catalogue, after, there = self._catalogue, Key(0, 0), set[Key]()
+        version = catalogue.version  # another one may serve by the end
         while True:
             rows = await self._stretch(
-                session, "catalogue_posts", PostRow, after, model_version=self._model
+                session, "catalogue_posts", PostRow, after, model_version=version
             )
             packed = [row.vector for row in rows if row.vector is not None]
-            vectors = iter(_unpacked_rows(packed))
+            vectors = iter(unpacked_rows(packed))
             for row in rows:
                 vector = None if row.vector is None else next(vectors)
-                catalogue.put(row.facts, vector)
-                if vector is None:
-                    catalogue.put_vector(row.key, None)
+                catalogue.put(row.facts, None)
+                catalogue.put_vector(row.key, vector, version)
                 catalogue.put_counts(row.key, [getattr(row, name) for name in POST_COUNTS])
                 there.add(row.key)
             if len(rows) < STRETCH:
@@ -276,12 +290,15 @@ class Indexing:
         self._catalogue.put_counts(_key(change), _counts(change.after, POST_COUNTS))
 
     def _post_embedding(self, change: Change) -> None:
-        if change.key[2] != self._model:
+        version, key = cast("str", change.key[2]), _key(change)
+        if version not in self._catalogue.indexes:
             return
+        if version in self._watched:
+            self._watched[version].add(key)
         if change.after is None:
-            self._catalogue.put_vector(_key(change), None)
+            self._catalogue.put_vector(key, None, version)
         elif isinstance(content := change.after["vector"], bytes):
-            self._catalogue.put_vector(_key(change), unpacked(content))
+            self._catalogue.put_vector(key, unpacked(content), version)
 
     def _tell(self, key: Key) -> None:
         facts = self._catalogue.facts(key)
@@ -314,7 +331,7 @@ def _counts(row: Row | None, names: Sequence[str]) -> list[int]:
     return [0 if row is None else cast("int", row[name]) for name in names]
 
 
-def _unpacked_rows(contents: Sequence[bytes]) -> Vector:
+def unpacked_rows(contents: Sequence[bytes]) -> Vector:
     """Return many stored vectors at once, each of length one again. Shape: (len, dims)."""
     if not contents:
         return np.zeros((0, 0), dtype=np.float32)

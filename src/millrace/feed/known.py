@@ -37,6 +37,10 @@ class KnownSlots:
         self._births = 0
         self._ids = self._slots = np.zeros(1, dtype=np.int64)  # ids in order, and whose slots
 
+    def move(self, index: PostIndex) -> None:
+        """Look slots up in another index over the same posts; what was found holds there too."""
+        self._index = index
+
     def of(self, posts: PostList) -> Slots:
         """Return the slots of those posts that have one, in no order. Nobody may change them."""
         index = self._index

@@ -29,11 +29,11 @@ class Models:
 
     async def fit(self) -> FitReport:
         """Fit a scorer to what members did; keep it where it beats the prior on later examples."""
-        began = self._parts.clock.monotonic()
+        began, encoder = self._parts.clock.monotonic(), self._parts.encoder.version
         found = await self._training.examples()
         now = self._parts.clock.now()
         version = f"pointwise-{now:%Y%m%d%H%M%S}"
-        lens = found.lens or (await self._scorers.newest()).lens
+        lens = found.lens or (await self._scorers.newest(encoder)).lens
         made, actions = await asyncio.to_thread(fitted, found.examples, prior(), version, lens)
         if made is not None:
             async with self._parts.router.write() as session:
@@ -46,7 +46,7 @@ class Models:
                 )
         better = [one.action for one in actions if one.fitted]
         return FitReport(
-            scorer_version=(await self._scorers.newest()).version,
+            scorer_version=(await self._scorers.newest(encoder)).version,
             logged=found.logged,
             replayed=found.replayed,
             actions=actions,

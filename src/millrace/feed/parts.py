@@ -1,5 +1,7 @@
 """What the feed is made of. `wiring` fits these together."""
 
+from collections.abc import Awaitable, Callable
+
 from msgspec import Struct
 
 from millrace.community.activity import Activity
@@ -21,6 +23,8 @@ class FeedParts(Struct, frozen=True, kw_only=True):
     conninfo: where the change stream is read.
     process: embeds beside this process; None where it is done here, or elsewhere.
     switches: decides who gets which variant of the feed; None where nothing is split.
+    load: loads the model of a directory, the packaged one for an empty name; None where this
+        process has the one that it was given and no other.
     """
 
     router: Router
@@ -36,3 +40,4 @@ class FeedParts(Struct, frozen=True, kw_only=True):
     config: FeedConfig = FeedConfig()
     process: EmbeddingProcess | None = None
     switches: Switches | None = None
+    load: Callable[[str], Awaitable[Encoder]] | None = None

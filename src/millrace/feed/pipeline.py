@@ -36,7 +36,7 @@ from millrace.feed.sources import EPOCH, Sources
 from millrace.feed.standing import Standings
 from millrace.feed.types import StageTotal
 from millrace.feed.value import Values
-from millrace.feed.variants import NEWEST, SCORER_FLAG, Fault, Variants
+from millrace.feed.variants import ENCODER_FLAG, NEWEST, SCORER_FLAG, Fault, Variants
 
 Stage = Callable[[Run], Awaitable[None]]
 WAITING = (
@@ -129,33 +129,48 @@ class Pipeline:
 
     async def _hydrate_member(self, run: Run) -> None:
         run.plan = self.variants.plan(run.request.member, run.request.app)
+        self._choose_encoder(run)
         run.state = await self._hydration.member(run)
-        scorer = await self.scorers.of(run.plan.scorer)
+        scorer = await self.scorers.of(run.plan.scorer, run.encoder)
         if scorer is None:
             scorer = await self._unscored(run)
         run.scorer = scorer
         run.versions |= {
-            "encoder": self._parts.encoder.version,
+            "encoder": run.encoder,
             "prompt": v2.VERSION,
             "value": (run.plan.values or self._values).version,
             "scorer": scorer.version,
             "member_embedding_position": run.state.embedding_position,
         }
 
-    async def _unscored(self, run: Run) -> Scorer:
-        """Return the scorer that serves, because the one that a flag names is not there."""
-        plan, flag = run.plan, SCORER_FLAG
-        told = f"there is no scorer {plan.scorer!r} that this release understands"
+    def _choose_encoder(self, run: Run) -> None:
+        """Choose whose vectors this feed compares: of its member, and of every post."""
+        catalogue, named = self._catalogue, run.plan.encoder
+        version = catalogue.called.get(named) if named else catalogue.version
+        if version is None:
+            told = f"the encoder {named!r} is not ready, or there is none of that name"
+            self._disobey(run, ENCODER_FLAG, told)
+        run.encoder = version or catalogue.version
+        run.index = catalogue.indexes[run.encoder]
+
+    def _disobey(self, run: Run, flag: str, told: str) -> None:
+        """Note that a flag names what there is not, and why it was not obeyed."""
+        plan = run.plan
         left = {key: one for key, one in plan.variants.items() if key != flag}
         run.plan = replace(plan, variants=left, faults=plan.faults | {flag: told})
         self.variants.count_fault(flag, Fault.UNKNOWN)
-        found = await self.scorers.of(NEWEST)
+
+    async def _unscored(self, run: Run) -> Scorer:
+        """Return the scorer that serves, because the one that a flag names is not there."""
+        told = f"there is no scorer {run.plan.scorer!r} that this release understands"
+        self._disobey(run, SCORER_FLAG, told)
+        found = await self.scorers.of(NEWEST, run.encoder)
         assert found is not None, "one always serves"
         return found
 
     async def _sources(self, run: Run) -> None:
         run.candidates = await self.sources.propose(run)
-        done, total = len(self._catalogue.index), self._catalogue.index.posts
+        done, total = len(run.index), run.index.posts
         if total - done > max(self._parts.config.embed_batch, MISSING_SHARE * total):
             run.degraded.append(
                 f"nearness is known for {done:,} of {total:,} posts so far: the others are being read"
@@ -177,9 +192,7 @@ class Pipeline:
         """
         communities = np.unique(run.candidates.ids[:, 1]).tolist()
         self._standings.put({c: await self._parts.percentiles.scales(c) for c in communities})
-        run.candidates.tier = filters.tiers_of(
-            run.known, run.candidates, self._catalogue.index.capacity
-        )
+        run.candidates.tier = filters.tiers_of(run.known, run.candidates, run.index.capacity)
 
     async def _filters(self, run: Run) -> None:
         """Remove what is not for this member; keep seen and served posts only where new are few."""
@@ -221,7 +234,7 @@ class Pipeline:
         posts, member, scorer = run.candidates, run.member, run.scorer
         assert scorer is not None, "hydrate_member comes first"
         posts.row = np.arange(len(posts), dtype=np.int32)
-        run.vectors = self._catalogue.index.vectors(posts.slots)
+        run.vectors = run.index.vectors(posts.slots)
         near = _unknown_in_the_middle(scorer.near(run.vectors, member.vector), run.vectors)
         run.ages = ranking.ages_of(self._catalogue, posts, run.request.now)
         run.features = ranking.features_of(

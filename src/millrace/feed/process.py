@@ -112,13 +112,13 @@ class EmbeddingProcess:
 
     # ------------------------------------------------- what it is asked
 
-    async def embed(self, member: Key) -> Answered:
-        """Have a member's vector made now.
+    async def embed(self, member: Key, version: str = "") -> Answered:
+        """Have a member's vector of an encoder made now.
 
         Raises:
             UnavailableError: it is gone, or could not make it.
         """
-        answer = await self._ask(Verb.EMBED, member=member)
+        answer = await self._ask(Verb.EMBED, member=member, version=version)
         if answer is None:
             raise UnavailableError(
                 "the embedding process is being started again", next_step="try again in a moment"
@@ -150,7 +150,12 @@ class EmbeddingProcess:
         return await self._ask(Verb.SETTLE, seconds=seconds) is not None
 
     async def _ask(
-        self, verb: Verb, *, member: Key | None = None, seconds: float = 0.0
+        self,
+        verb: Verb,
+        *,
+        member: Key | None = None,
+        seconds: float = 0.0,
+        version: str = "",
     ) -> Answered | None:
         """Ask; return None where it has ended, or ends before it answers.
 
@@ -164,7 +169,7 @@ class EmbeddingProcess:
         number = self._number
         answered: asyncio.Future[Answered | None] = asyncio.get_running_loop().create_future()
         self._asked[number] = answered
-        asked = Asked(number=number, verb=verb, member=member, seconds=seconds)
+        asked = Asked(number=number, verb=verb, member=member, seconds=seconds, version=version)
         try:
             process.stdin.write(written(asked))
             found = await answered

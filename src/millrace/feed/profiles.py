@@ -32,10 +32,12 @@ SAID = ("display_name", "headline", "about", "skills", "place", "languages")
 class Profile:
     """A standing member as the feed reads them, with the vector and what follows from the text."""
 
-    __slots__ = ("languages", "row", "vector", "words")
+    __slots__ = ("languages", "row", "vector", "version", "words")
 
-    def __init__(self, row: MemberRow) -> None:
+    def __init__(self, row: MemberRow, version: str) -> None:
+        """Take a row with the vector of an encoder, and the encoder's version."""
         self.row = row
+        self.version = version
         self.vector: Vector | None = None if row.vector is None else unpacked(row.vector)
         self._read()
 
@@ -50,8 +52,10 @@ class Profile:
             self.row = replace(self.row, system_version=version, **said)
             self._read()
 
-    def embedded(self, row: Row) -> None:
+    def embedded(self, row: Row, version: str) -> None:
         """Take the member's vector after a commit, unless one from a later place is there."""
+        if version != self.version:
+            return
         content, position = row["vector"], str(row["position"])
         if not isinstance(content, bytes) or lsn_of(position) < lsn_of(self.row.position):
             return
@@ -72,9 +76,9 @@ class Profiles:
         self._parts = parts
         self._embeddings = embeddings
         self._model = parts.encoder.version
-        self._profiles: InProcessCache[Key, Profile] = InProcessCache(
-            tokens=parts.router, load=self._load_profiles, bounds=bounds
-        )
+        self._bounds = bounds
+        self._applied: Position | None = None  # None while the stream is interrupted
+        self._profiles = self._emptied()
         self._relations: InProcessCache[Key, Relations] = InProcessCache(
             tokens=parts.router, load=self._load_relations, bounds=bounds
         )
@@ -107,6 +111,19 @@ class Profiles:
         assert found is not None, "a member without any relation has empty ones"
         return found
 
+    def serve(self, version: str) -> None:
+        """Hold the vectors of another encoder from now on; who is asked for is read again."""
+        self._model = version
+        self._profiles = self._emptied()
+        if self._applied is not None:
+            self._profiles.begin(self._applied)
+
+    def _emptied(self) -> InProcessCache[Key, Profile]:
+        """Return a cache for profiles with the vectors of the encoder that serves."""
+        return InProcessCache(
+            tokens=self._parts.router, load=self._load_profiles, bounds=self._bounds
+        )
+
     def statistics(self) -> Mapping[str, CacheStatistics]:
         """Return how the caches do, by what they hold."""
         return {"profiles": self._profiles.statistics(), "relations": self._relations.statistics()}
@@ -114,9 +131,12 @@ class Profiles:
     # ------------------------------------------------- from the tables
 
     async def _load_profiles(self, members: Sequence[Key]) -> Mapping[Key, Loaded[Profile]]:
-        rows = await asyncio.gather(*(self._embeddings.row(member) for member in members))
+        version = self._model
+        rows = await asyncio.gather(
+            *(self._embeddings.row(member, version=version) for member in members)
+        )
         found = zip(members, rows, strict=True)
-        return {member: Loaded(Profile(row)) for member, row in found if row is not None}
+        return {member: Loaded(Profile(row, version)) for member, row in found if row is not None}
 
     async def _load_relations(self, members: Sequence[Key]) -> Mapping[Key, Loaded[Relations]]:
         found = await asyncio.gather(*(self._parts.relations.of(member) for member in members))
@@ -136,11 +156,13 @@ class Profiles:
 
     async def begin(self, snapshot: Snapshot) -> None:
         """Follow the stream from a snapshot on; members are loaded as they come."""
+        self._applied = snapshot.position
         self._profiles.begin(snapshot.position)
         self._relations.begin(snapshot.position)
 
     def lost(self) -> None:
         """Hear that the stream is interrupted: from now on members are loaded for each request."""
+        self._applied = None
         self._profiles.lost()
         self._relations.lost()
 
@@ -153,6 +175,7 @@ class Profiles:
             else:
                 self._appliers[change.table](change)
         if batch.position is not None:
+            self._applied = batch.position
             self._profiles.advance(batch.position)
             self._relations.advance(batch.position)
 
@@ -165,12 +188,13 @@ class Profiles:
 
     def _member_embedding(self, change: Change) -> None:
         member, row = _key(change), change.after
-        if change.key[2] != self._model:
+        version = str(change.key[2])
+        if version != self._model:
             return
         if row is None:
             self._profiles.invalidate(member, change.position)
         else:
-            self._profiles.fold(member, lambda held: held.embedded(row), change.position)
+            self._profiles.fold(member, lambda held: held.embedded(row, version), change.position)
 
     def _community(self, change: Change) -> None:
         home = change.key[0]

@@ -19,6 +19,7 @@ from millrace.feed.cursor import Cursor
 from millrace.feed.embedder import ended
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.freshness import freshness_of
+from millrace.feed.holding import Holding
 from millrace.feed.index import PostIndex
 from millrace.feed.indexing import Indexing
 from millrace.feed.models import Models, values_of
@@ -70,19 +71,21 @@ class Feed:
         self._embeddings = Embeddings(parts)
         self.catalogue = Catalogue(parts.encoder.dims)
         self.indexing = Indexing(self.catalogue, parts.encoder.version)
+        self.holding = Holding(parts, self.catalogue, self.indexing, self._switched)
         self.freshness = freshness_of(parts, self._embeddings, lambda: len(self.index))
         self._pipeline = Pipeline(
             parts, self.catalogue, self._embeddings, self.freshness, self._values
         )
-        consumers = [self.indexing, *self._pipeline.members.consumers]
+        consumers = [self.indexing, self.holding, *self._pipeline.members.consumers]
         self.stream = TemporaryStream(parts.conninfo, consumers, clock=parts.clock)
         self._pages = Pages(parts)
-        self._models = Models(parts, self._embeddings, self._pipeline.scorers)
+        self._models: dict[str, Models] = {}
         self._outcomes = Outcomes(parts)
         self._prompts = PromptLog(parts.router, parts.ids)
         self._why = Why(parts, self._pipeline, self._values)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
+        self._refit = asyncio.Event()
         self.degraded_pages = 0
 
     @property
@@ -106,7 +109,7 @@ class Feed:
         sys.setswitchinterval(SWITCH_SECONDS)
         threadpool_limits(limits=1, user_api="blas")
         await self._pipeline.served.prepare(self._parts.clock.now())
-        self._pipeline.scorers.serving = await self._pipeline.scorers.newest()
+        await self._take_newest_scorer()
         await self.stream.start()
         self._started = True
         await self.freshness.start()
@@ -115,6 +118,7 @@ class Feed:
             self._tasks.append(asyncio.create_task(self._measuring()))
         if self._parts.config.fit_minutes > 0:
             self._tasks.append(asyncio.create_task(self._fitting()))
+        self._tasks.append(asyncio.create_task(self._rescoring()))
 
     async def stop(self) -> None:
         """End what `start` began; safe to call twice."""
@@ -243,9 +247,28 @@ class Feed:
             except TimeoutError:
                 logger.warning("the scorer is fitted though not every post is embedded")
         process = self._parts.process
-        report = await (self._models.fit() if process is None else process.fit())
-        self._pipeline.scorers.serving = await self._pipeline.scorers.newest()
+        report = await (self._fit_here() if process is None else process.fit())
+        await self._take_newest_scorer()
         return report
+
+    async def _fit_here(self) -> FitReport:
+        """Fit the scorer for the encoder that serves, with its model."""
+        version = self.catalogue.version
+        if version not in self._models:
+            embeddings = await self.freshness.embeddings(version)
+            parts = replace(self._parts, encoder=embeddings.encoder)
+            self._models = {version: Models(parts, embeddings, self._pipeline.scorers)}
+        return await self._models[version].fit()
+
+    async def _take_newest_scorer(self) -> None:
+        scorers = self._pipeline.scorers
+        scorers.serving = await scorers.newest(self.catalogue.version)
+
+    def _switched(self) -> None:
+        """Serve with the encoder whose index serves from now on; who began before ends as they began."""
+        self.freshness.version = self.catalogue.version
+        self._pipeline.members.serve(self.catalogue)
+        self._refit.set()
 
     async def outcomes(
         self, flag: str, *, since: datetime | None = None, until: datetime | None = None
@@ -278,7 +301,7 @@ class Feed:
     async def _ready(self) -> None:
         """Have what ranks: a process that does not serve loads it when it is asked."""
         if self._pipeline.scorers.serving is None:
-            self._pipeline.scorers.serving = await self._pipeline.scorers.newest()
+            await self._take_newest_scorer()
         if not self._started:
             await self._load()
 
@@ -388,6 +411,20 @@ class Feed:
                 await self.measure()
             except MillraceError as exc:
                 logger.warning("the outcomes of variants: %s", exc)
+
+    async def _rescoring(self) -> None:
+        """Take the scorer of another encoder when that serves, and fit one where there is none."""
+        while True:
+            await self._refit.wait()
+            self._refit.clear()
+            try:
+                await self._take_newest_scorer()
+                scorer = self._pipeline.scorers.serving
+                prior_serves = scorer is not None and scorer.version == prior().version
+                if prior_serves and self._parts.config.fit_minutes > 0:
+                    await self.fit()
+            except (MillraceError, TimeoutError) as exc:
+                logger.warning("the scorer of another encoder: %s", exc)
 
     async def _fitting(self) -> None:
         """Fit once everything is embedded, if nothing was fitted yet; then now and then."""

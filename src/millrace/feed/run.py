@@ -147,11 +147,14 @@ def candidates(
     )
 
 
+NO_INDEX = PostIndex(1)
+
+
 def nothing() -> Candidates:
     """Return no posts."""
     return candidates(
         np.empty(0, np.int64),
-        PostIndex(1),
+        NO_INDEX,
         np.empty((0, len(SOURCES)), np.int32),
         np.empty((0, len(SOURCES)), np.float32),
     )
@@ -216,6 +219,8 @@ class Run(Struct, kw_only=True):
     ages: milliseconds since each scored post was written, by `row`.
     scorer: which one; the first stage finds it.
     model, weights: what made probabilities of features, and a value of probabilities.
+    encoder, index: whose vectors are compared, and where they are; the first stage chooses, and
+        nothing of another encoder comes in until the end.
     reasons: one sentence for each candidate at the end.
     exhausted: whether the sources had nothing more to give than what they gave.
     unknown: why the post that is followed is not among the candidates at all; empty where it is.
@@ -223,6 +228,8 @@ class Run(Struct, kw_only=True):
 
     request: Request
     plan: Plan = Plan()
+    encoder: str = ""
+    index: PostIndex = field(default_factory=lambda: NO_INDEX)
     candidates: Candidates = field(default_factory=lambda: NOTHING)
     removed: list[Removed] = field(default_factory=list[Removed])
     reasons: list[str] = field(default_factory=list[str])

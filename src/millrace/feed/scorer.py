@@ -87,8 +87,12 @@ class Scorer(Struct, frozen=True, kw_only=True):
 
     def fits(self, encoder: str) -> bool:
         """Return whether this release computes what it names, with vectors of this encoder."""
-        known = self.actions == [a.value for a in ACTIONS] and self.features == list(FEATURES)
-        return known and (self.lens is None or self.lens.encoder == encoder)
+        return self.is_known and (self.lens is None or self.lens.encoder == encoder)
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether this release computes what it names."""
+        return self.actions == [a.value for a in ACTIONS] and self.features == list(FEATURES)
 
     def near(self, posts: Vectors, member: Vectors | None) -> Matrix:
         """Return how near posts are to a member: as they are, through the lens, and around them.

@@ -44,21 +44,32 @@ class Scorers:
         self._prior = prior()
         self._named: dict[str, _Looked] = {}
         self._reading = asyncio.Lock()
+        self._fitting: dict[str, _Looked] = {}  # the newest for an encoder that does not serve
         self._linear: dict[tuple[str, AbstractSet[str]], Linear] = {}
         self.serving: Scorer | None = None
 
-    async def newest(self) -> Scorer:
-        """Return the newest fitted scorer, or the prior where there is none that fits."""
+    async def newest(self, encoder: str) -> Scorer:
+        """Return the newest scorer fitted for an encoder, or the prior where there is none."""
         async with self._parts.router.read() as session:
-            row = await session.row(QUERIES["newest_scorer"], ModelRow)
-        return self._usable(row) or self._prior
+            row = await session.row(QUERIES["newest_scorer"], ModelRow, encoder=encoder)
+        found = self._usable(row)
+        return found if found is not None and found.fits(encoder) else self._prior
 
-    async def of(self, name: str) -> Scorer | None:
-        """Return the scorer of this name; None where there is none that this release understands."""
+    async def of(self, name: str, encoder: str) -> Scorer | None:
+        """Return the scorer of this name, for the vectors of an encoder.
+
+        None where there is none that this release understands, or it is of another encoder.
+        """
         serving = self.serving
         assert serving is not None, "the room gives a scorer before the first run"
-        if name in (NEWEST, serving.version):
+        found = await self._called(name, serving, encoder)
+        return found if found is None or found.fits(encoder) else None
+
+    async def _called(self, name: str, serving: Scorer, encoder: str) -> Scorer | None:
+        if name in (NEWEST, serving.version) and serving.fits(encoder):
             return serving
+        if name == NEWEST:
+            return await self._newest_kept(encoder)
         if name in (PRIOR, self._prior.version):
             return self._prior
         looked = self._looked(name)
@@ -76,6 +87,18 @@ class Scorers:
                 self._linear.clear()
             self._linear[scorer.version, off] = kept
         return kept
+
+    async def _newest_kept(self, encoder: str) -> Scorer:
+        """Return the newest scorer for an encoder that does not serve; looked for now and then."""
+        kept, now = self._fitting.get(encoder), self._parts.clock.monotonic()
+        if kept is None or kept.found is None or now - kept.at > AGAIN_SECONDS:
+            try:
+                kept = _Looked(await self.newest(encoder), now)
+            except MillraceError as exc:
+                logger.warning("no scorer can be read for encoder %s: %s", encoder, exc)
+                kept = _Looked(self._prior, now)
+            self._fitting[encoder] = kept
+        return kept.found or self._prior
 
     def _looked(self, name: str) -> _Looked | None:
         looked = self._named.get(name)
@@ -99,14 +122,14 @@ class Scorers:
         return looked
 
     def _usable(self, row: ModelRow | None) -> Scorer | None:
-        """Return a stored scorer; None where it is of another release or another encoder."""
+        """Return a stored scorer; None where it is of another release."""
         if row is None:
             return None
         try:
             found = msgspec.convert(row.model, Scorer)
         except msgspec.ValidationError:
             return None
-        return found if found.fits(self._parts.encoder.version) else None
+        return found if found.is_known else None
 
 
 def linear(scorer: Scorer, off: AbstractSet[str]) -> Linear:

@@ -6,6 +6,7 @@ over the slots, made once per request.
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from msgspec import Struct
@@ -50,17 +51,18 @@ class Sources:
 
     def __init__(self, catalogue: Catalogue, slots: KnownSlots) -> None:
         self._catalogue = catalogue
-        self._scanner = Scanner(catalogue.index)
+        self._scanners: WeakKeyDictionary[PostIndex, Scanner] = WeakKeyDictionary()
         self._slots = slots
 
     def close(self) -> None:
         """End the threads that search."""
-        self._scanner.close()
+        for scanner in self._scanners.values():
+            scanner.close()
 
     async def propose(self, run: Run) -> Candidates:
         """Return candidates of all sources: new posts, and where they are few the earlier ones."""
         member, config = run.member, run.plan.config
-        index = self._catalogue.index
+        index = run.index
         run.known = known = Known(
             seen=np.concatenate([self._slots.of(member.seen), self._slots.of(member.liked)]),
             served=_every([self._slots.of(one) for one in member.served]),
@@ -76,7 +78,7 @@ class Sources:
         return found
 
     async def _all(self, run: Run, without: Slots) -> Candidates:
-        index, config = self._catalogue.index, run.plan.config
+        index, config = run.index, run.plan.config
         mask, births = index.mask(self.scope(run)), index.births
         mask[without] = False
         home = index.home(run.member.key.community_id)
@@ -87,13 +89,20 @@ class Sources:
         if vector is None:
             proposals.append(_ranked(NETWORK, index.newest(config.network_max, mask)))
         else:
-            hits = await self._scanner.search(vector, config.retrieval_max, mask)
+            hits = await self._scanner(index).search(vector, config.retrieval_max, mask)
             proposals.append(Proposal(SOURCES[2], hits.slots, on_grid(hits.scores)))
-        return self._merged(proposals, births)
+        return self._merged(proposals, births, index)
+
+    def _scanner(self, index: PostIndex) -> Scanner:
+        """Return what searches an index; there is one for each."""
+        found = self._scanners.get(index)
+        if found is None:
+            found = self._scanners[index] = Scanner(index)
+        return found
 
     def _network(self, run: Run, mask: Mask, newest: Slots) -> Proposal:
         """Return the newest posts of followed authors, then those of the own community."""
-        index, config = self._catalogue.index, run.plan.config
+        index, config = run.index, run.plan.config
         follows: Collection[Key] = run.member.relations.follows - run.member.relations.hidden
         if len(follows) > FOLLOWED_AUTHORS_MAX:  # the same ones each time
             follows = sorted(follows)[:FOLLOWED_AUTHORS_MAX]
@@ -121,13 +130,12 @@ class Sources:
         new &= author[:, POSTS] <= config.new_posts_max
         return _ranked(SOURCES[1], recent[new][: config.exploration_max])
 
-    def _merged(self, proposals: list[Proposal], births: int) -> Candidates:
+    def _merged(self, proposals: list[Proposal], births: int, index: PostIndex) -> Candidates:
         """Return every proposed post once, with what each source said of it.
 
         Of two lists of one source the first one counts. What was cleared or given away while a
         search ran is left out.
         """
-        index = self._catalogue.index
         slots, places = np.unique(
             np.concatenate([one.slots for one in proposals]), return_inverse=True
         )
@@ -171,7 +179,7 @@ class Sources:
 
     def rank_of(self, run: Run, key: Key) -> Retrieved | None:
         """Return where a post stands among all that retrieval could give; None if not among them."""
-        member, index = run.member, self._catalogue.index
+        member, index = run.member, run.index
         slot = index.find(key)
         if slot is None or member.vector is None:
             return None

@@ -35,17 +35,25 @@ logger = logging.getLogger(__name__)
 class Sweep:
     """Walks over vectors; `note` says where scales moved."""
 
-    def __init__(self, parts: FeedParts, embeddings: Embeddings, busy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        parts: FeedParts,
+        embeddings: Embeddings,
+        busy: Callable[[], bool],
+        urgency: Urgency = Urgency.BACKLOG,
+    ) -> None:
         """Take the surroundings of a feed.
 
         Args:
             parts: the feed's surroundings.
             embeddings: makes vectors.
             busy: whether anybody waits for a vector that is more than a number out of date.
+            urgency: whose turn it is at the encoder.
         """
         self._parts = parts
-        self._embeddings = embeddings
+        self.embeddings = embeddings
         self._busy = busy
+        self._urgency = urgency
         self._noted: set[int] = set()
         self._everything_at = float("-inf")
         self.found = 0
@@ -86,7 +94,7 @@ class Sweep:
                 row = await session.row(
                     QUERIES["numbers_in_vectors"],
                     NumbersRow,
-                    model_version=self._parts.encoder.version,
+                    model_version=self.embeddings.version,
                     communities=communities,
                     community_id=after.community_id,
                     post_id=after.id,
@@ -109,7 +117,7 @@ class Sweep:
 
     async def write(self, keys: list[Key]) -> None:
         """Make the vectors of these posts again, after everybody who is in more of a hurry."""
-        await self._embeddings.embed_posts(keys, Urgency.BACKLOG)
+        await self.embeddings.embed_posts(keys, self._urgency)
         self.found += len(keys)
 
     async def _idle(self) -> None:

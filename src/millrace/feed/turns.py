@@ -33,16 +33,16 @@ class Urgency(IntEnum):
     POST = 1
     MEMBER = 2
     BACKLOG = 3
+    BESIDE = 4  # of an encoder that does not serve
 
 
 class Turns:
     """Lends an encoder, a piece at a time."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, line: "Line | None" = None) -> None:
+        """Take the encoder, and the line in which its users wait; several encoders may share one."""
         self._encoder = encoder
-        self._waiting: list[tuple[int, int, float, asyncio.Future[None]]] = []
-        self._busy = False
-        self._asked = 0
+        self.line = line or Line()
         self.seconds = 0.0  # that the encoder worked, on the wall
         self.prompts = 0
 
@@ -51,15 +51,25 @@ class Turns:
         loop = asyncio.get_running_loop()
         made: list[NDArray[np.float32]] = []
         for piece in pieces(prompts):
-            async with self._turn(urgency):
+            async with self.line.turn(urgency):
                 began = loop.time()
                 made.append(await self._encoder.embed(piece))
                 self.seconds += loop.time() - began
                 self.prompts += len(piece)
         return np.concatenate(made) if made else np.zeros((0, self._encoder.dims), np.float32)
 
+
+class Line:
+    """Who waits for an encoder: one turn at a time, the most urgent first."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, float, asyncio.Future[None]]] = []
+        self._busy = False
+        self._asked = 0
+
     @asynccontextmanager
-    async def _turn(self, urgency: Urgency) -> AsyncGenerator[None]:
+    async def turn(self, urgency: Urgency) -> AsyncGenerator[None]:
+        """Wait for a turn, and lend it."""
         if self._busy:
             await self._called(urgency)
         self._busy = True

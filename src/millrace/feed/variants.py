@@ -21,7 +21,7 @@ from millrace.kernel.errors import SetupError
 
 PREFIX = "feed."
 FEATURE_PREFIX = "feature."
-NEWEST, PRIOR = "newest", "prior"
+NEWEST, PRIOR, PACKAGED = "newest", "prior", "packaged"
 SCORER_CHARACTERS_MAX = 80
 PLANS_MAX = 512  # combinations of variants that are kept
 SEEN_DAYS = "seen_days"
@@ -34,7 +34,8 @@ class Kind(StrEnum):
     NUMBER = "a number"
     SWITCH = "true or false"
     WEIGHTS = "an object from action to weight"
-    SCORER = "a text"
+    SCORER = "the name of a scorer"
+    ENCODER = "the name of an encoder"
 
 
 class Knob(Struct, frozen=True):
@@ -58,6 +59,8 @@ class Knob(Struct, frozen=True):
             return f"{self.kind} from {self.least:g} to {self.most:g}"
         if self.kind is Kind.SCORER:
             return f"{NEWEST}, {PRIOR} or the version of a fitted scorer"
+        if self.kind is Kind.ENCODER:
+            return f"{NEWEST}, {PACKAGED}, or the name or version of an encoder that is ready"
         return str(self.kind)
 
 
@@ -94,18 +97,19 @@ SETTINGS = (
 )
 """Fields of FeedConfig, by their own names."""
 
-AUTHOR_DECAY, WEIGHTS, SCORER = "author_decay", "weights", "scorer"
+AUTHOR_DECAY, WEIGHTS, SCORER, ENCODER = "author_decay", "weights", "scorer", "encoder"
 KNOBS: tuple[Knob, ...] = (
     *SETTINGS,
     Knob(AUTHOR_DECAY, Kind.SWITCH, "whether an author's later posts are lowered"),
     Knob(WEIGHTS, Kind.WEIGHTS, "action weights in place of those of the value file"),
     Knob(SCORER, Kind.SCORER, "which model says how likely each action is"),
+    Knob(ENCODER, Kind.ENCODER, "whose vectors say what is near"),
     *(
         Knob(FEATURE_PREFIX + name, Kind.SWITCH, f"whether the model may use {name}")
         for name in FEATURES
     ),
 )
-SCORER_FLAG = PREFIX + SCORER
+SCORER_FLAG, ENCODER_FLAG = PREFIX + SCORER, PREFIX + ENCODER
 BY_FLAG: Mapping[str, Knob] = {knob.flag: knob for knob in KNOBS}
 
 
@@ -113,7 +117,7 @@ class Fault(StrEnum):
     """Why a flag was not obeyed. The list is closed: it labels a counter.
 
     ERROR: its evaluation failed. FORM: its value is of another kind. BOUNDS: it cannot be that
-    much. UNKNOWN: it names an action or a scorer that there is not.
+    much. UNKNOWN: it names an action, a scorer or an encoder that there is not.
     """
 
     ERROR = "error"
@@ -126,6 +130,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """How one feed is to be made.
 
     values: None for those of the value file. scorer: NEWEST, PRIOR or a version.
+    encoder: a name or a version; empty for the one that serves.
     off: features that the model may not use.
     variants: of each flag that was obeyed, by its key. faults: why others were not.
     """
@@ -133,6 +138,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     config: FeedConfig = FeedConfig()
     values: Values | None = None
     scorer: str = NEWEST
+    encoder: str = ""
     author_decay: bool = True
     off: frozenset[str] = frozenset()
     variants: dict[str, str] = {}
@@ -225,6 +231,8 @@ class Variants:
                 return replace(plan, values=_weighed(self._values, knob, value))
             case Kind.SCORER:
                 return replace(plan, scorer=_named(knob, value))
+            case Kind.ENCODER:
+                return replace(plan, encoder=_named(knob, value))
             case Kind.SWITCH:
                 on = _switch(knob, value)
                 if knob.name == AUTHOR_DECAY:
@@ -282,7 +290,7 @@ def _switch(knob: Knob, value: object) -> bool:
 
 
 def _named(knob: Knob, value: object) -> str:
-    """Return the name of a scorer; whether there is one is seen when it is looked for.
+    """Return the name of a scorer or an encoder; whether there is one is seen when it is looked for.
 
     Raises:
         Refused: it is no name.

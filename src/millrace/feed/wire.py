@@ -25,12 +25,17 @@ class Verb(StrEnum):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A question. `seconds`: how long whoever asks waits to settle."""
+    """A question.
+
+    seconds: how long whoever asks waits to settle.
+    version: of which encoder; empty for the one that the process began with.
+    """
 
     number: int
     verb: Verb
     member: Key | None = None
     seconds: float = 0.0
+    version: str = ""
 
 
 class Told(Struct, frozen=True, kw_only=True, tag="told"):

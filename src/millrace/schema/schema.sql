@@ -645,6 +645,29 @@ create table member_embedding (
     primary key (community_id, member_id, model_version)
 );
 
+-- The encoders of this installation. version: the name that their vectors are stored under; name:
+-- what people call it. directory: where the model is; empty for the packaged one. chosen: whether a
+-- person made it serve, and not the settings. served_at: when it began to serve for the last time,
+-- so that a rollback knows what served before. fault: why it could not be used, in words.
+create table encoder_version (
+    version         text        primary key check (version <> ''),
+    name            text        not null unique check (name <> ''),
+    directory       text        not null,
+    dims            integer     not null check (dims > 0),
+    state           text        not null check (state in
+                    ('candidate', 'embedding', 'ready', 'serving', 'retired')),
+    chosen          boolean     not null default false,
+    metrics         jsonb       not null default '{}',
+    fault           text        not null default '',
+    added_by        text        not null check (added_by <> ''),
+    added_at        timestamptz not null,
+    changed_by      text        not null check (changed_by <> ''),
+    changed_at      timestamptz not null,
+    served_at       timestamptz
+);
+-- One serves, whatever is killed in the middle of a change.
+create unique index encoder_version_serving on encoder_version (state) where state = 'serving';
+
 -- A fitted scorer; the newest one serves.
 create table scorer_model (
     scorer_version  text        primary key,
@@ -1109,7 +1132,7 @@ call make_versioned('moderation_case', 'case_id');
 create publication millrace for table
     community, nearby, member, post, post_counter, member_counter, comment, reaction,
     follow, block, mute, impression, engagement, tombstone,
-    post_embedding, member_embedding, percentile_scale;
+    post_embedding, member_embedding, percentile_scale, encoder_version;
 
 -- What decides, for every process, in a publication of its own: a switch that is thrown does not
 -- wait behind an import.

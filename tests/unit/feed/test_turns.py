@@ -56,10 +56,10 @@ async def test_the_most_urgent_goes_first():
     encoder.go.set()
     await asyncio.wait_for(asyncio.gather(*tasks), SECONDS_MAX)
 
-    assert encoder.order == ["holds", "REQUEST", "POST", "MEMBER", "BACKLOG"]
+    assert encoder.order == ["holds", "REQUEST", "POST", "MEMBER", "BACKLOG", "BESIDE"]
 
 
-@pytest.mark.parametrize("gone", range(5))
+@pytest.mark.parametrize("gone", range(6))
 async def test_who_gives_up_keeps_nobody_waiting(gone: int):
     encoder = Held()
     tasks = await waiting(encoder, Turns(encoder))
@@ -69,7 +69,7 @@ async def test_who_gives_up_keeps_nobody_waiting(gone: int):
     done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), SECONDS_MAX)
 
     assert sum(isinstance(one, asyncio.CancelledError) for one in done) == 1
-    assert sum(isinstance(one, np.ndarray) for one in done) == 4
+    assert sum(isinstance(one, np.ndarray) for one in done) == 5
 
 
 async def test_urgent_ones_come_between_the_pieces_of_a_backlog():

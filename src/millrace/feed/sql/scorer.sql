@@ -1,6 +1,10 @@
 -- name: newest_scorer
--- The scorer that serves.
-select model from scorer_model order by fitted_at desc, scorer_version desc limit 1
+-- The newest scorer for the vectors of an encoder; one without a lens is for those of any.
+select model
+  from scorer_model
+ where coalesce(model -> 'lens' ->> 'encoder', %(encoder)s) = %(encoder)s
+ order by fitted_at desc, scorer_version desc
+ limit 1
 
 -- name: insert_scorer
 -- Keeps a fitted scorer; the newest one serves.
