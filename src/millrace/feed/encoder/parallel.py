@@ -49,6 +49,10 @@ class Ranks:
             grad.copy_(flat[start : start + grad.numel()].view_as(grad))
             start += grad.numel()
 
+    def meet(self, device: torch.device) -> None:
+        """Wait until all have come here."""
+        self.agreed(value=True, device=device)
+
     def agreed(self, value: bool, device: torch.device) -> bool:
         """Return what the first process says."""
         said = torch.tensor([float(value and self.first)], device=device)
