@@ -1,12 +1,12 @@
 """Whatever is put in and taken out, and however it is masked: the index finds what is there."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from kinds_of_index import EXACT_KINDS, KINDS, machines
 
 from millrace.community.types import Audience, Key
 from millrace.feed.coarse import Coarse
@@ -62,9 +62,11 @@ def passes(entry: IndexEntry, scope: Scope) -> bool:
 class Book(RuleBasedStateMachine):
     """The index beside a dictionary."""
 
+    look = Coarse
+
     def __init__(self) -> None:
         super().__init__()
-        self.index = PostIndex(DIMS)
+        self.index = PostIndex(DIMS, look=self.look)
         self.truth: dict[Key, tuple[IndexEntry, np.ndarray]] = {}
 
     @rule(entry=ENTRIES, vector=VECTORS)
@@ -106,8 +108,8 @@ class Book(RuleBasedStateMachine):
             assert np.array_equal(self.index.vectors([slot])[0], vector)
 
 
-Book.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-TestBook = Book.TestCase
+ENOUGH = settings(max_examples=20, stateful_step_count=30, deadline=None)
+globals().update(machines(Book, KINDS, ENOUGH))
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,7 +124,7 @@ def test_every_path_of_a_search_is_exact(seed: int, posts: int, shares: list[flo
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((posts, DIMS)).astype(np.float32)
     vectors[rng.random(posts) < 0.2] = vectors[0]  # many ties
-    index, coarse = PostIndex(DIMS), PostIndex(DIMS, look=partial(Coarse, posts_min=0))
+    index = PostIndex(DIMS)
     for number, vector in enumerate(vectors):
         entry = IndexEntry(
             key=Key(1, number),
@@ -132,7 +134,6 @@ def test_every_path_of_a_search_is_exact(seed: int, posts: int, shares: list[flo
             audience=Audience.PUBLIC,
         )
         index.put(entry, vector)
-        coarse.put(entry, vector)
     mask = index.mask(Scope(community_id=1))
     per_block = rng.choice(shares, size=-(-len(mask) // BLOCK)).repeat(BLOCK)[: len(mask)]
     mask &= rng.random(len(mask)) < per_block
@@ -150,9 +151,11 @@ def test_every_path_of_a_search_is_exact(seed: int, posts: int, shares: list[flo
     tied = np.flatnonzero(np.diff(hits.scores) == 0)
     assert np.all(hits.slots[tied] > hits.slots[tied + 1])  # number and slot are the same here
 
-    glanced = coarse.search(query, k, mask)  # with a first look at small copies: to the last bit
-    assert glanced.slots.tolist() == hits.slots.tolist()
-    assert glanced.scores.tolist() == hits.scores.tolist()
+    for look in EXACT_KINDS.values():  # whatever is looked at first: to the last bit
+        index.look_through(look)
+        glanced = index.search(query, k, mask)
+        assert glanced.slots.tolist() == hits.slots.tolist()
+        assert glanced.scores.tolist() == hits.scores.tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,16 +2,15 @@
 
 import asyncio
 from datetime import UTC, datetime
-from functools import partial
 from threading import Semaphore, current_thread, main_thread
 
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from kinds_of_index import EXACT_KINDS, machines
 
 from millrace.community.types import Audience, Key
-from millrace.feed.coarse import Coarse
 from millrace.feed.index import BLOCK, IndexEntry, PostIndex, Scope
 from millrace.feed.scanning import Scanner
 
@@ -60,10 +59,12 @@ class Gated(PostIndex):
 class Waiting(RuleBasedStateMachine):
     """Searches that begin, wait twice and end, and what is written between."""
 
+    look = EXACT_KINDS["eight bits"]
+
     @initialize(count=st.sampled_from([BLOCK - 1, BLOCK, 2 * BLOCK]), room=st.sampled_from([1, 4]))
     def begin(self, count, room):
         self.loop = asyncio.new_event_loop()
-        self.index = Gated(DIMS, capacity=room * BLOCK, look=partial(Coarse, posts_min=0))
+        self.index = Gated(DIMS, capacity=room * BLOCK, look=self.look)
         self.index.gate = Semaphore(0)
         self.scanner = Scanner(self.index, at_once=0)
         self.truth, self.running, self.next = {}, [], 0
@@ -149,8 +150,8 @@ class Waiting(RuleBasedStateMachine):
         assert len(getattr(self, "index", ())) == len(getattr(self, "truth", ()))
 
 
-Waiting.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-TestWaiting = Waiting.TestCase
+ENOUGH = settings(max_examples=15, stateful_step_count=20, deadline=None)
+globals().update(machines(Waiting, EXACT_KINDS, ENOUGH))
 
 
 def test_a_post_in_a_new_block_while_a_search_waits():
