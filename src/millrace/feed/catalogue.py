@@ -26,7 +26,9 @@ from millrace.community.types import (
     PostCounts,
     PostKind,
 )
+from millrace.feed.coarse import Coarse
 from millrace.feed.features import KIND_NUMBER, long_words, words
+from millrace.feed.first_look import LookMaker
 from millrace.feed.index import CAPACITY_MIN, IndexEntry, PostIndex, Slots, Vector, doubled
 from millrace.feed.index_beside import beside
 
@@ -93,9 +95,22 @@ class Topics:
 class Catalogue:
     """The standing posts. Written by one consumer of the change stream, read by the pipeline."""
 
-    def __init__(self, dims: int, capacity: int = CAPACITY_MIN, version: str = "") -> None:
-        """Begin with an index for one encoder: the length of its vectors, and its version."""
-        self.index = PostIndex(dims, capacity)
+    def __init__(
+        self,
+        dims: int,
+        capacity: int = CAPACITY_MIN,
+        version: str = "",
+        look: LookMaker = Coarse,
+    ) -> None:
+        """Begin with an index for one encoder.
+
+        Args:
+            dims: the length of its vectors.
+            capacity: for how many posts there is room at first.
+            version: of the encoder.
+            look: what searches look at first, of this encoder's index and of any other's.
+        """
+        self.index = PostIndex(dims, capacity, look)
         self.version = version
         self.indexes: dict[str, PostIndex] = {version: self.index}
         self.called: dict[str, str] = {}  # what a flag may call an encoder, and its version

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from millrace.feed.index import PostIndex
 
-OF_VECTORS = frozenset(
-    {"_dims", "_vectors", "_vectored", "_with_vector", "_coarse", "_coarse_min", "_look", "recollections"}
-)  # fmt: skip
+OF_VECTORS = frozenset({"_dims", "_vectors", "_vectored", "_with_vector", "_look", "recollections"})
 """What an index has of its vectors; everything else says which post is where."""
 
 
 def beside(index: PostIndex, dims: int) -> PostIndex:
     """Return an index with the same posts in the same slots, and no vectors yet."""
-    made = PostIndex(dims, index.capacity)
+    made = PostIndex(dims, index.capacity, index.look_maker)
     # Which post is where is nobody else's to know, so it is copied as a whole and not by its parts.
     there = vars(made)
     there.update({n: _copied(v) for n, v in vars(index).items() if n not in OF_VECTORS})

@@ -21,6 +21,7 @@ from millrace.feed.embeddings import Embeddings
 from millrace.feed.freshness import freshness_of
 from millrace.feed.holding import Holding
 from millrace.feed.index import PostIndex
+from millrace.feed.index_kinds import first_look
 from millrace.feed.indexing import Indexing
 from millrace.feed.models import Models, values_of
 from millrace.feed.outcomes import Outcomes
@@ -69,7 +70,7 @@ class Feed:
         self._parts = parts
         self._values = values_of(parts.config)
         self._embeddings = Embeddings(parts)
-        self.catalogue = Catalogue(parts.encoder.dims)
+        self.catalogue = Catalogue(parts.encoder.dims, look=first_look(parts.config.index))
         self.indexing = Indexing(self.catalogue, parts.encoder.version)
         self.holding = Holding(parts, self.catalogue, self.indexing, self._switched)
         self.freshness = freshness_of(parts, self._embeddings, lambda: len(self.index))
