@@ -23,6 +23,7 @@ from millrace.cli.rings import rings
 from millrace.cli.river import river
 from millrace.cli.settings import settings
 from millrace.cli.town import group as town
+from millrace.cli.train import train
 from millrace.cli.up import serve, up
 from millrace.kernel.errors import MillraceError
 
@@ -60,6 +61,7 @@ for command in (
     rebuild,
     river,
     settings,
+    train,
     bench,
     evaluate,
 ):
