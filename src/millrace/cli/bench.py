@@ -116,6 +116,34 @@ def flags(quick: bool, seed: int, suite: Path, as_json: bool) -> None:
     _print(found)
 
 
+@bench.command(
+    "loader",
+    epilog="\b\nExamples:\n  millrace bench loader --quick\n  millrace bench loader --data ./examples --json\n",
+)
+@click.option("--quick", is_flag=True, help="A smaller town: under 50 seconds on two cores.")
+@click.option("--seed", default=1, show_default=True, help="Of the town and of the batches.")
+@click.option(
+    "--data",
+    default=None,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of examples; without it those of a town are made.",
+)
+@json_option
+def loader(quick: bool, seed: int, data: Path | None, as_json: bool) -> None:
+    """Make batches for training in a thread, beside torch's DataLoader with a worker per core.
+
+    Both make the same batches of the same folder. How much of a batch is padding is told too. The
+    keys are those of BENCH.md and do not change.
+    """
+    from millrace.lab import bench_loader  # numpy and pyarrow are loaded only here
+
+    found = bench_loader.run(quick, seed, data, hushed(as_json=as_json))
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+
+
 def _print(found: dict[str, object]) -> None:
     table = Table("key", "value", box=None, header_style="bold")
     for name, value in _rows("", found):

@@ -67,6 +67,10 @@ class Vocabulary:
         """Return how many special tokens the model puts around every text."""
         return len(self._start) + len(self._end)
 
+    def remember(self, texts_max: int) -> None:
+        """Keep the numbers of more texts: who reads the same ones again and again asks for it."""
+        self._remembered = lru_cache(texts_max)(self._split)
+
     def numbers_of(self, text: str) -> list[int]:
         """Return the token numbers of plain text; never a marker's or a special token's.
 

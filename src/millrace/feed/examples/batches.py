@@ -4,6 +4,7 @@ A batch depends on its step and on none before it, so a run that was killed goes
 if nothing had been.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,7 @@ from millrace.feed.recipe import EncoderRecipe
 
 LATELY_MAX = 50  # impressions before a moment, among which hard negatives are looked for too
 TRIES_MAX = 8  # to draw a post that a member was not shown; after that there is one fewer
+MEMBERS_KEPT_MAX = 10_000  # whose engagements are kept as a set
 ORDER, DRAWS = 0, 1  # what a seed is used for; the two must not meet
 EVERYBODY = 0
 
@@ -37,6 +39,7 @@ class Batches:
         self._group = community if recipe.same_community else np.full_like(community, EVERYBODY)
         self._frequencies = self._counted()
         self._epoch = lru_cache(2)(self._cut)
+        self._engaged_set = lru_cache(MEMBERS_KEPT_MAX)(self._engaged_posts)
         self.steps_per_epoch = len(self._epoch(0))
 
     @property
@@ -88,22 +91,29 @@ class Batches:
         return [batches[place] for place in order]
 
     def _hard(self, pairs: Rows, draw: np.random.Generator) -> Rows:
-        """Return states that each pair's member was shown and did not engage with, or ABSENT.
-
-        Those of the moment itself come first, in random order, then the newest before it.
-        """
+        """Return states that each pair's member was shown and never engaged with, or ABSENT."""
         found = np.full((len(pairs), self._recipe.hard), ABSENT, np.int64)
         if not self._recipe.hard:
             return found
-        examples = self._examples
-        for row, moment in enumerate(self._pairs.moment[pairs].tolist()):
-            now = draw.permutation(examples.shown[moment][~examples.engaged[moment]])
-            past, done = examples.past[moment], examples.past_engaged[moment]
-            lately = past[-LATELY_MAX:][~done[-LATELY_MAX:]][::-1]
-            states = np.concatenate((now, lately)).astype(np.int64)
-            kept = _distinct(states, examples.post_of[states], self._engaged(pairs[row]))
-            found[row, : len(kept)] = kept[: self._recipe.hard]
+        for row, pair in enumerate(pairs.tolist()):
+            kept: dict[int, int] = {}
+            without = self._engaged_set(int(self._pairs.member[pair]))
+            for state in self._passed(int(self._pairs.moment[pair]), draw):
+                post = int(self._examples.post_of[state])
+                if post not in without:
+                    kept.setdefault(post, state)
+                if len(kept) == self._recipe.hard:
+                    break
+            found[row, : len(kept)] = list(kept.values())
         return found
+
+    def _passed(self, moment: int, draw: np.random.Generator) -> Iterator[int]:
+        """Yield states that a member passed by: in the moment, by chance, then the newest before."""
+        examples = self._examples
+        now = examples.shown[moment][~examples.engaged[moment]]
+        yield from draw.permutation(now).tolist()
+        past, done = examples.past[moment], examples.past_engaged[moment]
+        yield from past[-LATELY_MAX:][~done[-LATELY_MAX:]][::-1].tolist()
 
     def _random(self, pairs: Rows, draw: np.random.Generator) -> Rows:
         """Return states that were drawn for members in turn: shown to none of them, though standing."""
@@ -129,6 +139,9 @@ class Batches:
         examples = self._examples
         states = np.concatenate((examples.past[moment], examples.shown[moment]))
         return np.concatenate((examples.post_of[states], self._engaged(pair)))
+
+    def _engaged_posts(self, member: int) -> frozenset[int]:
+        return frozenset(self._pairs.engaged_by(member).tolist())
 
     def _engaged(self, pair: int) -> Rows:
         return self._pairs.engaged_by(int(self._pairs.member[pair]))
@@ -161,10 +174,3 @@ class Batches:
             count = self._standing.count(group) if same else self._examples.posts
             frequencies.stand(group, count)
         return frequencies
-
-
-def _distinct(states: Rows, posts: Rows, without: Rows) -> Rows:
-    """Return the first state of each post, in their order, without some posts."""
-    first = np.zeros(len(states), np.bool_)
-    first[np.unique(posts, return_index=True)[1]] = True
-    return states[first & ~np.isin(posts, without)]

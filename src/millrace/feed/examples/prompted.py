@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
+from threading import RLock
 from typing import cast
 
 import numpy as np
@@ -16,6 +17,8 @@ from millrace.feed.vocabulary import Vocabulary
 
 TOKENS_KEPT_MAX = 32_000_000  # 128 MB: some 400,000 posts, or half a gigabyte of text
 SAID_KEPT_MAX = 20_000  # wordings that histories are made of
+TEXTS_KEPT_MAX = 30_000  # pieces of prompts; at most some 100 MB, as a rule a tenth of that
+COUNTS_KEPT_MAX = 200_000  # of such pieces; a profile is fitted into its share for every moment
 HISTORY_MAX = 60  # posts that a history may show; more never fit into its budget
 NUMBERS_STAND_BEFORE = frozenset({Marker("title"), Marker("text")})
 
@@ -24,7 +27,7 @@ class Prompted:
     """Texts of posts and members as token numbers.
 
     A post is tokenised once for each of its states, a member once for each moment; what was asked
-    for longest ago is forgotten first. It may be used from one thread at a time.
+    for longest ago is forgotten first. Threads take turns.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Prompted:
         self._post_tokens_max = max(min(recipe.post_tokens_max - vocabulary.frame, tokens_max), 1)
         self._kept = _Kept(TOKENS_KEPT_MAX)
         self._said = lru_cache(SAID_KEPT_MAX)(examples.said)
+        self._count = lru_cache(COUNTS_KEPT_MAX)(self._counted)
+        vocabulary.remember(TEXTS_KEPT_MAX)
         self._first_of_wording = _firsts(examples)
 
     @property
@@ -95,7 +100,7 @@ class Prompted:
     def _numbers(self, prompt: Prompt, tokens_max: int) -> Numbers:
         return np.array(self._vocabulary.encode(prompt, tokens_max), np.int32)
 
-    def _count(self, text: str) -> int:
+    def _counted(self, text: str) -> int:
         return len(self._vocabulary.numbers_of(text))
 
 
@@ -122,19 +127,21 @@ class _Kept:
     def __init__(self, tokens_max: int) -> None:
         self._tokens_max = tokens_max
         self._tokens = 0
+        self._turn = RLock()
         self._by_key: OrderedDict[tuple[str, int], Numbers] = OrderedDict()
 
     def get(self, key: tuple[str, int], make: Callable[[], Numbers]) -> Numbers:
         """Return what is kept under a key, made now if it is not there."""
-        found = self._by_key.get(key)
-        if found is not None:
-            self._by_key.move_to_end(key)
-            return found
-        made = self._by_key[key] = make()
-        self._tokens += len(made)
-        while self._tokens > self._tokens_max and len(self._by_key) > 1:
-            self._tokens -= len(self._by_key.popitem(last=False)[1])
-        return made
+        with self._turn:
+            found = self._by_key.get(key)
+            if found is not None:
+                self._by_key.move_to_end(key)
+                return found
+            made = self._by_key[key] = make()
+            self._tokens += len(made)
+            while self._tokens > self._tokens_max and len(self._by_key) > 1:
+                self._tokens -= len(self._by_key.popitem(last=False)[1])
+            return made
 
 
 def _firsts(examples: Examples) -> np.ndarray:

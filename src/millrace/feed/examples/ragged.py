@@ -1,6 +1,8 @@
 """Lists of a column as they lie in a mapped file: read where they are, never copied as a whole."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,6 +10,9 @@ from numpy.typing import NDArray
 
 Values: TypeAlias = NDArray[Any]
 Rows: TypeAlias = NDArray[np.int64]
+
+arrow: Any = import_module("pyarrow")  # it tells no types
+BOOL = arrow.bool_()
 
 
 class Ragged:
@@ -23,7 +28,9 @@ class Ragged:
         self._firsts: list[int] = [0]
         for chunk in column.chunks:
             starts: Values = chunk.offsets.to_numpy()
-            self._chunks.append((starts.astype(np.int64), chunk.values))
+            values = chunk.values
+            seen = values if values.type == BOOL else values.to_numpy()
+            self._chunks.append((starts.astype(np.int64), seen))
             self._firsts.append(self._firsts[-1] + len(chunk))
 
     def __len__(self) -> int:
@@ -31,11 +38,10 @@ class Ragged:
 
     def __getitem__(self, row: int) -> Values:
         """Return one list."""
-        place = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        place = bisect_right(self._firsts, row) - 1
         starts, values = self._chunks[place]
         at = row - self._firsts[place]
-        start, end = int(starts[at]), int(starts[at + 1])
-        return _plain(values.slice(start, end - start))
+        return _plain(values[starts[at] : starts[at + 1]])
 
     @property
     def lengths(self) -> Rows:
@@ -53,10 +59,9 @@ class Ragged:
             for start in range(low, high, rows_max):
                 cut = starts[start : min(start + rows_max, high) + 1]
                 rows = np.arange(start, start + len(cut) - 1) + begin
-                flat = _plain(values.slice(int(cut[0]), int(cut[-1] - cut[0])))
-                yield np.repeat(rows, np.diff(cut)), flat
+                yield np.repeat(rows, np.diff(cut)), _plain(values[cut[0] : cut[-1]])
 
 
 def _plain(values: Any) -> Values:
-    """Return an Arrow array as numbers: a view where it can be."""
-    return values.to_numpy(zero_copy_only=False)
+    """Return values as numbers: truth values are unpacked, all others are that already."""
+    return values if isinstance(values, np.ndarray) else values.to_numpy(zero_copy_only=False)
