@@ -15,6 +15,10 @@ from millrace.feed.examples.batch import Numbers, Rows, Tokens
 ROW_MULTIPLE = 8
 """Tokens. Rows of such lengths are the quick ones, on processors and on accelerators."""
 
+WORTH_TOKENS = 1_024
+"""A piece of so many tokens is worth a call; beyond that rows much shorter than it begin another."""
+WASTE_SHARE = 0.125
+
 
 class Piece(Struct, frozen=True):
     """Texts of about one length, padded to the longest.
@@ -39,14 +43,9 @@ def pieces(tokens: Tokens, tokens_max: int, length_max: int, padding: int = 0) -
         length_max: how many tokens the model reads at once.
         padding: the number that fills a row up.
     """
-    lengths = tokens.lengths
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = padded_length(int(lengths[order[start]]), length_max)
-        places = order[start : start + max(tokens_max // longest, 1)]
-        yield _piece(tokens, places, longest, padding)
-        start += len(places)
+    order = np.argsort(-tokens.lengths, kind="stable")
+    for start, end, longest in _cuts(tokens.lengths[order], tokens_max, length_max):
+        yield _piece(tokens, order[start:end], longest, padding)
 
 
 def padded_length(length: int, length_max: int) -> int:
@@ -56,14 +55,23 @@ def padded_length(length: int, length_max: int) -> int:
 
 def padded_tokens(lengths: Rows, tokens_max: int, length_max: int) -> int:
     """Return how many tokens the pieces of such texts hold, padding included."""
-    ordered = np.sort(lengths)[::-1]
-    total = start = 0
-    while start < len(ordered):
-        longest = padded_length(int(ordered[start]), length_max)
-        rows = min(max(tokens_max // longest, 1), len(ordered) - start)
-        total += rows * longest
-        start += rows
-    return total
+    cuts = _cuts(np.sort(lengths)[::-1], tokens_max, length_max)
+    return sum((end - start) * longest for start, end, longest in cuts)
+
+
+def _cuts(lengths: Rows, tokens_max: int, length_max: int) -> Iterator[tuple[int, int, int]]:
+    """Yield where pieces of rows begin and end, and how long their rows are; longest rows first."""
+    quick = [padded_length(length, length_max) for length in lengths.tolist()]
+    start = 0
+    for row, length in enumerate(quick):
+        longest, rows = quick[start], row - start
+        full = (rows + 1) * longest > tokens_max
+        wasteful = rows * longest >= WORTH_TOKENS and longest - length >= longest * WASTE_SHARE
+        if rows and (full or wasteful):
+            yield start, row, longest
+            start = row
+    if quick:
+        yield start, len(quick), quick[start]
 
 
 def _piece(tokens: Tokens, places: Rows, longest: int, padding: int) -> Piece:
