@@ -1,8 +1,9 @@
 """`millrace evaluate`: judge quality on data."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 import msgspec
@@ -10,16 +11,33 @@ from rich.table import Table
 
 from millrace.cli.frame import console, hushed, json_option, print_json, run
 from millrace.world.loader import silent
-from millrace.world.simulator.types import TownConfig
+from millrace.world.simulator.types import SEEN_SHARE_MAX, TownConfig
+
+if TYPE_CHECKING:
+    from millrace.lab.exam import Exam
+    from millrace.lab.trained import Trained
 
 MOMENTS = 4
 MEMBERS = 400
 MEMBERS_QUICK = 60
 TOWN = "town"
+IMPRESSIONS_EACH = 200  # for each member of a town, where its size is chosen
 SIZES = {"communities": 1, "members": 1_000, "posts": 5_000, "impressions": 200_000, "days": 10}
 SIZES_QUICK = {"communities": 1, "members": 240, "posts": 1_200, "impressions": 30_000, "days": 8}
 """One community, so that a member's candidates are all that is live: some hundreds would let a
 hundred guesses find much by chance."""
+
+model_option = click.option(
+    "--model",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A trained encoder, as `millrace train encoder` leaves it: the system `trained`.",
+)
+elsewhere_option = click.option(
+    "--elsewhere",
+    is_flag=True,
+    help="The model was taught by other data: its times and these do not compare.",
+)
+Say = Callable[[str], None]
 
 dial = partial(click.option, type=click.FloatRange(0, 1), show_default=True)
 
@@ -36,6 +54,8 @@ def evaluate() -> None:
     "  millrace evaluate retrieval --data ./quantum --json\n",
 )
 @click.option("--data", required=True, metavar="town|DIR", help="Or a folder that can be imported.")
+@model_option
+@elsewhere_option
 @dial("--overlap", default=0.3, help="Of the town: words that profiles and posts share.")
 @dial("--drift", default=0.5, help="Of the town: how fast interests move on.")
 @dial("--noise", default=0.3, help="Of the town: engagement that has nothing to do with taste.")
@@ -43,31 +63,100 @@ def evaluate() -> None:
 @click.option("--quick", is_flag=True, help="A small town, or one moment; few members.")
 @click.option("--seed", default=1, show_default=True, help="Of the town, members and bootstrap.")
 @json_option
-def retrieval(data: str, quick: bool, seed: int, as_json: bool, **dials: float) -> None:
+def retrieval(
+    data: str,
+    model: Path | None,
+    elsewhere: bool,
+    quick: bool,
+    seed: int,
+    as_json: bool,
+    **dials: float,
+) -> None:
     """Find what members liked afterwards, with what was known before.
 
     Random, newest first, decayed popularity, BM25, retrieval by an untrained encoder, and the
     whole feed rank the same candidates for the same members, on an installation of their own. The
     keys are those of BENCH.md and do not change.
     """
-    from millrace.lab import evaluate_retrieval, exams  # numpy and bm25s are loaded only here
+    from millrace.lab import evaluate_retrieval  # numpy and bm25s are loaded only here
 
     tell = hushed(as_json=as_json)
-    if data == TOWN:
-        tell("making a town")
-        sizes = SIZES_QUICK if quick else SIZES
-        config = msgspec.convert({"seed": seed, **sizes, **dials}, TownConfig)
-        exam = exams.of_town(config, silent)
-    else:
-        tell(f"reading {data}")
-        folder = Path(data)
-        kept = run(exams.collected(folder))
-        exam = exams.of_log(folder.absolute().name, kept, 1 if quick else MOMENTS)
-    found = evaluate_retrieval.run(exam, seed, MEMBERS_QUICK if quick else MEMBERS, tell)
+    exam = _exam(data, quick, seed, dials, tell)
+    asked = MEMBERS_QUICK if quick else MEMBERS
+    found = evaluate_retrieval.run(exam, seed, asked, _trained(model, exam, elsewhere), tell)
     if as_json:
         print_json(found)
     else:
         _show(found)
+
+
+@evaluate.command(
+    "five-sources",
+    epilog="\b\nExamples:\n  millrace evaluate five-sources --data town --overlap 0 --seed 7\n"
+    "  millrace evaluate five-sources --data town --model ./trained --json\n"
+    "  millrace evaluate five-sources --data ./deskdrop --quick\n",
+)
+@click.option("--data", required=True, metavar="town|DIR", help="Or a folder that can be imported.")
+@model_option
+@elsewhere_option
+@dial("--overlap", default=0.3, help="Of the town: words that profiles and posts share.")
+@dial("--drift", default=0.5, help="Of the town: how fast interests move on.")
+@dial("--noise", default=0.3, help="Of the town: engagement that has nothing to do with taste.")
+@click.option("--members", type=int, help="Of the town. [default: 1000; 240 with --quick]")
+@click.option("--posts", type=int, help="Of the town. [default: 5000; 1200 with --quick]")
+@click.option("--quick", is_flag=True, help="A small town, or one moment; few members.")
+@click.option("--seed", default=1, show_default=True, help="Of the town, members and bootstrap.")
+@json_option
+def five_sources(
+    data: str,
+    model: Path | None,
+    elsewhere: bool,
+    quick: bool,
+    seed: int,
+    as_json: bool,
+    **town: float | None,
+) -> None:
+    """Let one encoder find posts beside the five sources that it replaces.
+
+    Network chronology, trending, trending by place, collaborative filtering, retrieval by an
+    untrained encoder, their union, and a trained encoder each give a hundred candidates. The keys
+    are those of BENCH.md and do not change.
+    """
+    from millrace.lab import five_sources  # numpy is loaded only here
+
+    tell = hushed(as_json=as_json)
+    exam = _exam(data, quick, seed, {k: v for k, v in town.items() if v is not None}, tell)
+    asked = MEMBERS_QUICK if quick else MEMBERS
+    found = five_sources.run(exam, seed, asked, _trained(model, exam, elsewhere), tell)
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _trained(model: Path | None, exam: "Exam", elsewhere: bool) -> "Trained | None":
+    from millrace.lab.trained import trained
+
+    first = exam.questions[0].at
+    return None if model is None else trained(model, first, elsewhere=elsewhere)
+
+
+def _exam(data: str, quick: bool, seed: int, dials: dict[str, float], tell: Say) -> "Exam":
+    """Return the questions that a town, or a folder that can be imported, asks."""
+    from millrace.lab import exams
+
+    if data != TOWN:
+        tell(f"reading {data}")
+        folder = Path(data)
+        return exams.of_log(
+            folder.absolute().name, run(exams.collected(folder)), 1 if quick else MOMENTS
+        )
+    tell("making a town")
+    town = {"seed": seed, **(SIZES_QUICK if quick else SIZES), **dials}
+    if dials.keys() & {"members", "posts"}:  # about as many looks at a post as otherwise
+        most = SEEN_SHARE_MAX * town["members"] * town["posts"] / town["communities"]
+        town["impressions"] = int(min(IMPRESSIONS_EACH * town["members"], most))
+    return exams.of_town(msgspec.convert(town, TownConfig), silent)
 
 
 def _show(found: dict[str, object]) -> None:

@@ -8,8 +8,8 @@ by posts drawn at random, so no feed of the past decides what could be found (si
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 
 import msgspec
@@ -22,15 +22,20 @@ from millrace.kernel.clock import ShiftedClock
 from millrace.lab import quality, report, rivals
 from millrace.lab.dataset import Keys, load
 from millrace.lab.exam import Exam, Oracle, Question, World, drawn
+from millrace.lab.figures import Figures
 from millrace.lab.installation import installation
+from millrace.lab.prompt_facts import PromptFacts
 from millrace.lab.quality import DEPTH, Difference
-from millrace.lab.rivals import Words
+from millrace.lab.rivals import Places, Words
+from millrace.lab.trained import Trained
+from millrace.lab.vectors import Reader, Vectors, encoded, lent_encoder, prompts_at
 from millrace.store.queries import load as queries
 from millrace.wiring import Program
 
 QUERIES = queries("millrace.lab")
 SYSTEMS = ("random", "newest_first", "popularity_decay", "bm25", "zero_shot", "feed")
 ORACLE = "oracle"  # where the truth is known
+TRAINED = "trained"  # where a model is named
 MEASURES = ("recall_10", "recall_50", "recall_100", "ndcg_10")
 NEW = "recall_100_new_members"  # of those without a history at the moment
 PACKAGES = ("torch", "bm25s", "PyStemmer")
@@ -46,6 +51,8 @@ class Stage(Struct, frozen=True):
     keys: Keys
     half_life: float
     oracle: Oracle | None
+    facts: PromptFacts
+    trained: Reader | None
 
 
 class VectorRow(Struct, frozen=True):
@@ -56,13 +63,8 @@ class VectorRow(Struct, frozen=True):
     vector: bytes
 
 
-class Outcome:
+class Outcome(Figures):
     """The figures of every system, by member: one for each moment that asked for them."""
-
-    def __init__(self) -> None:
-        self._rows: defaultdict[tuple[str, str], defaultdict[int, list[float]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
 
     def judge(
         self, member: int, relevant: frozenset[int], rankings: Mapping[str, list[int]], *, new: bool
@@ -74,34 +76,32 @@ class Outcome:
             if new:
                 figures[NEW] = figures["recall_100"]
             for measure, value in figures.items():
-                self._rows[system, measure][member].append(value)
-
-    def of(self, system: str, measure: str) -> NDArray[np.float64]:
-        """Return a figure of a system for each member, the mean over their moments."""
-        rows = self._rows[system, measure]
-        return np.array([float(np.mean(rows[member])) for member in sorted(rows)])
+                self.note(system, measure, member, value)
 
 
-def run(exam: Exam, seed: int, members_max: int, say: Say) -> dict[str, object]:
+def run(
+    exam: Exam, seed: int, members_max: int, model: Trained | None, say: Say
+) -> dict[str, object]:
     """Evaluate every system on a data set.
 
     Args:
         exam: the data set and its questions.
         seed: of the random order, of the members drawn, of the bootstrap.
         members_max: how many members are asked at each moment.
+        model: a trained encoder, if there is one.
         say: told of progress.
 
     Returns:
         The keys of BENCH.md for `retrieval`.
     """
     start = report.begin(seed)
-    outcome = asyncio.run(_asked(exam, seed, members_max, say))
+    with lent_encoder(model.model) if model else nullcontext() as trained:
+        outcome = asyncio.run(_asked(exam, seed, members_max, trained, say))
+    asked = [*SYSTEMS, *([ORACLE] if exam.oracle else []), *([TRAINED] if model else [])]
     systems: dict[str, dict[str, float | None] | None] = {
-        system: {one: quality.mean(outcome.of(system, one)) for one in (*MEASURES, NEW)}
-        for system in (*SYSTEMS, ORACLE)
-        if system != ORACLE or exam.oracle is not None
+        system: outcome.means(system, (*MEASURES, NEW)) for system in asked
     }
-    systems["trained"] = None  # no encoder has been trained yet
+    systems.setdefault(TRAINED, None)
     figures: dict[str, object] = {
         "data": exam.name,
         "split_time": exam.questions[0].at.isoformat(),
@@ -109,6 +109,7 @@ def run(exam: Exam, seed: int, members_max: int, say: Say) -> dict[str, object]:
         "posts": len(exam.data.posts),
         "members": len(outcome.of("feed", "ndcg_10")),
         "new_members": len(outcome.of("feed", NEW)),
+        "model": msgspec.to_builtins(model, enc_hook=str),
         "systems": systems,
         "differences": msgspec.to_builtins(_differences(outcome, seed)),
         **exam.settings,
@@ -127,14 +128,22 @@ def _differences(outcome: Outcome, seed: int) -> dict[str, Difference | None]:
     for system in ("bm25", "popularity_decay"):
         name = f"zero_shot_to_{system}_{NEW}"
         found[name] = quality.ratio(ours, outcome.of(system, NEW), seed)
+    if len(outcome.of(TRAINED, "ndcg_10")):
+        for measure in (*MEASURES, NEW):
+            pair = outcome.of(TRAINED, measure), outcome.of("zero_shot", measure)
+            found[f"trained_minus_zero_shot_{measure}"] = quality.difference(*pair, seed)
+            found[f"trained_to_zero_shot_{measure}"] = quality.ratio(*pair, seed)
     return found
 
 
 # ------------------------------------------------- one installation, moment by moment
 
 
-async def _asked(exam: Exam, seed: int, members_max: int, say: Say) -> Outcome:
+async def _asked(
+    exam: Exam, seed: int, members_max: int, trained: Reader | None, say: Say
+) -> Outcome:
     world, outcome, keys = World(exam.data, exam.live_days), Outcome(), Keys()
+    facts = PromptFacts(world)
     half_life = _half_life(world, exam.tuning, seed, members_max)
     before: datetime | None = None
     clock = ShiftedClock(exam.questions[0].at)
@@ -149,7 +158,10 @@ async def _asked(exam: Exam, seed: int, members_max: int, say: Say) -> Outcome:
             asked = drawn(world, question, seed, members_max)
             say(f"asking for {len(asked)} members")
             await _moment(
-                Stage(program, world, keys, half_life, exam.oracle), question, asked, outcome
+                Stage(program, world, keys, half_life, exam.oracle, facts, trained),
+                question,
+                asked,
+                outcome,
             )
     return outcome
 
@@ -163,8 +175,9 @@ async def _moment(stage: Stage, question: Question, asked: list[int], outcome: O
     popular = rivals.popularity(moment, stage.half_life)
     feeds = {one: await _feed(stage, one) for one in asked}
     members, posts = await _vectors(stage)
-    for one in asked:
-        candidates = world.candidates(one, question.at)
+    given = {one: world.candidates(one, question.at) for one in asked}
+    trained = await asyncio.to_thread(_trained, stage, question.at, given)
+    for one, candidates in given.items():
         allowed = set(candidates.tolist())
         found = words.scores(rivals.query_of(moment, one))
         near = posts[candidates] @ members[one]
@@ -179,7 +192,18 @@ async def _moment(stage: Stage, question: Question, asked: list[int], outcome: O
         if stage.oracle is not None:
             appeal = stage.oracle(one, candidates)
             rankings[ORACLE] = rivals.best(appeal, candidates, moment)
+        if trained is not None:
+            near = trained.nearness(one, candidates)
+            rankings[TRAINED] = rivals.best(near, candidates, moment)
         outcome.judge(one, question.relevant[one], rankings, new=one not in active)
+
+
+def _trained(stage: Stage, at: datetime, given: Mapping[int, Places]) -> Vectors | None:
+    """Return the trained encoder's vectors of those asked, and of all that can be given to them."""
+    if stage.trained is None:
+        return None
+    posts = sorted({post for candidates in given.values() for post in candidates.tolist()})
+    return encoded(prompts_at(stage.facts, at, list(given), posts, stage.trained), stage.trained)
 
 
 async def _feed(stage: Stage, member: int) -> list[int]:

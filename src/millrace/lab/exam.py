@@ -29,6 +29,8 @@ class Exam(Struct, kw_only=True):
     """A data set with the questions that are asked of it.
 
     tuning: an earlier question, on which a rival may choose its dials.
+    rehearsal: makes an earlier question of the same kind as `questions`, where `tuning` is of
+        another: what the past feed showed says little of what is found by chance.
     live_days: for so long a post can be shown; 0 is for ever. Holds for every system.
     oracle: the true appeal of posts to a member, where it is known: by numbers.
     settings: further keys for the report.
@@ -38,6 +40,7 @@ class Exam(Struct, kw_only=True):
     data: Dataset
     questions: list[Question]
     tuning: Question
+    rehearsal: Callable[[], Question] | None = None
     live_days: float = 0.0
     oracle: Oracle | None = None
     settings: dict[str, object] = field(default_factory=dict[str, object])

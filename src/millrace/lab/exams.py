@@ -110,6 +110,7 @@ def of_town(config: TownConfig, watch: Watch) -> Exam:
         data=data,
         questions=[Question(at, _by_chance(town, world, split, at))],
         tuning=Question(before, world.afterwards(before, at)),
+        rehearsal=lambda: Question(before, _by_chance(town, world, split - DAY, before)),
         live_days=live_days,
         oracle=_truth(town, world, split),
         settings={

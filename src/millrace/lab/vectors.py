@@ -18,7 +18,7 @@ from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Prompt
 from millrace.lab.prompt_facts import PromptFacts
 
-THREADS = 2  # as an installation's embedding has
+THREADS = 1  # several wait for one another wherever anything else is at work
 Matrix = NDArray[np.float32]
 
 
