@@ -5,10 +5,11 @@ does not pay for it.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from millrace.community.search import Search
 from millrace.community.threads import Threads
 from millrace.community.types import Key
 from millrace.feed.desk import Desk
+from millrace.feed.encoder_versions import EncoderVersions
 from millrace.feed.freshness import ended
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder, Switches
@@ -41,7 +43,7 @@ from millrace.feed.room import Feed
 from millrace.feed.types import App, Embedding, FeedConfig
 from millrace.feed.wire import Line
 from millrace.kernel.clock import Clock, SystemClock
-from millrace.kernel.errors import ConflictError
+from millrace.kernel.errors import ConflictError, SetupError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
 from millrace.kernel.rng import rng
@@ -56,6 +58,7 @@ from millrace.store.router import Router
 from millrace.store.secret import secret_of
 
 Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 OWN_SECONDS_MAX = 60.0
 OWN_POLL_SECONDS = 1.0
 
@@ -284,7 +287,7 @@ async def build(
         feed = Feed(
             parts_of(
                 domain,
-                encoder or await loaded_encoder(config),
+                encoder or await serving_encoder(domain),
                 process,
                 FeedSwitches(domain.flags),
             )
@@ -309,9 +312,35 @@ def _keeper(domain: Domain) -> PercentileKeeper:
     )
 
 
-async def loaded_encoder(config: FeedConfig) -> Encoder:
-    """Load the model of the settings, beside whatever else is done meanwhile."""
-    return await asyncio.to_thread(_encoder, config)
+async def serving_encoder(domain: Domain) -> Encoder:
+    """Load the model whose vectors serve; that of the settings where there is none, or it is broken.
+
+    What is broken is told by whoever embeds, in the table (`millrace models list`).
+
+    Raises:
+        SetupError: that of the settings is the one that serves, and it cannot be loaded.
+    """
+    load = encoder_loader(domain.settings.feed)
+    serving = await EncoderVersions(domain.router, domain.clock).serving()
+    if serving is not None:
+        try:
+            found = await load(serving.directory)
+            if found.version == serving.version:
+                return found
+        except SetupError as exc:
+            if serving.directory == domain.settings.feed.model_dir:
+                raise
+            logger.warning("encoder %r cannot be loaded: %s", serving.name, exc)
+    return await load(domain.settings.feed.model_dir)
+
+
+def encoder_loader(config: FeedConfig) -> Callable[[str], Awaitable[Encoder]]:
+    """Return what loads the model of a directory, beside whatever else is done meanwhile."""
+
+    async def load(directory: str) -> Encoder:
+        return await asyncio.to_thread(_encoder, replace(config, model_dir=directory))
+
+    return load
 
 
 def _encoder(config: FeedConfig) -> Encoder:
@@ -347,7 +376,7 @@ async def embedding(
     """
     async with opened(settings, say=say) as domain:
         say("loading the encoder")
-        desk = Desk(parts_of(domain, await loaded_encoder(settings.feed)), tell)
+        desk = Desk(parts_of(domain, await serving_encoder(domain)), tell)
         try:
             await desk.start()
             yield desk
@@ -391,4 +420,5 @@ def parts_of(
         config=domain.settings.feed,
         process=process,
         switches=switches,
+        load=encoder_loader(domain.settings.feed) if process is None else None,
     )

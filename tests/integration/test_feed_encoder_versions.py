@@ -1,8 +1,11 @@
 """A new encoder embeds beside the old one, serves at once when it is told to, and goes back."""
 
+import asyncio
+
 import psycopg
 import pytest
 from encoder_town import (
+    FOLDERS,
     OLD,
     SHORT,
     serving,
@@ -13,7 +16,12 @@ from encoder_town import (
 )
 
 from millrace.community.testing import Rooms
-from millrace.feed.encoder_versions import EncoderVersions, State
+from millrace.community.types import PostChanges
+from millrace.feed import record
+from millrace.feed.encoder_versions import EncoderVersion, EncoderVersions, State
+from millrace.feed.testing import FakeSwitches, Said
+from millrace.feed.types import FeedConfig
+from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import ConflictError
 
 pytestmark = pytest.mark.services
@@ -74,8 +82,6 @@ async def test_a_new_encoder_is_embedded_beside_and_serves_when_it_is_promoted(r
 
 def encoders(conninfo: str) -> list[str]:
     """The encoder of each served feed, in their order."""
-    from millrace.feed import record
-
     with psycopg.connect(conninfo) as connection:
         rows = connection.execute(
             "select record from served_feed order by served_feed_id"
@@ -85,3 +91,222 @@ def encoders(conninfo: str) -> list[str]:
 
 async def _is(versions: EncoderVersions, name: str, state: State) -> bool:
     return await state_of(versions, name) is state
+
+
+async def test_a_flag_gives_one_member_another_encoder(router, conninfo):
+    """Both indexes are held; the record says whose vectors; what is not ready is a fault."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, SystemClock())  # later than the town
+    rita, gus, _ = await village(rooms)
+    switches = FakeSwitches(
+        encoder=lambda member, _: (
+            Said(key="", value="short", variant="short") if member == rita.member else Said(key="")
+        )
+    )
+    async with serving(rooms, conninfo, switches) as feed:
+        await feed.settled()
+        early = await feed.page(rita.member)
+        faults = dict(feed.variants().faults)
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+        await feed.page(rita.member)
+        await feed.page(gus.member)
+        names = {name: feed.holding.of(name) for name in ("newest", "packaged", "other")}
+        memory = feed.holding.bytes_held()
+
+    assert early.degraded == []
+    assert faults == {("feed.encoder", "unknown"): 1}
+    assert encoders(conninfo) == [OLD.version, SHORT.version, OLD.version]
+    assert names == {"newest": SHORT.version, "packaged": OLD.version, "other": None}
+    assert memory[OLD.version] == 2 * memory[SHORT.version]
+    assert variants(conninfo) == [None, {"feed.encoder": "short"}, None]
+
+
+def variants(conninfo: str) -> list[dict | None]:
+    """What flags decided of each served feed, in their order."""
+    with psycopg.connect(conninfo) as connection:
+        query = "select variants from served_feed order by served_feed_id"
+        return [row[0] for row in connection.execute(query).fetchall()]
+
+
+async def test_feeds_that_are_asked_for_meanwhile_have_one_encoder_each(router, conninfo):
+    """Nobody meets the change: vectors of two lengths in one feed would fail it."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    rita, gus, _ = await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await feed.page(rita.member)
+        await feed.page(gus.member)
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+        over = asyncio.Event()
+
+        async def read(member) -> list[list[str]]:
+            return [(await feed.page(member)).degraded async for _ in _until_set(over)]
+
+        readers = [asyncio.create_task(read(who.member)) for who in (rita, gus) for _ in range(2)]
+        for wanted in (SHORT, OLD) * 4:
+            if wanted is SHORT:
+                await versions.promote("short", "operator:olga")
+            else:
+                await versions.rollback("operator:olga")
+            await until(lambda wanted=wanted: feed.catalogue.version == wanted.version)
+        over.set()
+        pages = [degraded for found in await asyncio.gather(*readers) for degraded in found]
+
+    assert set(encoders(conninfo)) == {OLD.version, SHORT.version}
+    assert len(pages) > 8
+    assert [one for one in pages if one] == []
+
+
+async def _until_set(over: asyncio.Event):
+    while not over.is_set():
+        yield
+        await asyncio.sleep(0)
+
+
+async def test_what_members_do_reaches_the_vectors_beside(router, conninfo):
+    """A visit moves both vectors of a member; an edit moves both of a post; a removal takes both."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    rita, gus, posts = await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await feed.page(rita.member)
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+        before = hashes(conninfo, "member_embedding")
+        await rooms.reactions.like(rita, posts[0])
+        await until(lambda: all_moved(before, hashes(conninfo, "member_embedding")))
+        before = hashes(conninfo, "post_embedding", posts[1].id)
+        await rooms.posts.edit(gus, posts[1], PostChanges(text="about kites and wind"))
+        await until(lambda: all_moved(before, hashes(conninfo, "post_embedding", posts[1].id)))
+        await rooms.posts.remove(gus, posts[2], "no more")
+        await until(lambda: not hashes(conninfo, "post_embedding", posts[2].id))
+        await until(lambda: [len(one) for one in feed.catalogue.indexes.values()] == [5, 5])
+
+    assert before.keys() == {OLD.version, SHORT.version}
+
+
+def hashes(conninfo: str, table: str, post_id: int = 0) -> dict[str, str]:
+    """The prompts that vectors were made of, by version."""
+    where = f" where post_id = {post_id}" if post_id else ""
+    with psycopg.connect(conninfo) as connection:
+        query = f"select model_version, prompt_hash from {table}{where}"
+        return dict(connection.execute(query).fetchall())
+
+
+def all_moved(before: dict[str, str], after: dict[str, str]) -> bool:
+    """Whether every version has another prompt than before."""
+    return len(before) == 2 and all(after[version] != before[version] for version in before)
+
+
+async def test_a_broken_encoder_is_blamed_and_the_others_go_on(router, conninfo):
+    """Its files went after it was added: the reason stands in the table, and it may be added again."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    rita, _, _ = await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await versions.add(short_version(directory="/models/gone"), "operator:olga")
+        await until(lambda: _fault(versions, "short"))
+        fault = await _fault(versions, "short")
+        page = await feed.page(rita.member)
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+
+    assert "has no config.json" in fault
+    assert page.degraded == []
+
+
+async def _fault(versions: EncoderVersions, name: str) -> str:
+    return next(one.fault for one in await versions.all() if one.name == name)
+
+
+async def test_one_that_serves_and_cannot_be_loaded_any_more_goes_back(router, conninfo):
+    """After a restart the process begins with another one; that serves where it is ready."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    rita, _, _ = await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+        await versions.promote("short", "operator:olga")
+        await until(lambda: feed.catalogue.version == SHORT.version)
+    gone = FOLDERS.pop("/models/short")
+    try:
+        async with serving(rooms, conninfo) as feed:
+            await until(lambda: _is(versions, "packaged", State.SERVING))
+            await until(lambda: feed.catalogue.version == OLD.version)
+            page = await feed.page(rita.member)
+    finally:
+        FOLDERS["/models/short"] = gone
+    (broken,) = [one for one in await versions.all() if one.name == "short"]
+
+    assert page.degraded == []
+    assert broken.state is State.CANDIDATE
+    assert "cannot be used" in broken.fault
+
+
+async def test_another_model_of_the_settings_is_embedded_beside_first(router, conninfo):
+    """A changed setting takes no nearness away: the old one serves until the new one is ready."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    rita, _, _ = await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+    config = FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0, model_dir="/models/short")
+    async with serving(rooms, conninfo, config=config) as feed:
+        first = await feed.page(rita.member)
+        await until(lambda: feed.catalogue.version == SHORT.version)
+        second = await feed.page(rita.member)
+    states = {one.name: one.state for one in await versions.all()}
+
+    assert [first.degraded, second.degraded] == [[], []]
+    assert states == {"packaged": State.READY, "short": State.SERVING}
+
+
+async def test_a_retired_encoder_goes_with_its_vectors(router, conninfo):
+    """One that serves cannot be retired; what is retired is nowhere any more."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+        with pytest.raises(ConflictError, match="serves"):
+            await versions.retire("packaged", "operator:olga")
+        with pytest.raises(ConflictError, match="no encoder that served before"):
+            await versions.rollback("operator:olga")
+        await versions.retire("short", "operator:olga")
+        await until(lambda: SHORT.version not in feed.catalogue.indexes)
+        await until(lambda: vectors(conninfo, "post_embedding") == {OLD.version: {32}})
+        named = feed.holding.of("short")
+
+    assert named is None
+    assert SHORT.version not in vectors(conninfo, "member_embedding")
+
+
+async def test_whatever_is_asked_at_once_one_encoder_serves(router, conninfo):
+    """Promotions and rollbacks side by side: each is one transaction, and the table allows one."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    await village(rooms)
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+        moves = [versions.promote(name, "olga") for name in ("short", "packaged") * 4]
+        asked = await asyncio.gather(
+            *moves, *(versions.rollback("olga") for _ in range(4)), return_exceptions=True
+        )
+        states = sorted(one.state for one in await versions.all())
+        wanted = await versions.serving()
+        assert wanted is not None
+        await until(lambda: feed.catalogue.version == wanted.version)
+
+    assert states == [State.READY, State.SERVING]
+    assert all(isinstance(one, EncoderVersion | ConflictError) for one in asked)

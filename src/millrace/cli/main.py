@@ -16,6 +16,7 @@ from millrace.cli.flags import flags
 from millrace.cli.frame import Frame
 from millrace.cli.imports import group as imports
 from millrace.cli.migrations import migrate
+from millrace.cli.models import models
 from millrace.cli.operators import operator
 from millrace.cli.ports import Doors
 from millrace.cli.rebuild import rebuild
@@ -55,6 +56,7 @@ for command in (
     why,
     flags,
     rings,
+    models,
     operator,
     doctor,
     migrate,

@@ -16,7 +16,7 @@ from millrace.cli.rebuild import Progress
 from millrace.community.recount import Compared
 from millrace.feed.proof import proved
 from millrace.settings import Settings
-from millrace.wiring import Say, data_dir_of, loaded_encoder, opened, parts_of
+from millrace.wiring import Say, data_dir_of, opened, parts_of, serving_encoder
 
 LOOKS = 3
 METRICS_SECONDS_MAX = 5.0
@@ -30,7 +30,7 @@ async def of_contents(settings: Settings, tell: Say) -> tuple[list[Check], list[
     up = None if settings.store.primary else lock.holder(data_dir_of(settings))
     async with opened(settings, say=tell) as domain:
         tell("loading the encoder")
-        parts = parts_of(domain, await loaded_encoder(settings.feed))
+        parts = parts_of(domain, await serving_encoder(domain))
         found = await proved(parts, Progress(tell), looks=1 if up is None else LOOKS)
     checks = [judged(one) for one in found]
     if up is not None:

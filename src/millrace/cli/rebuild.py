@@ -18,7 +18,7 @@ from millrace.community.recount import Recount
 from millrace.feed.rebuild import Rebuild
 from millrace.kernel.clock import SystemClock
 from millrace.settings import Settings
-from millrace.wiring import Domain, Say, data_dir_of, loaded_encoder, opened, parts_of
+from millrace.wiring import Domain, Say, data_dir_of, opened, parts_of, serving_encoder
 
 ALL = "all"
 PARTS = ("counters", "percentiles", "vectors")
@@ -93,14 +93,14 @@ async def _rebuilt(settings: Settings, part: str, tell: Say) -> Report:
             await recount.scales()
             report.percentiles = True
         if "vectors" in parts:
-            report.posts, report.members = await _vectors(domain, settings, tell)
+            report.posts, report.members = await _vectors(domain, tell)
     report.seconds = clock.monotonic() - began
     return report
 
 
-async def _vectors(domain: Domain, settings: Settings, tell: Say) -> tuple[int, int]:
+async def _vectors(domain: Domain, tell: Say) -> tuple[int, int]:
     tell("loading the encoder")
-    encoder = await loaded_encoder(settings.feed)
+    encoder = await serving_encoder(domain)
     return await Rebuild(parts_of(domain, encoder)).vectors(Progress(tell))
 
 

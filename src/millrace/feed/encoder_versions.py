@@ -66,6 +66,11 @@ class EncoderVersion(Struct, frozen=True, kw_only=True):
     served_at: datetime | None = None
 
     @property
+    def of_settings(self) -> bool:
+        """Return whether it is here because the settings name it."""
+        return self.added_by == SETTINGS
+
+    @property
     def may_begin_anew(self) -> bool:
         """Return whether it may be added once more: it was let go, or could not be used."""
         return self.state is State.RETIRED or (self.state is State.CANDIDATE and bool(self.fault))
@@ -144,33 +149,41 @@ class EncoderVersions:
             await self._insert(session, new, State.CANDIDATE, by)
             return named(await _all(session), new.version)
 
-    async def begin(self, new: NewVersion) -> None:
-        """Note the encoder of the settings, unless a person chose another one to serve.
+    async def propose(self, new: NewVersion) -> None:
+        """Note the encoder of the settings: the first one serves, another is embedded beside it.
 
-        Where the settings name another than last time it serves at once, as it is embedded.
+        It then serves as soon as it is ready, unless a person chose the one that serves.
         """
         async with self._router.write() as session:
             known = await _locked(session)
-            serving = next((one for one in known if one.state is State.SERVING), None)
-            if serving is not None and (serving.chosen or serving.version == new.version):
-                return
-            if serving is not None:
-                await self._move(session, serving, State.RETIRED, SETTINGS)
             mine = next((one for one in known if one.version == new.version), None)
-            if mine is not None and mine.state is not State.RETIRED:
-                await self._move(session, mine, State.SERVING, SETTINGS)
+            if mine is not None and not mine.may_begin_anew:
                 return
+            first = all(one.state is not State.SERVING for one in known)
             taken = {one.name for one in known if one.version != new.version}
             name = new.name if new.name not in taken else f"{new.name}-{new.version[:8]}"
-            await self._insert(session, _called(new, name), State.SERVING, SETTINGS)
+            state = State.SERVING if first else State.CANDIDATE
+            await self._insert(session, _called(new, name), state, SETTINGS)
 
     async def take_up(self, version: str) -> bool:
         """Note that a candidate is being embedded; return whether it was one."""
         return await self._moved(version, State.CANDIDATE, State.EMBEDDING)
 
     async def finish(self, version: str) -> bool:
-        """Note that everything is embedded; return whether that was news."""
-        return await self._moved(version, State.EMBEDDING, State.READY)
+        """Note that everything is embedded; return whether that was news.
+
+        One that the settings name serves then, in place of one that nobody chose or that is broken.
+        """
+        if not await self._moved(version, State.EMBEDDING, State.READY):
+            return False
+        async with self._router.write() as session:
+            known = await _locked(session)
+            mine = named(known, version)
+            serving = next((one for one in known if one.state is State.SERVING), None)
+            replaced = serving is None or bool(serving.fault) or not serving.chosen
+            if mine.of_settings and mine.state is State.READY and replaced:
+                await self._serve(session, known, mine, SETTINGS)
+        return True
 
     async def blame(self, version: str, state: State, fault: str) -> None:
         """Note why an encoder cannot be used, and in which state that leaves it."""
@@ -183,14 +196,19 @@ class EncoderVersions:
                 now=self._clock.now(),
             )
 
-    async def fall_back(self, broken: str, other: str, fault: str) -> None:
-        """Let another encoder serve, because the one that serves cannot be loaded any more."""
+    async def fall_back(self, broken: str, other: str, fault: str) -> bool:
+        """Let another encoder serve, where it is ready, because one cannot be loaded any more.
+
+        Returns whether it does. The vectors of the broken one serve on where it does not.
+        """
         async with self._router.write() as session:
             known = {one.version: one for one in await _locked(session)}
-            if known[broken].state is State.SERVING:
+            ready = other in known and known[other].state is State.READY
+            if ready and known[broken].state is State.SERVING:
                 await self._move(session, known[broken], State.CANDIDATE, EMBEDDING)
                 await self._move(session, known[other], State.SERVING, EMBEDDING)
-        await self.blame(broken, State.CANDIDATE, fault)
+        await self.blame(broken, State.CANDIDATE if ready else State.SERVING, fault)
+        return ready
 
     async def promote(self, name: str, by: str) -> EncoderVersion:
         """Make a ready encoder serve; the one that served stays ready.
@@ -203,16 +221,16 @@ class EncoderVersions:
         """
         async with self._router.write() as session:
             known = await _locked(session)
-            chosen = named(known, name)
-            if chosen.state is not State.READY:
+            other = named(known, name)
+            if other.state is not State.READY:
                 raise ConflictError(
-                    f"encoder {chosen.name!r} is {chosen.state}, and only a ready one can serve",
+                    f"encoder {other.name!r} is {other.state}, and only a ready one can serve",
                     field="state",
-                    value=chosen.state.value,
+                    value=other.state.value,
                     limit=State.READY.value,
                     next_step="see how far it is: millrace models list",
                 )
-            return await self._serve(session, known, chosen, by)
+            return await self._serve(session, known, other, by, chosen=True)
 
     async def rollback(self, by: str) -> EncoderVersion:
         """Make the encoder serve that served before this one.
@@ -229,7 +247,7 @@ class EncoderVersions:
                     limit="one that served and is not retired",
                     next_step="see: millrace models list",
                 )
-            return await self._serve(session, known, max(before, key=_served_at), by)
+            return await self._serve(session, known, max(before, key=_served_at), by, chosen=True)
 
     async def retire(self, name: str, by: str) -> EncoderVersion:
         """Let an encoder go, with its vectors.
@@ -261,13 +279,19 @@ class EncoderVersions:
         return dropped
 
     async def _serve(
-        self, session: Session, known: Sequence[EncoderVersion], chosen: EncoderVersion, by: str
+        self,
+        session: Session,
+        known: Sequence[EncoderVersion],
+        other: EncoderVersion,
+        by: str,
+        *,
+        chosen: bool = False,
     ) -> EncoderVersion:
         for one in known:
             if one.state is State.SERVING:
                 await self._move(session, one, State.READY, by)
-        await self._move(session, chosen, State.SERVING, by, chosen=True)
-        return named(await _all(session), chosen.version)
+        await self._move(session, other, State.SERVING, by, chosen=chosen)
+        return named(await _all(session), other.version)
 
     async def _insert(self, session: Session, new: NewVersion, state: State, by: str) -> None:
         await session.run(

@@ -28,6 +28,7 @@ from millrace.feed.encoder_versions import (
 )
 from millrace.feed.encoders import Encoders
 from millrace.feed.parts import FeedParts
+from millrace.feed.ports import Encoder
 from millrace.feed.repository import QUERIES, MemberKeyRow, PendingRow
 from millrace.feed.scans import Tries
 from millrace.feed.sweep import Sweep
@@ -46,10 +47,13 @@ logger = logging.getLogger(__name__)
 class Follower:
     """Makes the vectors of one encoder that does not serve."""
 
-    def __init__(self, parts: FeedParts, embeddings: Embeddings, leader: Embedder) -> None:
+    def __init__(
+        self, parts: FeedParts, embeddings: Embeddings, leading: Callable[[], str]
+    ) -> None:
+        """Take what makes the vectors, and which encoder's they follow."""
         self._parts = replace(parts, encoder=embeddings.encoder)
         self._embeddings = embeddings
-        self._leader = leader
+        self._leading = leading
         self._table = EncoderVersions(parts.router, parts.clock)
         self._posts: dict[Key, None] = {}
         self._members: dict[Key, None] = {}
@@ -131,7 +135,7 @@ class Follower:
                 QUERIES["members_behind"],
                 MemberKeyRow,
                 model_version=self._embeddings.version,
-                leading=self._leader.version,
+                leading=self._leading(),
                 limit=FOUND_MAX,
             )
 
@@ -190,19 +194,11 @@ class Following:
         self._table = EncoderVersions(parts.router, parts.clock)
         self._followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
         self._dropped: set[str] = set()
+        self.serving = embeddings.version
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Note the encoder of this process in the table, and begin to look at it."""
-        directory = self._parts.config.model_dir
-        await self._table.begin(
-            NewVersion(
-                version=self._first.version,
-                name=Path(directory).name if directory else PACKAGED,
-                directory=directory,
-                dims=self._first.encoder.dims,
-            )
-        )
+        """Begin to do what the table says."""
         if self._task is None:
             self._task = asyncio.create_task(self._looking())
 
@@ -222,10 +218,16 @@ class Following:
             follower.heard(members=members)
 
     async def _looking(self) -> None:
+        noted = False
         while True:
             self._leader.versions_moved.clear()
             try:
+                noted = noted or await self._note_settings()
                 await self._look()
+            except SetupError as exc:
+                logger.warning("the encoder of the settings is not used: %s", exc)
+                noted = True
+                continue
             except (MillraceError, OSError) as exc:
                 logger.warning("the encoders are looked at again: %s", exc)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -233,6 +235,22 @@ class Following:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._leader.versions_moved.wait()
+
+    async def _note_settings(self) -> bool:
+        """Note the encoder that the settings name, unless a person chose the one that serves.
+
+        Passes on:
+            SetupError: it cannot be loaded.
+        """
+        directory, load = self._parts.config.model_dir, self._parts.load
+        serving = await self._table.serving()
+        first = self._first.encoder
+        if serving is not None and (serving.chosen or serving.version == first.version):
+            if serving.chosen or serving.directory == directory or load is None:
+                return True
+            first = await load(directory)
+        await self._table.propose(_new(first, directory))
+        return True
 
     async def _look(self) -> None:
         """Do what the table says."""
@@ -244,15 +262,16 @@ class Following:
                 if embeddings is not None:
                     current[row.version] = embeddings
         serving = next((one.version for one in known if one.state is State.SERVING), None)
+        self.serving = serving or self.serving
         if serving in current and serving != self._leader.version:
             self._end({serving})
             self._leader.lead(current[serving])
             self._led(serving)
             logger.info("encoder %s leads", serving)
-        beside = current.keys() - {self._leader.version}
+        beside = current.keys() - {serving}
         self._end(self._followers.keys() - beside)
         for version in beside - self._followers.keys():
-            follower = Follower(self._parts, current[version], self._leader)
+            follower = Follower(self._parts, current[version], lambda: self.serving)
             self._followers[version] = follower, asyncio.create_task(follower.run())
         self._leader.followed = [follower for follower, _ in self._followers.values()]
         self._encoders.keep(current)
@@ -274,10 +293,11 @@ class Following:
             found = await self._encoders.of(row)
         except SetupError as exc:
             logger.warning("encoder %r is not used: %s", row.name, exc)
-            if row.state is State.SERVING:
-                await self._table.fall_back(row.version, self._leader.version, str(exc))
-            else:
+            if row.state is not State.SERVING:
                 await self._table.blame(row.version, State.CANDIDATE, str(exc))
+            elif not await self._table.fall_back(row.version, self._leader.version, str(exc)):
+                first = self._first.encoder
+                await self._table.propose(_new(first, self._parts.config.model_dir))
             return None
         if row.state is State.CANDIDATE:
             await self._table.take_up(row.version)
@@ -287,3 +307,9 @@ class Following:
         for version in versions & self._followers.keys():
             _, task = self._followers.pop(version)
             task.cancel()
+
+
+def _new(encoder: Encoder, directory: str) -> NewVersion:
+    """Return the encoder of the settings as the table has it."""
+    name = Path(directory).name if directory else PACKAGED
+    return NewVersion(version=encoder.version, name=name, directory=directory, dims=encoder.dims)

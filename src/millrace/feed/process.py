@@ -250,18 +250,13 @@ class EmbeddingProcess:
                     waiting.set_result(line)
 
     def _meet(self, told: Told) -> None:
-        """Hear which model it has: the vectors of another cannot be compared with those we hold."""
+        """Hear which model it has. Whose vectors are compared, the table says, and not this."""
         assert self._told is not None, "it was started"
         if not self._told.done():
             self._told.set_result(told)
-        if self._told.result() == told:
-            self._up.set()
-            return
-        logger.error(
-            "the model has changed from %s to %s; restart Millrace to embed everything anew",
-            self._told.result().version, told.version,
-        )  # fmt: skip
-        self._let_go()
+        elif self._told.result() != told:
+            logger.info("the embedding process began with encoder %s", told.version)
+        self._up.set()
 
     def _refuse(self, line: Refused) -> None:
         assert self._told is not None, "it was started"

@@ -349,9 +349,13 @@ select member.community_id, member.member_id,
  limit %(limit)s
 
 -- name: drop_other_models
--- Vectors of posts of every other model.
-delete from post_embedding where model_version <> %(model_version)s
+-- Vectors of posts of models that are not among the encoders: left by an earlier release.
+delete from post_embedding
+ where model_version <> %(model_version)s
+   and model_version not in (select version from encoder_version where state <> 'retired')
 
 -- name: drop_other_models_of_members
 -- The same of members.
-delete from member_embedding where model_version <> %(model_version)s
+delete from member_embedding
+ where model_version <> %(model_version)s
+   and model_version not in (select version from encoder_version where state <> 'retired')

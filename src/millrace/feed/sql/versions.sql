@@ -18,6 +18,7 @@ values (%(version)s, %(name)s, %(directory)s, %(dims)s, %(state)s, %(chosen)s, %
     on conflict (version) do update
        set name = excluded.name, directory = excluded.directory, dims = excluded.dims,
            state = excluded.state, chosen = excluded.chosen, metrics = excluded.metrics, fault = '',
+           added_by = excluded.added_by, added_at = excluded.added_at,
            changed_by = excluded.changed_by, changed_at = excluded.changed_at,
            served_at = excluded.served_at
      where encoder_version.state = 'retired'

@@ -1,0 +1,338 @@
+"""`millrace models`: the encoders of an installation, and which of them serves."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import msgspec
+from msgspec import Struct
+
+from millrace.cli.flag_desk import ago, row, sitting_here, table, worked
+from millrace.cli.frame import (
+    Frame,
+    console,
+    data_dir_option,
+    hushed,
+    json_option,
+    pass_frame,
+    print_json,
+)
+from millrace.feed.encoder_versions import (
+    EncoderVersion,
+    EncoderVersions,
+    Made,
+    NewVersion,
+    State,
+    named,
+)
+from millrace.kernel.errors import ConflictError, SetupError
+from millrace.wiring import Domain, Say, encoder_loader
+
+METRICS = "metrics.json"
+LOOK_SECONDS = 1.0
+SAID_SECONDS = 5.0
+BYTES_EACH = 5  # of a number in memory: four, and one for the first look of a search
+
+name_argument = click.argument("name")
+
+
+@click.group(
+    epilog="\b\nExamples:\n  millrace models list\n  millrace models add runs/encoder/best --name "
+    "spring\n  millrace models promote spring\n  millrace models rollback\n"
+)
+def models() -> None:
+    """See the encoders, add one, and say which serves.
+
+    An added encoder is embedded beside the one that serves, by whoever embeds (`millrace up`,
+    `millrace serve`), behind everything that somebody waits for. When it is ready it can be
+    promoted, at once and everywhere, and the one before it stays ready until it is retired. The
+    flag feed.encoder gives some members another one that is ready.
+    """
+
+
+class Standing(Struct, frozen=True):
+    """An encoder, and how far its vectors are; memory: of a server that holds them, in bytes."""
+
+    encoder: EncoderVersion
+    posts: int
+    members: int
+    posts_in_all: int
+    members_in_all: int
+    memory: int
+
+
+@models.command("list")
+@data_dir_option
+@json_option
+@pass_frame
+def list_them(frame: Frame, data_dir: str | None, as_json: bool) -> None:
+    """List the encoders, the newest first, and how far each one is."""
+    found = worked(frame, data_dir, as_json, _standings)
+    if as_json:
+        print_json({"models": found})
+        return
+    if not found:
+        click.echo("there are no encoders yet: the first one is noted when Millrace is up")
+        return
+    shown = table("name", "state", "posts", "members", "dims", "memory", "since", "version")
+    now = _newest_change(found)
+    for one in found:
+        encoder = one.encoder
+        row(
+            shown,
+            encoder.name,
+            encoder.state.value,
+            f"{one.posts:,} of {one.posts_in_all:,}",
+            f"{one.members:,} of {one.members_in_all:,}",
+            str(encoder.dims),
+            f"{one.memory / (1 << 20):.0f} MiB",
+            ago(encoder.changed_at, now),
+            encoder.version,
+        )
+    console().print(shown)
+    for one in found:
+        if one.encoder.fault:
+            click.echo(f"{one.encoder.name}: {one.encoder.fault}")
+
+
+@models.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--name", help="What people call it. Default: the name of the directory.")
+@click.option("--promote", is_flag=True, help="Wait until it is ready, and promote it then.")
+@data_dir_option
+@json_option
+@pass_frame
+def add(
+    frame: Frame,
+    directory: Path,
+    name: str | None,
+    promote: bool,
+    data_dir: str | None,
+    as_json: bool,
+) -> None:
+    """Add the encoder of a DIRECTORY, as a training or save_pretrained writes it.
+
+    It is loaded and tried first: a broken or wrong-shaped one is refused with the reason, and
+    nothing changes. The directory has to stay where it is, where whoever embeds can read it.
+    """
+    tell = hushed(as_json=as_json)
+
+    folder = directory.absolute()
+
+    async def work(domain: Domain) -> EncoderVersion:
+        versions = _versions(domain)
+        tell("loading the encoder")
+        new = await _tried(domain, folder, name)
+        found = await versions.add(new, _me())
+        if promote:
+            await _until_ready(versions, found.version, tell)
+            found = await versions.promote(found.version, _me())
+        return found
+
+    found = worked(frame, data_dir, as_json, work)
+    _tell(found, as_json, "is embedded beside the one that serves: millrace models list")
+
+
+@models.command()
+@name_argument
+@data_dir_option
+@json_option
+@pass_frame
+def promote(frame: Frame, name: str, data_dir: str | None, as_json: bool) -> None:
+    """Let the encoder NAME serve from now on; the one before it stays ready.
+
+    Servers that are up change over as they hear of it, each from one feed to the next.
+    """
+    found = worked(frame, data_dir, as_json, lambda d: _versions(d).promote(name, _me()))
+    _tell(found, as_json, "serves")
+
+
+@models.command()
+@data_dir_option
+@json_option
+@pass_frame
+def rollback(frame: Frame, data_dir: str | None, as_json: bool) -> None:
+    """Let the encoder serve again that served before this one."""
+    found = worked(frame, data_dir, as_json, lambda d: _versions(d).rollback(_me()))
+    _tell(found, as_json, "serves again")
+
+
+@models.command()
+@name_argument
+@data_dir_option
+@json_option
+@pass_frame
+def retire(frame: Frame, name: str, data_dir: str | None, as_json: bool) -> None:
+    """Let the encoder NAME go: its vectors are dropped by and by. The one that serves stays."""
+    found = worked(frame, data_dir, as_json, lambda d: _versions(d).retire(name, _me()))
+    _tell(found, as_json, "is retired")
+
+
+@models.command()
+@click.argument("one")
+@click.argument("other")
+@data_dir_option
+@json_option
+@pass_frame
+def compare(frame: Frame, one: str, other: str, data_dir: str | None, as_json: bool) -> None:
+    """Put what was measured of two encoders beside each other.
+
+    The figures are those that their trainings wrote (metrics.json). They compare only where both
+    were measured on the same questions, and the last line says whether they were.
+    """
+
+    async def work(domain: Domain) -> list[EncoderVersion]:
+        known = await _versions(domain).all()
+        return [named(known, one), named(known, other)]
+
+    first, second = worked(frame, data_dir, as_json, work)
+    figures = _beside(first.metrics, second.metrics)
+    same = _questions(first) is not None and _questions(first) == _questions(second)
+    if as_json:
+        print_json(
+            {
+                "models": [first.name, second.name],
+                "figures": {name: list(values) for name, values in figures.items()},
+                "same_questions": same,
+            }
+        )
+        return
+    shown = table("figure", first.name, second.name, "difference")
+    for name, (mine, theirs) in figures.items():
+        apart = "" if mine is None or theirs is None else f"{theirs - mine:+.4f}"
+        row(shown, name, _figure(mine), _figure(theirs), apart)
+    console().print(shown)
+    unmeasured = [each.name for each in (first, second) if not each.metrics]
+    if unmeasured:
+        click.echo(f"nothing was measured of {' and '.join(unmeasured)}")
+    elif not same:
+        click.echo("they were measured on different questions: the figures do not compare")
+
+
+def _versions(domain: Domain) -> EncoderVersions:
+    return EncoderVersions(domain.router, domain.clock)
+
+
+def _me() -> str:
+    return sitting_here().name
+
+
+async def _standings(domain: Domain) -> list[Standing]:
+    versions = _versions(domain)
+    known, made = await versions.all(), await versions.made()
+    nothing = Made(version="", posts=0, members=0, posts_in_all=0, members_in_all=0)
+    return [_standing(one, made.get(one.version, nothing)) for one in known]
+
+
+def _standing(one: EncoderVersion, made: Made) -> Standing:
+    held = one.state in (State.READY, State.SERVING)
+    return Standing(
+        encoder=one,
+        posts=made.posts,
+        members=made.members,
+        posts_in_all=made.posts_in_all,
+        members_in_all=made.members_in_all,
+        memory=made.posts * one.dims * BYTES_EACH if held else 0,
+    )
+
+
+def _newest_change(found: list[Standing]) -> Any:
+    return max(one.encoder.changed_at for one in found)
+
+
+async def _tried(domain: Domain, folder: Path, name: str | None) -> NewVersion:
+    """Load a model and see that it works; what does not is refused.
+
+    Passes on:
+        SetupError: it cannot be used; says why.
+    """
+    encoder = await encoder_loader(domain.settings.feed)(str(folder))
+    return NewVersion(
+        version=encoder.version,
+        name=folder.name if name is None else name,
+        directory=str(folder),
+        dims=encoder.dims,
+        metrics=_measured(folder),
+    )
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """Return what a training measured of its model; nothing where it is no trained one.
+
+    Raises:
+        SetupError: the file is there and cannot be read.
+    """
+    file = folder / METRICS
+    if not file.exists():
+        return {}
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as exc:
+        raise SetupError(
+            f"the figures in {file} cannot be read: {exc}",
+            field="directory",
+            value=str(folder),
+            next_step="write them anew, or take the file away",
+        ) from exc
+
+
+async def _until_ready(versions: EncoderVersions, version: str, tell: Say) -> None:
+    """Wait until an encoder is ready, and say now and then how far it is.
+
+    Raises:
+        ConflictError: it cannot be used after all, or somebody retired it.
+    """
+    waited = 0.0
+    while True:
+        found = named(await versions.all(), version)
+        if found.state is State.READY:
+            return
+        if found.fault or found.state is State.RETIRED:
+            raise ConflictError(
+                f"encoder {found.name!r} is {found.state}: {found.fault or 'it was let go'}",
+                field="state",
+                value=found.state.value,
+                limit=State.READY.value,
+                next_step="see: millrace models list",
+            )
+        if waited % SAID_SECONDS == 0:
+            made = (await versions.made())[version]
+            tell(f"{found.name}: {made.posts:,} of {made.posts_in_all:,} posts")
+        await asyncio.sleep(LOOK_SECONDS)
+        waited += LOOK_SECONDS
+
+
+def _tell(found: EncoderVersion, as_json: bool, what: str) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found.name} {what if found.state is not State.SERVING else 'serves'}")
+
+
+def _beside(
+    one: dict[str, Any], other: dict[str, Any]
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return every number that either has, by its name."""
+    mine, theirs = _numbers(one), _numbers(other)
+    return {name: (mine.get(name), theirs.get(name)) for name in sorted(mine | theirs)}
+
+
+def _numbers(found: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of nested tables by their dotted names."""
+    numbers: dict[str, float] = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            numbers |= _numbers(cast("dict[str, Any]", value), f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            numbers[prefix + name] = float(value)
+    return numbers
+
+
+def _questions(one: EncoderVersion) -> object:
+    """Return the fingerprint of what an encoder was measured on."""
+    return one.metrics.get("questions")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
