@@ -17,6 +17,7 @@ from millrace.cli.frame import (
     print_json,
     run,
 )
+from millrace.cli.train_encoder import encoder
 from millrace.kernel.clock import SystemClock
 from millrace.settings import Settings
 from millrace.wiring import Say, reached
@@ -32,6 +33,9 @@ TELL_EVERY_SECONDS = 5.0
 @click.group(epilog="\b\nExamples:\n  millrace train export ./examples\n")
 def train() -> None:
     """Teach the encoder from what members were shown, and what they did."""
+
+
+train.add_command(encoder)
 
 
 @train.command(

@@ -37,6 +37,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     dropout: of all layers that have it.
     post_tokens_max: of a post's prompt while training; short ones teach as much in half the time.
     memory_tokens_max: padded tokens whose graph is held; a larger batch is computed in chunks.
+    held_back: share of the moments, the last ones, that is not learned from but asked about; 0: none.
     evaluate_every: steps from one look at recall to the next.
     patience: looks without a better one before training ends; 0: never before `steps`.
     """
@@ -64,6 +65,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     post_tokens_max: int = 64
     memory_tokens_max: int = 16_384
     precision: Precision = "auto"
+    held_back: float = 0.1
     evaluate_every: int = 50
     patience: int = 3
 
@@ -108,6 +110,7 @@ def check(recipe: EncoderRecipe) -> None:
         "steps": (1, 10_000_000),
         "post_tokens_max": (8, 32_768),
         "memory_tokens_max": (64, 1 << 30),
+        "held_back": (0, 0.9),
         "evaluate_every": (1, 10_000_000),
         "patience": (0, 10_000),
     }

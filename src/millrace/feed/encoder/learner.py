@@ -57,6 +57,10 @@ class Progress(Struct, frozen=True, kw_only=True):
     looks: tuple[Look, ...] = ()
 
 
+def silent(_: Progress) -> None:
+    """Tell nobody."""
+
+
 class Running(Struct, frozen=True, kw_only=True):
     """How a training runs; nothing here changes what it ends with.
 
@@ -71,7 +75,7 @@ class Running(Struct, frozen=True, kw_only=True):
     resume: bool = False
     judges: int = 0
     save_every: int = SAVE_EVERY
-    tell: Callable[[Progress], None] = lambda _: None
+    tell: Callable[[Progress], None] = silent
 
 
 class Trained(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ gathered, each process computes the loss over all of them, and the gradients are
 negatives of a pair are those of the whole batch, and the step is that of one process.
 """
 
+import gc
 import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -67,10 +68,12 @@ def joined(device: torch.device) -> Generator[Ranks]:
         yield Ranks()
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
-    try:
-        yield Ranks(dist.get_rank(), count)
-    finally:
-        dist.destroy_process_group()
+    ranks = Ranks(dist.get_rank(), count)
+    yield ranks
+    # Not after an error: the others are in the middle of a message, and all would wait.
+    ranks.meet(device)
+    dist.destroy_process_group()
+    gc.collect()  # what its threads hold goes while the interpreter is whole
 
 
 def own_device(name: str) -> torch.device:
