@@ -13,6 +13,7 @@ from millrace.feed.examples.batch import ABSENT, Batch, Tokens
 from millrace.feed.examples.batches import Batches
 from millrace.feed.examples.prompted import Prompted
 from millrace.feed.examples.reading import Examples, Part
+from millrace.feed.examples.standing_posts import StandingPosts
 from millrace.feed.prompts import v2
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.testing import packaged_encoder
@@ -184,6 +185,38 @@ def test_a_batch_is_of_one_community_or_bars_what_its_members_never_see(examples
         foreign = homes[:, None] != posts
         assert batch.barred[foreign].all()
     assert mixed > 5
+
+
+def test_nobody_is_kept_from_their_own_post_or_drawn_one(tmp_path):
+    """Who wrote a post is never shown it, so it says nothing that they did not engage with it."""
+    made = tables()
+    made["posts"]["author"] = [post % 4 for post in made["posts"]["post"]]
+    examples = Examples(write(tmp_path, made))
+    barred = 0
+
+    for batch in epoch(batches(examples, random=8)):
+        members = examples.member_of[examples.member_state[batch.moments]]
+        for column, of in enumerate(states_of(examples, batch)):
+            mine = members == min(of) // STATES % 4
+            wrong = mine & ~batch.barred[:, column]
+            wrong[batch.positive == column] = False
+            assert not wrong.any()
+            barred += mine.sum()
+    assert barred > 50
+
+
+def test_posts_stand_from_their_first_state_for_a_while(examples):
+    standing = StandingPosts(examples)
+    minute, first = 60_000_000, int(examples.post_known_at[0])
+
+    def posts(community: int, minutes: int, age: int) -> list[int]:
+        return standing.posts(community, first + minutes * minute, age * minute).tolist()
+
+    assert posts(0, 100, 1_000) == [0, 2, 4, 6, 8]  # one each 20 minutes; that of now is not known
+    assert posts(0, 101, 1_000) == [0, 2, 4, 6, 8, 10]
+    assert posts(1, 101, 40) == [7, 9]
+    assert posts(5, 101, 40) == []
+    assert [standing.state(4, first + at * minute) for at in (41, 70, 71)] == [8, 8, 9]
 
 
 def test_texts_are_those_that_serving_reads(examples):
