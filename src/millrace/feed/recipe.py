@@ -30,7 +30,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     pooling: how the states of a text become one vector.
     numbers: how a post's prompt says how popular it is.
     same_community: the posts of a batch come from one community. Where they do not, all that is
-        learned is who lives where (docs/decisions/0147).
+        learned is who lives where (docs/LOG.md, 2026-11-22).
     batch: pairs per step.
     learning_rate: the highest one; it rises over `warm_up` of the steps and falls to nothing.
     clip: the longest gradient; longer ones are shortened to it.
