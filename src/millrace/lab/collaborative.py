@@ -30,7 +30,7 @@ class Factors(Struct, frozen=True):
     regularization: float = 0.1
 
 
-GRID = tuple(Factors(*dials) for dials in product((16, 32, 64), (1.0, 10.0, 40.0), (0.1, 1.0)))
+GRID = tuple(Factors(*dials) for dials in product((8, 16, 32), (1.0, 10.0, 40.0), (0.1, 1.0)))
 """What is tried on an earlier question."""
 
 
