@@ -40,6 +40,7 @@ from millrace.feed.ports import Encoder, Switches
 from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.prompt_log import PromptBelongings
 from millrace.feed.room import Feed
+from millrace.feed.short_encoder import at_length
 from millrace.feed.types import App, Embedding, FeedConfig
 from millrace.feed.wire import Line
 from millrace.kernel.clock import Clock, SystemClock
@@ -324,7 +325,7 @@ async def serving_encoder(domain: Domain) -> Encoder:
     serving = await EncoderVersions(domain.router, domain.clock).serving()
     if serving is not None:
         try:
-            found = await load(serving.directory)
+            found = at_length(await load(serving.directory), serving.dims)
             if found.version == serving.version:
                 return found
         except SetupError as exc:

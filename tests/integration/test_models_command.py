@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 import pytest
 from encoder_town import until
+from examples_folder import tables, write
 from msgspec.structs import replace
 
 from millrace.api.serve import free_address
@@ -36,7 +37,8 @@ def folders(tmp_path_factory):
     made = []
     for name, dims, recall in (("first", 32, 0.2), ("second", 16, 0.3)):
         folder = save_tiny_llama(tmp_path_factory.mktemp("models") / name, dims)
-        measured = {"questions": "abc", "recall": {"10": recall}, "loss": 1.5}
+        measured = {"metrics": {"recall_10": recall}, "step": 7}
+        (folder / "data.json").write_text(json.dumps({"data": "abc", "start": "def"}))
         (folder / "metrics.json").write_text(json.dumps(measured))
         made.append(folder)
     return made
@@ -183,8 +185,26 @@ def test_two_are_compared_by_what_was_measured(millrace, folders):
 
     assert status == failures.DONE, err
     assert "+0.1000" in out
-    assert told["figures"]["recall.10"] == [0.2, 0.3]
+    assert told["figures"]["metrics.recall_10"] == [0.2, 0.3]
     assert told["same_questions"] is True
     assert (again[0], "is here already" in again[2]) == (failures.CONFLICT, True)
     assert "there is no encoder 'third'" in unknown[2]
     assert "cannot name an encoder" in word[2]
+
+
+def test_two_are_asked_the_same_questions_where_there_are_examples(millrace, folders, tmp_path):
+    """Of a folder of examples, by whole vectors and by the first numbers of one."""
+    data = write(tmp_path / "examples", tables())
+    assert millrace("models", "add", str(folders[0]))[0] == failures.DONE
+    short = millrace("models", "add", str(folders[0]), "--dims", "8", "--name", "short", "--json")
+    long = millrace("models", "add", str(folders[0]), "--dims", "32", "--name", "long")
+    status, out, err = millrace(
+        "models", "compare", "first", "short", "--data", str(data), "--json"
+    )
+    figures = json.loads(out)["figures"]
+
+    assert json.loads(short[1])["dims"] == 8
+    assert "vectors of 32 numbers cannot be cut to 32" in long[2]
+    assert status == failures.DONE, err
+    assert figures.keys() == {"recall_10", "recall_100"}
+    assert all(0 <= value <= 1 for values in figures.values() for value in values)

@@ -26,10 +26,11 @@ from millrace.feed.encoder_versions import (
     State,
     named,
 )
+from millrace.feed.short_encoder import ShortEncoder
 from millrace.kernel.errors import ConflictError, SetupError
 from millrace.wiring import Domain, Say, encoder_loader
 
-METRICS = "metrics.json"
+METRICS, LINEAGE = "metrics.json", "data.json"
 LOOK_SECONDS = 1.0
 SAID_SECONDS = 5.0
 BYTES_EACH = 5  # of a number in memory: four, and one for the first look of a search
@@ -99,18 +100,17 @@ def list_them(frame: Frame, data_dir: str | None, as_json: bool) -> None:
 @models.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--name", help="What people call it. Default: the name of the directory.")
+@click.option(
+    "--dims",
+    type=click.IntRange(min=8),
+    help="Use the first so many numbers of a vector: a model that was trained for it (--matryoshka)"
+    " finds nearly as much, and each server needs less memory. Default: all.",
+)
 @click.option("--promote", is_flag=True, help="Wait until it is ready, and promote it then.")
 @data_dir_option
 @json_option
 @pass_frame
-def add(
-    frame: Frame,
-    directory: Path,
-    name: str | None,
-    promote: bool,
-    data_dir: str | None,
-    as_json: bool,
-) -> None:
+def add(frame: Frame, directory: Path, data_dir: str | None, as_json: bool, **wanted: Any) -> None:
     """Add the encoder of a DIRECTORY, as a training or save_pretrained writes it.
 
     It is loaded and tried first: a broken or wrong-shaped one is refused with the reason, and
@@ -123,9 +123,9 @@ def add(
     async def work(domain: Domain) -> EncoderVersion:
         versions = _versions(domain)
         tell("loading the encoder")
-        new = await _tried(domain, folder, name)
+        new = await _tried(domain, folder, wanted["name"], wanted["dims"])
         found = await versions.add(new, _me())
-        if promote:
+        if wanted["promote"]:
             await _until_ready(versions, found.version, tell)
             found = await versions.promote(found.version, _me())
         return found
@@ -172,14 +172,23 @@ def retire(frame: Frame, name: str, data_dir: str | None, as_json: bool) -> None
 @models.command()
 @click.argument("one")
 @click.argument("other")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Ask both the same questions: of the moments in this folder of examples (`millrace train "
+    "export`) that are later than what either learned from.",
+)
 @data_dir_option
 @json_option
 @pass_frame
-def compare(frame: Frame, one: str, other: str, data_dir: str | None, as_json: bool) -> None:
+def compare(
+    frame: Frame, one: str, other: str, data: Path | None, data_dir: str | None, as_json: bool
+) -> None:
     """Put what was measured of two encoders beside each other.
 
     The figures are those that their trainings wrote (metrics.json). They compare only where both
-    were measured on the same questions, and the last line says whether they were.
+    were trained and measured on the same examples, and the last line says whether they were. With
+    --data both are measured now, on one processor core.
     """
 
     async def work(domain: Domain) -> list[EncoderVersion]:
@@ -187,8 +196,11 @@ def compare(frame: Frame, one: str, other: str, data_dir: str | None, as_json: b
         return [named(known, one), named(known, other)]
 
     first, second = worked(frame, data_dir, as_json, work)
-    figures = _beside(first.metrics, second.metrics)
-    same = _questions(first) is not None and _questions(first) == _questions(second)
+    if data is None:
+        figures = _beside(first.metrics, second.metrics)
+        same = _questions(first) is not None and _questions(first) == _questions(second)
+    else:
+        figures, same = _asked(data, first, second, hushed(as_json=as_json)), True
     if as_json:
         print_json(
             {
@@ -203,11 +215,11 @@ def compare(frame: Frame, one: str, other: str, data_dir: str | None, as_json: b
         apart = "" if mine is None or theirs is None else f"{theirs - mine:+.4f}"
         row(shown, name, _figure(mine), _figure(theirs), apart)
     console().print(shown)
-    unmeasured = [each.name for each in (first, second) if not each.metrics]
+    unmeasured = [each.name for each in (first, second) if not each.metrics and data is None]
     if unmeasured:
         click.echo(f"nothing was measured of {' and '.join(unmeasured)}")
     elif not same:
-        click.echo("they were measured on different questions: the figures do not compare")
+        click.echo("they were measured on different examples: the figures do not compare")
 
 
 def _versions(domain: Domain) -> EncoderVersions:
@@ -241,13 +253,16 @@ def _newest_change(found: list[Standing]) -> Any:
     return max(one.encoder.changed_at for one in found)
 
 
-async def _tried(domain: Domain, folder: Path, name: str | None) -> NewVersion:
+async def _tried(domain: Domain, folder: Path, name: str | None, dims: int | None) -> NewVersion:
     """Load a model and see that it works; what does not is refused.
 
     Passes on:
         SetupError: it cannot be used; says why.
+        InvalidError: its vectors are not longer than asked for.
     """
     encoder = await encoder_loader(domain.settings.feed)(str(folder))
+    if dims is not None:
+        encoder = ShortEncoder(encoder, dims)
     return NewVersion(
         version=encoder.version,
         name=folder.name if name is None else name,
@@ -267,8 +282,12 @@ def _measured(folder: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as exc:
+        found = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        lineage = folder / LINEAGE
+        if lineage.exists():
+            found["data"] = msgspec.json.decode(lineage.read_bytes(), type=dict[str, Any])["data"]
+        return found
+    except (OSError, msgspec.DecodeError, KeyError) as exc:
         raise SetupError(
             f"the figures in {file} cannot be read: {exc}",
             field="directory",
@@ -310,6 +329,18 @@ def _tell(found: EncoderVersion, as_json: bool, what: str) -> None:
         click.echo(f"{found.name} {what if found.state is not State.SERVING else 'serves'}")
 
 
+def _asked(
+    data: Path, one: EncoderVersion, other: EncoderVersion, tell: Say
+) -> dict[str, tuple[float | None, float | None]]:
+    """Ask two encoders the same questions; torch is imported only here."""
+    from millrace.feed.encoder.comparing import compared
+
+    tell("asking both")
+    found = compared(data, [(each.directory, each.dims) for each in (one, other)])
+    tell(f"{found.members} members, from {found.since:%Y-%m-%d %H:%M} on")
+    return _beside(*found.found)
+
+
 def _beside(
     one: dict[str, Any], other: dict[str, Any]
 ) -> dict[str, tuple[float | None, float | None]]:
@@ -330,8 +361,8 @@ def _numbers(found: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _questions(one: EncoderVersion) -> object:
-    """Return the fingerprint of what an encoder was measured on."""
-    return one.metrics.get("questions")
+    """Return the fingerprint of the examples that an encoder was taught by and measured on."""
+    return one.metrics.get("data")
 
 
 def _figure(value: float | None) -> str:

@@ -1,0 +1,94 @@
+"""How much of what members did later several encoders find: the same questions for all."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import torch
+from msgspec import Struct
+
+from millrace.feed.encoder.checkpoints import DATA, Lineage
+from millrace.feed.encoder.gradient import vectors_of
+from millrace.feed.encoder.judging import Metrics, recalls
+from millrace.feed.encoder.loading import packaged, trained_with
+from millrace.feed.encoder.parallel import Ranks
+from millrace.feed.encoder.trainee import machine_for, trainable
+from millrace.feed.examples import leaks
+from millrace.feed.examples.prompted import Prompted
+from millrace.feed.examples.questions import questions_of
+from millrace.feed.examples.reading import Examples, Part
+from millrace.kernel.errors import InvalidError
+
+SEED = 20261121
+PRECISION = "fp32"
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """What each encoder finds, in the order in which they were named.
+
+    since: the questions are of this time on. members: how many were asked.
+    """
+
+    since: datetime
+    members: int
+    found: list[Metrics]
+
+
+def compared(data: Path, encoders: Sequence[tuple[str, int]], threads: int = 1) -> Compared:
+    """Return the recall of encoders on the moments of a folder that none of them learned from.
+
+    Args:
+        data: examples, as `millrace train export` writes them; a folder that leaks is refused.
+        encoders: directories, empty for the packaged one, and how many numbers of a vector count.
+        threads: of a processor.
+
+    Raises:
+        InvalidError: nothing in it is later than what they learned from.
+    """
+    leaks.check(data)
+    torch.set_num_threads(threads)
+    examples = Examples(data)
+    folders = [Path(directory) if directory else packaged() for directory, _ in encoders]
+    since = max(_learned_until(folder, examples) for folder in folders)
+    _, part = examples.split(since)
+    if not len(part.rows):
+        raise InvalidError(
+            f"nothing in {data} is later than what the encoders learned from",
+            field="data",
+            value=str(data),
+            limit=f"moments from {since:%Y-%m-%d %H:%M} on",
+            next_step="export newer examples: millrace train export DIR",
+        )
+    found: list[Metrics] = []
+    asked = 0
+    for folder, (_, dims) in zip(folders, encoders, strict=True):
+        metrics, asked = _found(folder, dims, examples, part)
+        found.append(metrics)
+    return Compared(since=since, members=asked, found=found)
+
+
+def _found(folder: Path, dims: int, examples: Examples, part: Part) -> tuple[Metrics, int]:
+    """Return the recall of one encoder, and how many members were asked."""
+    recipe = trained_with(folder)
+    machine = machine_for(torch.device("cpu"), PRECISION, Ranks())
+    trainee = trainable(folder, recipe, machine)
+    said = Prompted(examples, trainee.vocabulary, recipe, trainee.tokens_max)
+    questions = questions_of(part, said, SEED)
+    trainee.reader.model.eval()
+    members = vectors_of(trainee.reader, questions.members, machine)[:, :dims]
+    posts = vectors_of(trainee.reader, questions.posts, machine)[:, :dims]
+    found = recalls(members, posts, questions)
+    return {f"recall_{depth}": value for depth, value in found.items()}, len(members)
+
+
+def _learned_until(folder: Path, examples: Examples) -> datetime:
+    """Return the time from which on an encoder learned from nothing."""
+    begin = examples.whole().time_at(0.0)
+    file = folder / DATA
+    if not file.is_file():
+        return begin  # it was never trained here
+    lineage = msgspec.json.decode(file.read_bytes(), type=Lineage)
+    if lineage.data == examples.fingerprint:
+        return examples.whole().time_at(1 - trained_with(folder).held_back)
+    return max(begin, datetime.fromisoformat(lineage.cut_at)) if lineage.cut_at else begin
