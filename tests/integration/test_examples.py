@@ -1,17 +1,24 @@
 """Examples: what was served and done, cut so that nothing knows its own future."""
 
+from datetime import timedelta
+
 import pytest
 
-from millrace.community.testing import Rooms
+from millrace.community.testing import OPERATOR, Rooms
 from millrace.community.types import (
     Action,
     Engagement,
+    EngagementDraft,
     Impression,
+    ImpressionDraft,
+    PostChanges,
+    ProfileChanges,
 )
 from millrace.feed.examples import leaks
 from millrace.feed.examples.exporting import export
 from millrace.feed.examples.types import ExportPlan
 from millrace.feed.testing import feeding
+from millrace.kernel.errors import InvalidError
 
 pytestmark = pytest.mark.services
 TOPICS = {"garden": "tomatoes compost seeds soil", "boats": "harbour sail rope tide"}
@@ -121,3 +128,150 @@ async def test_a_served_feed_becomes_a_moment(village, tmp_path):
     assert len(one["features"]) == len(shown) * len(made.manifest.feature_names)
     assert made.manifest.counts.moments == 2
     leaks.check(tmp_path / "made")
+
+
+async def test_what_was_said_then_is_in_it_and_not_what_is_said_now(village, tmp_path):
+    """Goal: an edit behind a served feed, of a post or of a profile, changes no example of it."""
+    reader = village.readers[0]
+    async with feeding(village.rooms, village.conninfo) as feed:
+        await feed.settled()
+        village.clock.move(60)
+        page = await village.visit(feed, reader)
+        await feed.settled()
+        key = page.items[0].view.post.key
+        author = next(a for a in village.authors if a.member == page.items[0].view.post.author)
+        village.clock.move(60)
+        await village.rooms.posts.edit(author, key, PostChanges(text="Something else altogether"))
+        told = ProfileChanges(headline="a sailor by now")
+        await village.rooms.members.update(reader, reader.member, told)
+        await feed.settled()
+        village.clock.move(60)
+        await village.visit(feed, reader)
+    await village.exported(tmp_path / "made")
+
+    one, two = rows(tmp_path / "made", "moments")
+    posts, wordings = rows(tmp_path / "made", "posts"), rows(tmp_path / "made", "wordings")
+    members = rows(tmp_path / "made", "members")
+    said = [wordings[posts[state]["wording"]]["text"] for state in one["shown"]]
+    assert said[0] == page.items[0].view.post.text
+    assert "Something else altogether" in {wording["text"] for wording in wordings}
+    headlines = [members[moment["member_state"]]["headline"] for moment in (one, two)]
+    assert headlines == ["", "a sailor by now"]
+
+
+async def imported(village, visits=10):
+    """Visits of an import to posts of before, with engagement, and an engagement by itself."""
+    shown, done = [], []
+    for number in range(visits):
+        at = village.clock.now() - timedelta(minutes=10 * number + 5)
+        reader = f"reader{number % 3}"
+        some = [p for p in village.posts if p.created_at < at][: 4 + number % 2]
+        for place, post in enumerate(some):
+            draft = ImpressionDraft(
+                member=reader, post=post.external_id, shown_at=at, position=place
+            )
+            shown.append(draft)
+        done.extend(
+            EngagementDraft(
+                member=reader,
+                post=post.external_id,
+                kind=Action.LIKE,
+                happened_at=at + timedelta(seconds=30),
+            )
+            for post in some[number % 4 : number % 4 + 1]
+        )
+    last = village.posts[-1]
+    done.append(
+        EngagementDraft(
+            member="gus", post=village.posts[1].external_id, kind=Action.CLICK,
+            happened_at=last.created_at,
+        )
+    )  # fmt: skip
+    await village.rooms.activity.upsert_impressions(OPERATOR, village.home, shown)
+    await village.rooms.activity.upsert_engagements(OPERATOR, village.home, done)
+
+
+async def test_an_import_is_replayed_by_time(village, tmp_path):
+    """Goal: visits and engagements of an import become moments, with the numbers of then."""
+    await imported(village)
+    made = await village.exported(tmp_path / "made")
+
+    moments, posts = rows(tmp_path / "made", "moments"), rows(tmp_path / "made", "posts")
+    assert all(one["replayed"] and not one["features"] for one in moments)
+    assert [one["lone"] for one in moments].count(True) == made.manifest.counts.lone == 1
+    likes = [posts[state]["numbers"][2] for one in moments for state in one["shown"]]
+    assert likes[0] == 0
+    assert max(likes) >= 1
+    assert any(one["positives"] for one in moments)
+    leaks.check(tmp_path / "made")
+
+
+async def test_a_log_that_ends_earlier_gives_the_beginning(village, tmp_path):
+    """Goal: through the real tables too, what comes later changes no example of before."""
+    await imported(village)
+    async with feeding(village.rooms, village.conninfo) as feed:
+        await feed.settled()
+        for reader in (*village.readers, *village.readers):
+            village.clock.move(600)
+            await village.visit(feed, reader)
+            await feed.settled()
+    whole = await village.exported(tmp_path / "whole", label_hours=1.0)
+    moments = rows(tmp_path / "whole", "moments")
+    assert {one["replayed"] for one in moments} == {True, False}
+    for place in (2, len(moments) - 3):
+        until = moments[place]["labelled_until"]
+        folder = tmp_path / f"until{place}"
+        await export(
+            village.router, village.clock, folder, ExportPlan(until=until, label_hours=1.0)
+        )
+        early = rows(folder, "moments")
+        assert early == moments[: len(early)]
+        assert len(early) == sum(one["labelled_until"] <= until for one in moments)
+    assert whole.changed
+
+
+async def test_the_same_history_makes_the_same_files(village, tmp_path):
+    """Goal: an export is repeated without a change, mended where it was damaged, in both formats."""
+    await imported(village)
+    first = await village.exported(tmp_path / "made")
+    plan = ExportPlan(until=first.manifest.cut_at)
+    again = await export(village.router, village.clock, tmp_path / "made", plan)
+    (tmp_path / "made" / "moments.arrow").write_bytes(b"broken")
+    with pytest.raises(leaks.LeakError, match="not those that the manifest names"):
+        leaks.check(tmp_path / "made")
+    mended = await export(village.router, village.clock, tmp_path / "made", plan)
+    flat = await export(village.router, village.clock, tmp_path / "flat", plan, encoding="parquet")
+
+    assert (first.changed, again.changed, mended.changed) == (True, False, True)
+    assert first.manifest.fingerprint == mended.manifest.fingerprint
+    parquet = pytest.importorskip("pyarrow.parquet")
+    read = parquet.read_table(tmp_path / "flat" / "moments.parquet").to_pylist()
+    assert read == rows(tmp_path / "made", "moments")
+    assert flat.manifest.counts == first.manifest.counts
+    leaks.check(tmp_path / "flat")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat", "made"]
+
+
+async def test_who_is_gone_is_in_no_example(village, tmp_path):
+    """Goal: removed members and posts are not exported, whatever they did before."""
+    await imported(village)
+    gone = village.posts[0]
+    await village.rooms.members.remove(OPERATOR, village.readers[0].member, "they asked")
+    await village.rooms.posts.remove(village.authors[0], gone.key, "a mistake")
+    await village.exported(tmp_path / "made")
+
+    members = {row["member_id"] for row in rows(tmp_path / "made", "members")}
+    posts = {row["post_id"] for row in rows(tmp_path / "made", "posts")}
+    assert village.readers[0].member.id not in members
+    assert gone.key.id not in posts
+    assert len(posts) == len(village.posts) - 1
+
+
+async def test_a_folder_of_something_else_is_left_alone(village, tmp_path):
+    """Goal: an export never puts itself in the place of what it did not make."""
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one.txt").write_text("Dear Ann")
+    with pytest.raises(InvalidError, match="no folder of examples"):
+        await village.exported(tmp_path / "letters")
+
+    assert (tmp_path / "letters" / "one.txt").read_text() == "Dear Ann"

@@ -139,7 +139,7 @@ class Pass:
         deeds = Source(session, "deeds", DeedRow)
         await served.open(**label)
         await visits.open(**label)
-        await lone.open(until=until, kinds=POSITIVE)
+        await lone.open(**label)
         await births.open(until=until, characters=TEXT_MAX)
         await lines.open(until=until)
         await deeds.open(until=until)

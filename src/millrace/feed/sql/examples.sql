@@ -76,15 +76,27 @@ fetch 5000 from example_deeds
 -- Served feeds whose answers are complete, with what was shown of them and what came of that. Who
 -- had no vector yet was given one while the request waited: then the moment is when that was stored.
 declare example_served no scroll cursor for
-select (extract(epoch from coalesce(first.at, feed.served_at)) * 1000000)::bigint as at,
+with feed as (
+    select feed.community_id, feed.member_id, feed.served_feed_id, feed.served_at,
+           coalesce(first.at, feed.served_at) as at
+      from served_feed feed
+      join member
+        on member.community_id = feed.community_id and member.member_id = feed.member_id
+       and member.removed_at is null
+      left join lateral (
+           select min(stored_at) + interval '1 microsecond' as at
+             from prompt_line line
+            where line.community_id = feed.community_id and line.thing_kind = 'member'
+              and line.thing_id = feed.member_id
+           having min(stored_at) >= feed.served_at
+              and min(stored_at) < feed.served_at + interval '1 minute') as first on true
+     where feed.served_at < %(until)s)
+select (extract(epoch from feed.at) * 1000000)::bigint as at,
        feed.community_id, feed.member_id, feed.served_feed_id, feed.served_at,
-       (extract(epoch from feed.served_at + %(hours)s * interval '1 hour') * 1000000)::bigint
+       (extract(epoch from feed.at + %(hours)s * interval '1 hour') * 1000000)::bigint
            as labelled_until,
        shown.post_communities, shown.post_ids, shown.positions, shown.engaged
-  from served_feed feed
-  join member
-    on member.community_id = feed.community_id and member.member_id = feed.member_id
-   and member.removed_at is null
+  from feed
  cross join lateral (
        select array_agg(one.post_community_id order by one.place) as post_communities,
               array_agg(one.post_id order by one.place) as post_ids,
@@ -93,8 +105,8 @@ select (extract(epoch from coalesce(first.at, feed.served_at)) * 1000000)::bigin
                   select from engagement
                    where engagement.community_id = feed.community_id
                      and engagement.member_id = feed.member_id
-                     and engagement.happened_at >= feed.served_at
-                     and engagement.happened_at < feed.served_at + %(hours)s * interval '1 hour'
+                     and engagement.happened_at >= feed.at
+                     and engagement.happened_at < feed.at + %(hours)s * interval '1 hour'
                      and engagement.post_community_id = one.post_community_id
                      and engagement.post_id = one.post_id
                      and engagement.kind = any(%(kinds)s::text[])) order by one.place) as engaged
@@ -103,17 +115,10 @@ select (extract(epoch from coalesce(first.at, feed.served_at)) * 1000000)::bigin
                 where impression.community_id = feed.community_id
                   and impression.member_id = feed.member_id
                   and impression.shown_at >= feed.served_at
-                  and impression.shown_at < feed.served_at + %(hours)s * interval '1 hour'
+                  and impression.shown_at < feed.at + %(hours)s * interval '1 hour'
                   and impression.served_feed_id = feed.served_feed_id
                 group by post_community_id, post_id) as one) as shown
-  left join lateral (
-       select min(stored_at) + interval '1 microsecond' as at
-         from prompt_line line
-        where line.community_id = feed.community_id and line.thing_kind = 'member'
-          and line.thing_id = feed.member_id
-       having min(stored_at) >= feed.served_at
-          and min(stored_at) < feed.served_at + interval '1 minute') as first on true
- where feed.served_at + %(hours)s * interval '1 hour' <= %(until)s
+ where feed.at + %(hours)s * interval '1 hour' <= %(until)s
    and shown.post_ids is not null
  order by 1, feed.community_id, feed.member_id, feed.served_feed_id
 
@@ -172,12 +177,14 @@ select (extract(epoch from began) * 1000000)::bigint as at, community_id, member
 fetch 500 from example_visits
 
 -- name: open_lone
--- The first engagement of a member with a post that no impression had gone before.
+-- The first engagement of a member with a post that no impression had gone before. It is an answer
+-- at once, and waits like the others all the same: so moments are complete in the order of time.
 declare example_lone no scroll cursor for
 select (extract(epoch from min(happened_at)) * 1000000)::bigint as at, community_id, member_id,
        array[post_community_id] as post_communities, array[post_id] as post_ids,
        array[-1] as positions, array[true] as engaged,
-       (extract(epoch from min(happened_at)) * 1000000)::bigint as labelled_until, true as lone
+       (extract(epoch from min(happened_at) + %(hours)s * interval '1 hour') * 1000000)::bigint
+           as labelled_until, true as lone
   from engagement
   join member using (community_id, member_id)
  where kind = any(%(kinds)s::text[]) and happened_at < %(until)s and member.removed_at is null
@@ -189,6 +196,7 @@ select (extract(epoch from min(happened_at)) * 1000000)::bigint as at, community
           and impression.post_community_id = engagement.post_community_id
           and impression.post_id = engagement.post_id)
  group by community_id, member_id, post_community_id, post_id
+having min(happened_at) + %(hours)s * interval '1 hour' <= %(until)s
  order by min(happened_at), community_id, member_id, post_community_id, post_id
 
 -- name: more_lone
