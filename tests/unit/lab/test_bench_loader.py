@@ -33,6 +33,7 @@ def test_prints_the_agreed_keys(monkeypatch: pytest.MonkeyPatch):
     assert figures.keys() >= KEYS | SHARED
     assert (figures["seed"], figures["steps"], figures["batch"]) == (5, 4, 32)
     assert all(figures[key] > 0 for key in KEYS)
+    assert figures["cpu_us_per_row"] > 0 < figures["dataloader_cpu_us_per_row"]
     padding = [figures[f"padding_{way}"] for way in ("one_array", "pieces", "packed_rows")]
     assert all(0 <= share < 1 for one in padding for share in one.values())
     assert padding[1]["all"] <= padding[0]["all"]
