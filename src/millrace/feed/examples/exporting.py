@@ -131,12 +131,12 @@ class Pass:
         """Cut everything; return how much it is."""
         session, until = self._session, self._plan.until
         label = {"until": until, "hours": self._plan.label_hours, "kinds": POSITIVE}
-        served = Source(session, "served", MomentRow, self._read_records)
-        visits = Source(session, "visits", MomentRow, self._read_profiles)
-        lone = Source(session, "lone", MomentRow, self._read_profiles)
-        births = Source(session, "births", BirthRow)
-        lines = Source(session, "lines", LineRow)
-        deeds = Source(session, "deeds", DeedRow)
+        served = Source(session, ("open_served", "more_served"), MomentRow, self._read_records)
+        visits = Source(session, ("open_visits", "more_visits"), MomentRow, self._read_profiles)
+        lone = Source(session, ("open_lone", "more_lone"), MomentRow, self._read_profiles)
+        births = Source(session, ("open_births", "more_births"), BirthRow)
+        lines = Source(session, ("open_lines", "more_lines"), LineRow)
+        deeds = Source(session, ("open_deeds", "more_deeds"), DeedRow)
         await served.open(**label)
         await visits.open(**label)
         await lone.open(**label)

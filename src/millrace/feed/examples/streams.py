@@ -33,7 +33,7 @@ class Source(Generic[T]):
     def __init__(
         self,
         session: Session,
-        name: str,
+        queries: tuple[str, str],
         into: type[T],
         hear: Callable[[list[T]], Awaitable[None]] | None = None,
     ) -> None:
@@ -41,22 +41,22 @@ class Source(Generic[T]):
 
         Args:
             session: of the transaction.
-            name: of its queries, behind `open_` and `more_`.
+            queries: the names of what opens it and of what reads on.
             into: what a row is.
             hear: is told each stretch before it is given away, to read what goes with it.
         """
         self._session = session
-        self._name = name
+        self._open, self._more = queries
         self._into = into
         self._hear = hear
 
     async def open(self, **params: object) -> None:
         """Begin to read."""
-        await self._session.run(QUERIES[f"open_{self._name}"], **params)
+        await self._session.run(QUERIES[self._open], **params)
 
     async def more(self) -> list[T]:
         """Return the next stretch; empty at the end."""
-        rows = await self._session.rows(QUERIES[f"more_{self._name}"], self._into)
+        rows = await self._session.rows(QUERIES[self._more], self._into)
         if rows and self._hear is not None:
             await self._hear(rows)
         return rows
