@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(data: Path, llama: Path, to: Path, **changes: object) -> list[str]:
     options = {**OPTIONS, **{f"--{name}": value for name, value in changes.items()}}
     pairs = [str(part) for pair in options.items() for part in pair]
-    return [str(data), "--to", str(to), "--start", str(llama), *pairs, "--json"]
+    return [str(data), "--to", str(to), "--model", str(llama), *pairs, "--json"]
 
 
 def trained(words: list[str]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_a_process_that_was_killed_is_gone_on_with(whole, data: Path, llama: Pat
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    again = trained([str(data), "--to", str(to), "--start", str(llama), "--resume", "--json"])
+    again = trained([str(data), "--to", str(to), "--model", str(llama), "--resume", "--json"])
 
     assert again["recipe"] == whole["recipe"]
     assert again["looks"] == whole["looks"]

@@ -92,7 +92,8 @@ def _shown(value: object) -> str:
     "--to", required=True, type=click.Path(path_type=Path, file_okay=False), help="What is written."
 )
 @click.option(
-    "--start",
+    "--model",
+    "start",
     type=click.Path(path_type=Path, file_okay=False),
     help="The model that training begins with. Default: the packaged MiniLM.",
 )
@@ -162,16 +163,16 @@ def _parsed(value: object) -> object:
 
 def _teller(clock: SystemClock) -> "Callable[[Progress], None]":
     """Return what says now and then how far it is."""
-    began = last = clock.monotonic()
-    first: int | None = None
+    told = clock.monotonic()
+    first: tuple[int, float] | None = None  # a step that was done, and when
 
     def tell(progress: "Progress") -> None:
-        nonlocal last, first
+        nonlocal told, first
         now = clock.monotonic()
-        first = progress.step - 1 if first is None else first
-        if now - last >= TELL_EVERY_SECONDS or progress.step == progress.steps:
-            last = now
-            each = (now - began) / (progress.step - first)
+        step, began = first = first or (progress.step, now)
+        if now - told >= TELL_EVERY_SECONDS or progress.step == progress.steps:
+            told = now
+            each = (now - began) / max(progress.step - step, 1)
             say(
                 f"step {progress.step} of {progress.steps}: loss {progress.loss:.3f}, "
                 f"gradient {progress.gradient:.2f}, {each:.2f} s a step"
