@@ -12,7 +12,7 @@ from millrace.feed.neighbour_lists import NeighbourLists
 def torch_kind(*, shared):
     from millrace.feed.torch_look import TorchLook
 
-    return partial(TorchLook, device="cpu", shared=shared, posts_min=0)
+    return partial(TorchLook, device="cpu", shared=shared, posts_min=0, alone_share=0.0)
 
 
 def lists_kind():

@@ -1,6 +1,8 @@
 """Lists may miss a post that is near; they give nobody what a filter or a delete took away."""
 
 from datetime import UTC, datetime
+from importlib import import_module
+from threading import Event
 
 import numpy as np
 import pytest
@@ -141,18 +143,56 @@ def test_lists_serve_wide_masks_and_nothing_else(index):
 
 
 def test_lists_are_made_anew_for_many_more(index):
-    """And what is written while they are made is in them."""
     before = index.look.bytes
     for number in range(BLOCK, 5 * BLOCK):
         index.put(entry(number), vector(number))
     index.search(vector(1), K)
-    index.put(entry(9 * BLOCK), 40 * vector(1))
     index.look.ready()
 
-    hits = index.search(vector(1), K)
-
     assert index.look.bytes > 3 * before
-    assert index.keys(hits.slots)[0] == Key(1, 9 * BLOCK)
+
+
+class Held:
+    """faiss, at which whoever makes lists waits before the first step."""
+
+    def __init__(self):
+        self.faiss, self.begun, self.go_on = import_module("faiss"), Event(), Event()
+
+    def __getattr__(self, name):
+        return getattr(self.faiss, name)
+
+    def omp_set_num_threads(self, _):
+        self.begun.set()
+        assert self.go_on.wait(60), "nobody let it go on"
+
+
+def test_what_is_written_while_lists_are_made_is_in_them():
+    """Also what was looked for meanwhile, exactly, and what has had its slot in the first plan."""
+    kind = lists_kind()
+    held = Held()
+    index = PostIndex(DIMS, look=lambda rows: kind.func(held, rows, posts_min=0))
+    for number in range(BLOCK):
+        index.put(entry(number), vector(number))
+    index.search(vector(1), K)
+    assert held.begun.wait(60)
+    index.put(entry(5), 40 * vector(1))
+    assert index.keys(index.search(vector(1), K).slots)[0] == Key(1, 5)
+    held.go_on.set()
+    index.look.ready()
+
+    assert looked(index, None).least is None
+    assert index.keys(index.search(vector(1), K).slots)[0] == Key(1, 5)
+
+
+def test_a_vector_that_is_replaced_is_in_the_lists_once(index):
+    best = index.search(vector(1), K).slots
+    for slot in best.tolist():
+        index.set_vector(slot, index.vectors([slot])[0] * np.float32(1.001))
+
+    slots = looked(index, None).slots
+
+    assert set(best.tolist()) <= set(slots.tolist())
+    assert len(slots) == len(np.unique(slots))
 
 
 def test_searches_stay_exact_where_no_lists_can_be_made(caplog):

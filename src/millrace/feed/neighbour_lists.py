@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from millrace.feed.coarse import ASKED_SHARE, Coarse
 from millrace.feed.first_look import Copies, Mask, Near, Slots, Vector
 
-POSTS_MIN = 200_000  # the exact look takes three milliseconds up to here
+POSTS_MIN = 500_000  # the exact look takes seven milliseconds up to here, and lists miss more
 DENSE_SHARE = 0.5  # of the slots; where fewer may be found, the nearest of them lie anywhere
-PROBED_SHARE = 1 / 16  # of the lists
+PROBED_SHARE = 1 / 8  # of the lists
 SPARE = 2  # times what was asked for is scored: the lists know vectors in eight bits
 GROWN = 4  # times the posts that lists were made for, they are made anew
 SAMPLE = 64  # vectors per list from which its centre is learned

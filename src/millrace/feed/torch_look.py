@@ -14,6 +14,9 @@ from millrace.feed.first_look import Copies, Mask, Near, Vector
 
 POSTS_MIN = 10_000  # fewer that are allowed are read one by one in the time of a first look
 ASKED_SHARE = 0.1  # of those allowed; whoever asks for more has little use for a first look
+# A row in order costs a processor half of what a row alone does; a GPU reads all of them at once,
+# and what takes time is to bring the mask there.
+ALONE_SHARE, ALONE_SHARE_THERE = 0.38, 0.01
 ROUNDING = 1e-4  # share of the two lengths; single precision loses less over 1,600 dimensions
 PROCESSOR = "cpu"
 
@@ -22,7 +25,13 @@ class TorchLook(Copies):
     """The rows of an index as a tensor, with a mask and scores that are made once."""
 
     def __init__(
-        self, vectors: Vector, device: str, *, shared: bool, posts_min: int = POSTS_MIN
+        self,
+        vectors: Vector,
+        device: str,
+        *,
+        shared: bool,
+        posts_min: int = POSTS_MIN,
+        alone_share: float = ALONE_SHARE,
     ) -> None:
         """Take the vectors of every row.
 
@@ -31,10 +40,11 @@ class TorchLook(Copies):
             device: where to look, as torch names it.
             shared: read the vectors where they are; else keep a copy on the device.
             posts_min: for how many posts a look is worth its time.
+            alone_share: of the slots; where fewer may be found, they are scored one by one.
         """
         super().__init__(vectors)
         self._device = torch.device(device)
-        self._shared, self._posts_min = shared, posts_min
+        self._shared, self._posts_min, self._alone_share = shared, posts_min, alone_share
         self._rows = torch.empty((0, vectors.shape[1]))
         self._length_max = 0.0  # of a row, the longest there ever was
         self._widen(len(vectors))
@@ -49,7 +59,8 @@ class TorchLook(Copies):
         """Say what is worth scoring; None where scoring all that is allowed costs less."""
         del lasting  # it always looks at all rows, and what it says can always be remembered
         count = int(np.count_nonzero(allowed))
-        if count < self._posts_min or k > ASKED_SHARE * count:
+        least = max(self._posts_min, self._alone_share * len(allowed))
+        if count < least or k > ASKED_SHARE * count:
             return None
         with self._alone, torch.inference_mode():
             self.catch_up()
@@ -95,4 +106,6 @@ def best_device() -> str:
 def torch_look(vectors: Vector) -> TorchLook:
     """Return a look on the best device of this machine."""
     device = best_device()
-    return TorchLook(vectors, device, shared=device == PROCESSOR)
+    if device == PROCESSOR:
+        return TorchLook(vectors, device, shared=True)
+    return TorchLook(vectors, device, shared=False, alone_share=ALONE_SHARE_THERE)

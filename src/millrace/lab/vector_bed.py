@@ -87,30 +87,47 @@ def library() -> Any:
         ) from error
 
 
-def recall(bed: Bed, queries: Matrix) -> dict[str, float]:
-    """Return the smallest share of the true best that our index finds, by the name of the filter.
+class Truth(Struct, frozen=True):
+    """What the last of the true best scores, of each query, by the name of the filter."""
 
-    The truth is computed in double precision from the vectors that faiss holds; posts that tie with
-    the last true one count.
-    """
+    queries: Matrix
+    least: dict[str, list[float]]
+
+
+def truth(bed: Bed, queries: Matrix) -> Truth:
+    """Return the truth in double precision, from the vectors that faiss holds."""
     scores = np.empty((len(queries), bed.posts))
     for start in range(0, bed.posts, BLOCK):
         rows: Matrix = bed.peer.reconstruct_n(start, min(BLOCK, bed.posts - start))
         scores[:, start : start + len(rows)] = queries.astype(np.float64) @ rows.T.astype(
             np.float64
         )
-    lowest: dict[str, float] = {}
+    least: dict[str, list[float]] = {}
+    for name, mask in bed.masks.items():
+        passing = scores[:, mask[: bed.posts]]
+        place = passing.shape[1] - min(TOP, passing.shape[1])
+        least[name] = np.partition(passing, place, axis=1)[:, place].tolist()
+    return Truth(queries, least)
+
+
+def recall(bed: Bed, true: Truth) -> dict[str, tuple[float, float]]:
+    """Return the mean and the smallest share of the true best that our index finds, by filter.
+
+    Posts that tie with the last true one count; one that the mask hides makes the answer worth
+    nothing.
+    """
+    shares: dict[str, tuple[float, float]] = {}
     for name, mask in bed.masks.items():
         top = min(TOP, int(np.count_nonzero(mask)))
-        shares: list[float] = []
-        for query, all_scores in zip(queries, scores, strict=True):
-            allowed = np.where(mask[: bed.posts], all_scores, -np.inf)
-            least = np.partition(allowed, bed.posts - top)[bed.posts - top]
+        each: list[float] = []
+        for query, least in zip(true.queries, true.least[name], strict=True):
             found = bed.index.search(query, TOP, mask).slots
-            right = int(np.count_nonzero(allowed[found] >= least - TIE))
-            shares.append(right / top if len(np.unique(found)) == top else 0.0)
-        lowest[name] = round(min(shares), 4)
-    return lowest
+            rows = bed.index.vectors(found).astype(np.float64)
+            right = int(np.count_nonzero(rows @ query.astype(np.float64) >= least - TIE))
+            whole = len(np.unique(found)) == top and bool(mask[found].all())
+            each.append(right / top if whole else 0.0)
+        shares[name] = (round(float(np.mean(each)), 4), round(min(each), 4))
+    return shares
 
 
 def entry(number: int) -> IndexEntry:
