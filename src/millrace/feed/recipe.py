@@ -36,7 +36,8 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     clip: the longest gradient; longer ones are shortened to it.
     dropout: of all layers that have it.
     post_tokens_max: of a post's prompt while training; short ones teach as much in half the time.
-    memory_tokens_max: padded tokens whose graph is held; a larger batch is computed in chunks.
+    memory_tokens_max: padded tokens whose graph is held; a larger batch is computed in chunks. 0: as
+        many as are quick where it runs.
     held_back: share of the moments, the last ones, that is not learned from but asked about; 0: none.
     evaluate_every: steps from one look at recall to the next.
     patience: looks without a better one before training ends; 0: never before `steps`.
@@ -63,7 +64,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     steps: int = 200
     seed: int = 0
     post_tokens_max: int = 64
-    memory_tokens_max: int = 16_384
+    memory_tokens_max: int = 0
     precision: Precision = "auto"
     held_back: float = 0.1
     evaluate_every: int = 50
@@ -108,8 +109,9 @@ def check(recipe: EncoderRecipe) -> None:
         "clip": (1e-6, 1e6),
         "dropout": (0, 0.9),
         "steps": (1, 10_000_000),
+        "seed": (0, (1 << 63) - 1),
         "post_tokens_max": (8, 32_768),
-        "memory_tokens_max": (64, 1 << 30),
+        "memory_tokens_max": (0, 1 << 30),
         "held_back": (0, 0.9),
         "evaluate_every": (1, 10_000_000),
         "patience": (0, 10_000),
