@@ -362,6 +362,7 @@ async def test_a_new_model_embeds_everything_anew(router, conninfo):
         await made.rooms.posts.upsert(OPERATOR, home, drafts(30))
         await made.embeddings.embed_member(rita.member)
         await made.settled()
+    made.rooms.clock.move(1)  # a clock that stands still gives two processes the same ids
     other = Town(made.rooms, conninfo, dims=16)
     async with other.stream:
         await other.embedder.start()

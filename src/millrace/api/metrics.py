@@ -26,6 +26,8 @@ STAGE_COUNTERS = (
 )
 FEED_GAUGES = {
     "index_posts": "Posts that retrieval can find.",
+    "index_encoders": "Encoders whose vectors are held: two or more while one can be tried.",
+    "index_bytes": "Memory that the vectors of all of them take, at the least.",
     "freshness_waiting": "Posts whose newest text is not yet in the index.",
     "freshness_lag_seconds": "How long the oldest change of a post has waited to be in the index.",
     "freshness_failures": "Attempts to keep the index up to date that failed, since the start.",
@@ -290,6 +292,9 @@ class Metrics:
     def text(self, feed: Feed, flags: Flags, slots: Sequence[SlotState] = ()) -> bytes:
         """Return everything in Prometheus' text form; feed and flags are asked how they keep up."""
         self._feed["index_posts"].set(len(feed.index))
+        held = feed.holding.bytes_held()
+        self._feed["index_encoders"].set(len(held))
+        self._feed["index_bytes"].set(sum(held.values()))
         self._feed["freshness_waiting"].set(feed.freshness.waiting())
         self._feed["freshness_lag_seconds"].set(feed.freshness.lag())
         self._feed["freshness_failures"].set(feed.freshness.failures)
