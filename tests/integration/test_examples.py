@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from millrace.community.testing import OPERATOR, Rooms
@@ -11,13 +12,17 @@ from millrace.community.types import (
     EngagementDraft,
     Impression,
     ImpressionDraft,
+    Key,
     PostChanges,
     ProfileChanges,
 )
 from millrace.feed.examples import leaks
 from millrace.feed.examples.exporting import export
+from millrace.feed.examples.reading import Examples
 from millrace.feed.examples.types import ExportPlan
-from millrace.feed.testing import feeding
+from millrace.feed.prompts import v2
+from millrace.feed.prompts.types import prompt_hash
+from millrace.feed.testing import FakeEncoder, feeding
 from millrace.kernel.errors import InvalidError
 
 pytestmark = pytest.mark.services
@@ -275,3 +280,43 @@ async def test_a_folder_of_something_else_is_left_alone(village, tmp_path):
         await village.exported(tmp_path / "letters")
 
     assert (tmp_path / "letters" / "one.txt").read_text() == "Dear Ann"
+
+
+async def test_the_prompts_of_a_served_moment_are_known_to_the_letter(village, tmp_path):
+    """Goal: from the examples alone come the prompts that the vectors of that moment were made of."""
+    reader = village.readers[0]
+    async with feeding(village.rooms, village.conninfo) as feed:
+        await feed.settled()
+        for _ in range(3):
+            village.clock.move(600)
+            await village.visit(feed, reader, limit=2)
+            await feed.settled()
+    await village.exported(tmp_path / "made")
+    lines = await logged(village.conninfo)
+    examples, encoder = Examples(tmp_path / "made"), FakeEncoder()
+
+    for moment in rows(tmp_path / "made", "moments"):
+        history = [examples.said(state) for state in moment["positives"]]
+        facts = examples.member_facts(moment["member_state"], history)
+        prompt = v2.member_prompt(facts, encoder.tokens_max, encoder.count)
+        assert prompt_hash(prompt) == in_force(lines, reader.member, moment["at"])
+        for state in moment["shown"]:
+            prompt = v2.post_prompt(examples.post_facts(state))
+            row = rows(tmp_path / "made", "posts")[state]
+            post = Key(row["community_id"], row["post_id"])
+            assert prompt_hash(prompt) == in_force(lines, post, moment["at"])
+    assert examples.moments == 3
+
+
+async def logged(conninfo):
+    """Everything in the log of prompts: key, when it was stored, the prompt's hash."""
+    async with await psycopg.AsyncConnection.connect(conninfo) as db:
+        found = await db.execute(
+            "select community_id, thing_id, stored_at, prompt_hash from prompt_line order by line_id"
+        )
+        return [(Key(*row[:2]), *row[2:]) for row in await found.fetchall()]
+
+
+def in_force(lines, key, at):
+    """The hash of the prompt of a thing that was in force at a moment."""
+    return [name for thing, stored_at, name in lines if thing == key and stored_at < at][-1]
