@@ -42,7 +42,9 @@ NEW_MEMBERS = f"{RECALL}_new_members"  # without a positive engagement at the mo
 ACTIVE_MEMBERS = f"{RECALL}_active_members"  # the others
 NEW_POSTS = f"{RECALL}_new_posts"  # of those, what was written in the last day before the moment
 OUTSIDE = f"{RECALL}_out_of_network"  # of those, what was written by somebody they do not follow
-MEASURES = (RECALL, NEW_MEMBERS, ACTIVE_MEMBERS, NEW_POSTS, OUTSIDE)
+FIRST = "recall_10"  # among the first ten: where there are few candidates, a hundred say nothing
+FIRST_NEW_MEMBERS = f"{FIRST}_new_members"
+MEASURES = (RECALL, NEW_MEMBERS, ACTIVE_MEMBERS, NEW_POSTS, OUTSIDE, FIRST, FIRST_NEW_MEMBERS)
 UNIONS = ("union", "union_tuned")
 TRAINED = "trained"
 PACKAGES = ("torch", "implicit")
@@ -133,16 +135,16 @@ def run(
     )
 
 
-def _differences(figures: Figures, trained: bool, seed: int) -> dict[str, Difference]:
+def _differences(figures: Figures, trained: bool, seed: int) -> dict[str, Difference | None]:
     """Return how far one encoder leads: the trained one before all, over the union before all."""
-    found: dict[str, Difference] = {}
+    found: dict[str, Difference | None] = {}
     for ours in ((TRAINED,) if trained else ()) + ("zero_shot",):
         for theirs in (*UNIONS, *NAMES):
             for measure in MEASURES:
+                pair = figures.of(ours, measure), figures.of(theirs, measure)
                 if theirs != ours:
-                    found[f"{ours}_minus_{theirs}_{measure}"] = quality.difference(
-                        figures.of(ours, measure), figures.of(theirs, measure), seed
-                    )
+                    lead = quality.difference(*pair, seed) if len(pair[0]) else None
+                    found[f"{ours}_minus_{theirs}_{measure}"] = lead
     return found
 
 
@@ -171,10 +173,14 @@ def _moment(
             rankings["oracle"] = rivals.best(appeal, one.candidates, sources.moment)
         parts = {
             RECALL: one.relevant,
-            NEW_MEMBERS if one.member not in active else ACTIVE_MEMBERS: one.relevant,
+            FIRST: one.relevant,
             NEW_POSTS: young(sources.moment, one.relevant, YOUNG_DAYS),
             OUTSIDE: outside(world, sources.followed(one.member), one.relevant),
         }
+        if one.member in active:
+            parts[ACTIVE_MEMBERS] = one.relevant
+        else:
+            parts |= {NEW_MEMBERS: one.relevant, FIRST_NEW_MEMBERS: one.relevant}
         _judge(figures, one.member, parts, rankings)
 
 
@@ -186,9 +192,10 @@ def _judge(
 ) -> None:
     """Note what share of each part of what a member liked was among the candidates."""
     for measure, relevant in parts.items():
+        depth = 10 if measure in (FIRST, FIRST_NEW_MEMBERS) else DEPTH
         if relevant:
             for system, ranking in rankings.items():
-                figures.note(system, measure, member, quality.recall(ranking, relevant, DEPTH))
+                figures.note(system, measure, member, quality.recall(ranking, relevant, depth))
 
 
 def _asked(stage: Stage, question: Question, sources: Sources) -> list[Asked]:

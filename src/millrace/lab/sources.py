@@ -140,10 +140,17 @@ def union(given: Mapping[str, Sequence[int]], shares: Shares = (1, 1, 1, 1, 1)) 
 
 
 def tuned_shares(judged: Callable[[Shares], float]) -> Shares:
-    """Return the shares that do best on an earlier question, one source after the other."""
-    shares, score = (1,) * len(NAMES), judged((1,) * len(NAMES))
+    """Return the shares that do best on an earlier question, one source after the other.
+
+    It begins with the better of equal shares and each source alone, so it ends with none worse.
+    """
+    size = len(NAMES)
+    alone = [tuple(int(place == one) for place in range(size)) for one in range(size)]
+    scores = {shares: judged(shares) for shares in ((1,) * size, *alone)}
+    shares = max(scores, key=scores.__getitem__)
+    score = scores[shares]
     for _ in range(PASSES):
-        for place in range(len(NAMES)):
+        for place in range(size):
             for share in SHARES:
                 tried = (*shares[:place], share, *shares[place + 1 :])
                 if tried != shares and any(tried) and (found := judged(tried)) > score:

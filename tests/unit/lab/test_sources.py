@@ -182,6 +182,8 @@ def test_shares_are_those_that_do_best():
     best = np.array([0, 2, 1, 0, 4])
 
     assert tuned_shares(lambda one: -float(np.abs(np.array(one) - best).sum())) == tuple(best)
+    alone = {(0, 1, 0, 0, 0): 3.0, (0, 0, 0, 0, 1): 2.0, (1, 1, 1, 1, 1): 1.0}
+    assert tuned_shares(lambda one: alone.get(one, 0.0)) == (0, 1, 0, 0, 0)
 
 
 def test_a_model_that_knows_the_answers_is_not_asked(tmp_path):
