@@ -85,14 +85,14 @@ class World:
                 topics=[], author_name="Ann", headline="", community_name="Home", said=None,
             )  # fmt: skip
 
-    def _edit(self, at, place, number, text, percentile):
+    def _edit(self, at, place, number, text, percentile, model=MODEL):
         said = PostSaid(
             kind="note", author_name="Ann", headline="", community="Home", topics=[], title=text,
             text="", percentiles=[percentile] * 6, numbers=[percentile] * 6,
         )  # fmt: skip
         return LineRow(
             at=at, made_at=at - 1, thing_kind="post", community_id=HOME, thing_id=number,
-            model_version=MODEL, position=place, facts=encode(said),
+            model_version=model, position=place, facts=encode(said),
         )  # fmt: skip
 
     def _visit(self, feed, at, what, until):
@@ -315,3 +315,69 @@ def test_tables_that_were_changed_afterwards_are_refused(scratch):
     planted(folder, "moments", 0, positions=[9, 9, 9])
 
     assert fingerprint_of(folder, manifest.tables) != manifest.fingerprint
+
+
+def test_a_logged_moment_has_the_states_of_its_own_encoder(scratch):
+    """Goal: with two encoders beside each other, each moment says what its own vectors were made of."""
+    other = ("edit", BEGIN + 86_400 * SECOND, 6, "by the other", 9, "another-2")
+    folder, _ = cut([*HAPPENED, other], END, scratch())
+    one = next(one for one in table(folder, "moments").to_pylist() if not one["replayed"])
+
+    posts, wordings = table(folder, "posts").to_pylist(), table(folder, "wordings").to_pylist()
+    assert {wordings[posts[state]["wording"]]["title"] for state in one["shown"]} == {"first"}
+    assert "by the other" in {wording["title"] for wording in wordings}
+
+
+def test_a_feed_is_told_with_the_vector_that_its_record_names(scratch):
+    """Goal: a newer vector of the member that was stored before, and not yet used, is not told."""
+    plan = ExportPlan(until=datetime.fromtimestamp(END / SECOND, UTC), label_hours=1.0)
+    folder = scratch()
+    tables = opened(folder, "arrow")
+    cutter, world = Cutter(plan, tables), World([])
+    at = BEGIN + 86_400 * SECOND
+    for row in world.rows(END):
+        (cutter.birth if isinstance(row, BirthRow) else cutter.line)(row)
+    for position, liked in ((10, [3]), (20, [6, 3])):
+        said = MemberSaid(
+            display_name="Bob", headline="", about="", skills=[], place="", languages=[],
+            liked=liked, communities=[], shown=0,
+        )  # fmt: skip
+        cutter.line(
+            LineRow(
+                at=at + position, made_at=at + position, thing_kind="member", community_id=HOME,
+                thing_id=1, model_version=MODEL, position=position, facts=encode(said),
+            )
+        )  # fmt: skip
+    for place, position in enumerate((15, 20, 99)):
+        moment = MomentRow(
+            at=at + 1_000 + place, community_id=HOME, member_id=1, post_communities=[HOME],
+            post_ids=[2], positions=[0], engaged=[False], labelled_until=at + 1_000 + WINDOW,
+            served_feed_id=1, served_at=START,
+        )  # fmt: skip
+        cutter.moment(moment, Logged(encoder=MODEL, position=position, features=None), None)
+    tables.close()
+
+    posts = table(folder, "posts").to_pylist()
+    told = [
+        [posts[state]["post_id"] for state in one["positives"]]
+        for one in table(folder, "moments").to_pylist()
+    ]
+    assert told == [[3], [3, 6], [3, 6]]
+
+
+def test_a_past_impression_says_whether_it_was_answered_by_then(scratch):
+    """Goal: an answer of later is not in the past of a moment before it."""
+    day = 86_400 * SECOND
+    folder, _ = cut(
+        [
+            ("visit", BEGIN + day, 1, [1, 2], False),
+            ("visit", BEGIN + day + 60 * SECOND, 1, [3], False),
+            ("deed", BEGIN + day + 120 * SECOND, 1, 1, "like"),
+            ("visit", BEGIN + day + 180 * SECOND, 1, [5], False),
+        ],
+        END,
+        scratch(),
+    )
+
+    answered = [one["past_engaged"] for one in table(folder, "moments").to_pylist()]
+    assert answered == [[], [False, False], [True, False, False]]
