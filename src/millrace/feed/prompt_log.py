@@ -20,6 +20,7 @@ from millrace.store.router import Router
 from millrace.store.session import Session
 
 DAYS_AHEAD = 2
+FALLEN_DAYS = 7  # in which lines of what is gone are looked for
 
 
 class NewLine(Struct, frozen=True):
@@ -86,7 +87,8 @@ class PromptLog:
         """
         await self.prepare(now)
         async with self._router.write() as session:
-            await session.run(QUERIES["drop_fallen_prompts"])
+            since = _day(now) - timedelta(days=FALLEN_DAYS)
+            await session.run(QUERIES["drop_fallen_prompts"], since=since)
             return int(
                 await session.value(
                     QUERIES["drop_prompt_days"],

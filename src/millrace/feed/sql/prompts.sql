@@ -49,9 +49,11 @@ delete from prompt_line
    and prompt_line.thing_id = line.post_id
 
 -- name: drop_fallen_prompts
--- Lines of posts and members who do not stand any more: one was written just as its thing went.
+-- Lines of posts and members who do not stand any more: one was written just as its thing went. Only
+-- the newest days are read, because every start and every few hours look at them.
 delete from prompt_line
- where case thing_kind
+ where kept_on >= %(since)s::date
+   and case thing_kind
        when 'post' then not exists (
             select from post
               join member author
