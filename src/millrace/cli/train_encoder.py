@@ -39,7 +39,8 @@ HELP = {
     "steps": "At most so many.",
     "seed": "Of the order and of all that is drawn.",
     "post_tokens_max": "Of a post's prompt while training.",
-    "memory_tokens_max": "Tokens whose graph is held at once; a larger batch goes in chunks.",
+    "memory_tokens_max": "Tokens whose graph is held at once; a larger batch goes in chunks. "
+    "0: what is quick on the device.",
     "precision": "Numbers that are computed in; weights stay in fp32.",
     "held_back": "Share of the moments, the last ones, that is asked about and not learned from.",
     "evaluate_every": "Steps from one look at recall to the next.",

@@ -128,3 +128,20 @@ def test_vectors_are_those_of_each_text_alone():
         alone = vectors_of(made, joined([batch.members.row(at)]), ALONE)
         assert torch.allclose(together[at], alone[0], atol=1e-5)
     assert np.allclose(together.norm(dim=1), 1, atol=1e-5)
+
+
+def test_bf16_points_the_same_way():
+    """Half the digits: about the same loss, and a gradient in about the same direction."""
+    batch = drawn_batch(seed=3, pairs=7, posts=11, words=WORDS)
+    mixed = Machine(device=torch.device("cpu"), dtype=torch.bfloat16, ranks=Ranks())
+    short, long = reader("llama"), reader("llama")
+
+    loss = backward(short, batch, RECIPE, mixed, draw=0)
+    expected = backward(long, batch, RECIPE, ALONE, draw=0)
+
+    one, other = (
+        torch.cat([grad.reshape(-1) for grad in gradients(made).values()]) for made in (short, long)
+    )
+    assert loss == pytest.approx(expected, rel=0.02)
+    assert loss != expected
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99

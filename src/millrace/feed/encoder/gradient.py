@@ -16,7 +16,9 @@ from millrace.feed.examples.batch import Batch, Tokens, joined
 from millrace.feed.examples.packing import Piece, pieces
 from millrace.feed.recipe import EncoderRecipe
 
-CHUNK_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # padding included; larger is no faster
+CHUNK_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # padding included
+"""What a device reads at once. On a processor computing such chunks twice takes less time than
+holding the graphs of many, whose memory has to be fetched first."""
 CHUNKS_MAX = 1_000_003  # of a batch; tells the draws of one step from those of the next
 
 
@@ -69,7 +71,8 @@ def backward(
     texts = joined(
         [part.row(at) for part in (batch.members, batch.posts) for at in range(part.rows)]
     )
-    chunks = reader.chunks(texts, recipe.memory_tokens_max, machine)
+    held = recipe.memory_tokens_max or CHUNK_TOKENS[machine.device.type]
+    chunks = reader.chunks(texts, held, machine)
     ranks = machine.ranks
     mine = [number for number in range(len(chunks)) if number % ranks.count == ranks.rank]
 
@@ -78,7 +81,7 @@ def backward(
             torch.manual_seed(draw * CHUNKS_MAX + number)
         return reader.read(chunks[number], machine)
 
-    keep = sum(chunks[number].numbers.size for number in mine) <= recipe.memory_tokens_max
+    keep = sum(chunks[number].numbers.size for number in mine) <= held
     with torch.set_grad_enabled(keep):
         shares = {number: encoded(number) for number in mine}
     whole = torch.zeros((texts.rows, reader.dims), device=machine.device)
