@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from threading import Semaphore, current_thread, main_thread
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -154,11 +155,18 @@ ENOUGH = settings(max_examples=15, stateful_step_count=20, deadline=None)
 globals().update(machines(Waiting, EXACT_KINDS, ENOUGH))
 
 
-def test_a_post_in_a_new_block_while_a_search_waits():
-    """The shortest way to it: the search knows no such slot, and the next one must find it."""
+@pytest.mark.parametrize("look", EXACT_KINDS.values(), ids=EXACT_KINDS)
+def test_a_post_in_a_new_block_while_a_search_waits(look):
+    """The shortest way to it: the search knows no such slot, and the next one must find it.
+
+    What was looked at before the index grew must be found, too.
+    """
     town = Waiting()
+    town.look = look
     town.begin(BLOCK, 1)
+    town.search()
     town.begin_a_search(7)
     town.write_what_is_asked_for(QUERIES[0])
+    town.write_more(40, 3)  # more that are near than are asked for
     town.search()
     town.teardown()
