@@ -373,11 +373,13 @@ def test_a_past_impression_says_whether_it_was_answered_by_then(scratch):
             ("visit", BEGIN + day, 1, [1, 2], False),
             ("visit", BEGIN + day + 60 * SECOND, 1, [3], False),
             ("deed", BEGIN + day + 120 * SECOND, 1, 1, "like"),
-            ("visit", BEGIN + day + 180 * SECOND, 1, [5], False),
+            ("visit", BEGIN + day + 180 * SECOND, 1, [5, 1], False),
+            ("visit", BEGIN + day + 240 * SECOND, 1, [2], False),
         ],
         END,
         scratch(),
     )
 
     answered = [one["past_engaged"] for one in table(folder, "moments").to_pylist()]
-    assert answered == [[], [False, False], [True, False, False]]
+    assert answered[:3] == [[], [False, False], [True, False, False]]
+    assert answered[3] == [True, False, False, False, True]
