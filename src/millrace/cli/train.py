@@ -20,7 +20,7 @@ from millrace.cli.frame import (
 from millrace.cli.train_encoder import encoder
 from millrace.kernel.clock import SystemClock
 from millrace.settings import Settings
-from millrace.wiring import Say, reached
+from millrace.wiring import Say, opened
 
 if TYPE_CHECKING:
     from millrace.feed.examples.exporting import Exported
@@ -107,13 +107,13 @@ async def _exported(settings: Settings, folder: Path, asked: Asked, tell: Say) -
     from millrace.feed.examples.exporting import export as exported  # late: it brings pyarrow
     from millrace.feed.examples.types import ExportPlan
 
-    clock = SystemClock()
-    until = clock.now() if asked.until is None else asked.until.replace(tzinfo=UTC)
-    async with reached(settings, say=tell) as ground:
+    async with opened(settings, say=tell) as domain:
+        now = domain.clock.now()
+        until = now if asked.until is None else asked.until.replace(tzinfo=UTC)
         tell("reading what happened")
         return await exported(
-            ground.router,
-            clock,
+            domain.router,
+            domain.clock,
             folder,
             ExportPlan(until=until, label_hours=asked.label_hours),
             encoding=asked.encoding,
