@@ -27,6 +27,7 @@ from millrace.feed.encoder_versions import (
     named,
 )
 from millrace.feed.short_encoder import ShortEncoder
+from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import ConflictError, SetupError
 from millrace.wiring import Domain, Say, encoder_loader
 
@@ -77,7 +78,7 @@ def list_them(frame: Frame, data_dir: str | None, as_json: bool) -> None:
         click.echo("there are no encoders yet: the first one is noted when Millrace is up")
         return
     shown = table("name", "state", "posts", "members", "dims", "memory", "since", "version")
-    now = _newest_change(found)
+    now = SystemClock().now()
     for one in found:
         encoder = one.encoder
         row(
@@ -247,10 +248,6 @@ def _standing(one: EncoderVersion, made: Made) -> Standing:
         members_in_all=made.members_in_all,
         memory=made.posts * one.dims * BYTES_EACH if held else 0,
     )
-
-
-def _newest_change(found: list[Standing]) -> Any:
-    return max(one.encoder.changed_at for one in found)
 
 
 async def _tried(domain: Domain, folder: Path, name: str | None, dims: int | None) -> NewVersion:
