@@ -221,7 +221,7 @@ def test_posts_stand_from_their_first_state_for_a_while(examples):
 
 def test_texts_are_those_that_serving_reads(examples):
     encoder = packaged_encoder()
-    batch = batches(examples, post_tokens_max=48).batch(0)
+    batch = batches(examples, post_tokens_max=24).batch(0)
     moment = int(batch.moments[0])
 
     history = [examples.post_facts(state) for state in examples.positives[moment].tolist()]
@@ -230,11 +230,11 @@ def test_texts_are_those_that_serving_reads(examples):
     assert encoder.vocabulary.encode(prompt, encoder.tokens_max) == batch.members.row(0).tolist()
     shown = examples.shown[moment][examples.engaged[moment]].tolist()
     posts = [
-        tuple(encoder.vocabulary.encode(v2.post_prompt(examples.post_facts(state)), 46))
+        tuple(encoder.vocabulary.encode(v2.post_prompt(examples.post_facts(state)), 22))
         for state in shown
     ]
     assert rows(batch.posts)[batch.positive[0]] in posts
-    assert batch.posts.lengths.max() <= 48
+    assert batch.posts.lengths.max() == 24
 
 
 def test_without_a_history_the_profile_alone_is_read(examples):
