@@ -69,7 +69,7 @@ class Cutter:
         self._tables = tables
         self._tallies = Tallies()
         self._counted: Counter[str] = Counter()
-        self._people: dict[Key, int] = {}
+        self._members: dict[Key, int] = {}
         self._pasts: defaultdict[int, Past] = defaultdict(Past)
         self._posts: dict[Key, int] = {}
         self._keys: list[Key] = []  # of posts
@@ -81,8 +81,8 @@ class Cutter:
         self._newest: dict[int, int] = {}  # of whichever model
         self._post_of = array("i")  # of states of posts
         self._known_at = array("q")
-        self._profiles: dict[int, tuple[bytes, int]] = {}  # of people: the newest profile, its row
-        self._first: dict[int, int] = {}  # of people: the row of the first known profile
+        self._profiles: dict[int, tuple[bytes, int]] = {}  # of members: the newest profile, its row
+        self._first: dict[int, int] = {}  # of members: the row of the first known profile
         self._member_known_at = array("q")
         self._lines: dict[tuple[int, str], deque[MemberLine]] = {}
 
@@ -90,7 +90,7 @@ class Cutter:
 
     def birth(self, row: BirthRow) -> None:
         """Hear of a new post; what was first known of it counts as said from the beginning."""
-        author = self._person(Key(row.community_id, row.author_id))
+        author = self._number(Key(row.community_id, row.author_id))
         post = self._tallies.born(row.at, row.community_id, author)
         self._posts[row.key] = post
         self._keys.append(row.key)
@@ -115,11 +115,11 @@ class Cutter:
 
     def deed(self, row: DeedRow) -> None:
         """Hear what a member was shown or did."""
-        member = self._person(Key(row.community_id, row.member_id))
+        member = self._number(Key(row.community_id, row.member_id))
         other = Key(row.other_community_id, row.other_id)
         self._tallies.met(row.community_id, member)
         if row.deed == FOLLOW:
-            self._tallies.followed(self._person(other))
+            self._tallies.followed(self._number(other))
             return
         post = self._posts.get(other)
         if post is None:
@@ -140,7 +140,7 @@ class Cutter:
             logged: of a served feed; None where it is replayed.
             profile: of the member, where it is replayed; None where the member is gone.
         """
-        member = self._person(row.member)
+        member = self._number(row.member)
         before = self._before(row, member, logged, profile)
         if before is None:
             self._counted["unlogged"] += 1
@@ -184,8 +184,8 @@ class Cutter:
 
     def has_profile(self, member: Key) -> bool:
         """Return whether a replayed moment of a member needs no profile to be looked up."""
-        person = self._people.get(member)
-        return person in self._first or person in self._profiles
+        number = self._members.get(member)
+        return number in self._first or number in self._profiles
 
     def counts(self, unripe: int) -> Counts:
         """Return how much was written, and what was left out."""
@@ -306,7 +306,7 @@ class Cutter:
 
     def _member_line(self, row: LineRow) -> None:
         said = member_of(row.facts)
-        member = self._person(row.key)
+        member = self._number(row.key)
         state = self._profile(member, row.key, said, row.made_at)
         past, states, times = self._pasts[member], array("i"), array("q")
         keys = said.keys(row.community_id)[: self._plan.positives_max]
@@ -361,8 +361,8 @@ class Cutter:
             )
         )
 
-    def _person(self, key: Key) -> int:
-        return self._people.setdefault(key, len(self._people))
+    def _number(self, key: Key) -> int:
+        return self._members.setdefault(key, len(self._members))
 
 
 def _profile_name(said: MemberSaid) -> bytes:

@@ -45,7 +45,7 @@ class Leak(Struct, frozen=True):
 class States(Struct, frozen=True):
     """What is checked against: states by their rows.
 
-    post: of a state of a post. known_at: of the states of posts. member: person of a member's state.
+    post: of a state of a post. known_at: of the states of posts. member: of a state of a member.
     """
 
     post: Ints

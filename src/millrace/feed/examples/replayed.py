@@ -3,7 +3,7 @@
 Deeds come in the order of time, and what is asked is answered from those that came before, so
 nothing of later can be in an answer. A post gets a new state when a vector of it would have been
 made again (numbers.py): at set ages, or when one of its percentiles moved far. Scales are made of the
-posts and people that were known by then. What an import cannot tell stays unknown: views and rates,
+posts and members that were known by then. What an import cannot tell stays unknown: views and rates,
 where a community has no impressions.
 """
 
@@ -55,7 +55,7 @@ class Tallies:
         self._authors: list[int] = []
         self._community: list[int] = []
         self._posts: dict[int, list[int]] = defaultdict(list)  # of a community
-        self._people: dict[int, set[int]] = defaultdict(set)  # of a community, as far as known
+        self._members: dict[int, set[int]] = defaultdict(set)  # of a community, as far as known
         self._followers: dict[int, int] = defaultdict(int)
         self._scales: dict[int, Scale] = {}
         self._told: dict[int, Told] = {}
@@ -69,12 +69,12 @@ class Tallies:
         self._authors.append(author)
         self._community.append(community)
         self._posts[community].append(post)
-        self._people[community].add(author)
+        self._members[community].add(author)
         return post
 
     def met(self, community: int, member: int) -> None:
-        """Hear that there is a person."""
-        self._people[community].add(member)
+        """Hear that there is a member."""
+        self._members[community].add(member)
 
     def count(self, post: int, deed: str) -> None:
         """Hear that somebody was shown a post, or did something with it."""
@@ -82,9 +82,9 @@ class Tallies:
         if column is not None:
             self._counts[post, column] += 1
 
-    def followed(self, person: int) -> None:
+    def followed(self, member: int) -> None:
         """Hear that somebody is followed from now on."""
-        self._followers[person] += 1
+        self._followers[member] += 1
 
     def held(self, post: int, at: Instant) -> int | None:
         """Return the state of a post that is still true enough, or None where a new one is due."""
@@ -158,7 +158,7 @@ class Tallies:
         hours = (at - np.array([self._created[post] for post in posts])) / HOUR
         engaged = counts[:, LIKES] + counts[:, COMMENTS] + counts[:, OTHERS]
         rates = engaged / (counts[:, VIEWS] + RATE_PRIOR_VIEWS)
-        followers = np.array([self._followers[person] for person in self._people[community]])
+        followers = np.array([self._followers[member] for member in self._members[community]])
         shown = bool(counts[:, VIEWS].any())
         return [
             _cut(hours),

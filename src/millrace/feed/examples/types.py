@@ -97,7 +97,7 @@ class Wording(Struct, frozen=True, kw_only=True):
 class PostState(Struct, frozen=True, kw_only=True):
     """What was true of a post from a moment on: one row of `posts`.
 
-    post, author: numbers of the post and of the person who wrote it.
+    post, author: numbers of the post and of the member who wrote it.
     wording: a row of `wordings`.
     known_at: from when on it was true.
     percentiles: in the order of the prompt's markers, UNKNOWN where the prompt leaves one out.
@@ -117,7 +117,7 @@ class PostState(Struct, frozen=True, kw_only=True):
 class MemberState(Struct, frozen=True, kw_only=True):
     """What a member said of themself from a moment on: one row of `members`.
 
-    member: the number of the person; persons who write posts are counted in the same row of numbers.
+    member: the number of the member; those who write posts are counted in the same row of numbers.
     """
 
     member: int
