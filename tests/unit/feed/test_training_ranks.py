@@ -56,8 +56,8 @@ with joined(torch.device("cpu")) as ranks:
 """
 
 
-def run(processes: int, model: Path, out: Path) -> None:
-    """Start them with what `torchrun` tells each; the first to fail is shown."""
+def run_together(processes: int, model: Path, out: Path) -> None:
+    """Start processes with what `torchrun` tells each; the first to fail is shown."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -89,7 +89,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes wrote: gradients of each, and the training of both."""
     made = tmp_path_factory.mktemp("ranks")
-    run(2, model, made)
+    run_together(2, model, made)
     return made
 
 
@@ -111,11 +111,14 @@ def test_two_processes_have_the_gradient_of_one_with_the_whole_batch(
             assert torch.allclose(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5), name
 
 
-def test_two_processes_train_the_model_of_one(model: Path, out: Path):
+def test_two_processes_train_the_model_of_one(
+    model: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Only the first writes; what it leaves is what one process would have left."""
     from safetensors.torch import load_file
 
-    run(1, model, out)
+    monkeypatch.setattr(sys, "argv", ["alone", str(model), str(out)])
+    exec(PROGRAM, {})  # as it is, in this process, to spare another one
 
     one, two = (load_file(out / f"run-{count}" / "best" / "model.safetensors") for count in (1, 2))
 
