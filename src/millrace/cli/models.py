@@ -64,7 +64,9 @@ class Standing(Struct, frozen=True):
     memory: int
 
 
-@models.command("list")
+@models.command(
+    "list", epilog="\b\nExamples:\n  millrace models list\n  millrace models list --json\n"
+)
 @data_dir_option
 @json_option
 @pass_frame
@@ -98,7 +100,9 @@ def list_them(frame: Frame, data_dir: str | None, as_json: bool) -> None:
             click.echo(f"{one.encoder.name}: {one.encoder.fault}")
 
 
-@models.command()
+@models.command(
+    epilog="\b\nExamples:\n  millrace models add runs/encoder/best --name spring\n  millrace models add runs/encoder/best --dims 128 --name short\n"
+)
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--name", help="What people call it. Default: the name of the directory.")
 @click.option(
@@ -135,7 +139,7 @@ def add(frame: Frame, directory: Path, data_dir: str | None, as_json: bool, **wa
     _tell(found, as_json, "is embedded beside the one that serves: millrace models list")
 
 
-@models.command()
+@models.command(epilog="\b\nExamples:\n  millrace models promote spring\n")
 @name_argument
 @data_dir_option
 @json_option
@@ -149,7 +153,7 @@ def promote(frame: Frame, name: str, data_dir: str | None, as_json: bool) -> Non
     _tell(found, as_json, "serves")
 
 
-@models.command()
+@models.command(epilog="\b\nExamples:\n  millrace models rollback\n")
 @data_dir_option
 @json_option
 @pass_frame
@@ -159,7 +163,7 @@ def rollback(frame: Frame, data_dir: str | None, as_json: bool) -> None:
     _tell(found, as_json, "serves again")
 
 
-@models.command()
+@models.command(epilog="\b\nExamples:\n  millrace models retire spring\n")
 @name_argument
 @data_dir_option
 @json_option
@@ -170,7 +174,9 @@ def retire(frame: Frame, name: str, data_dir: str | None, as_json: bool) -> None
     _tell(found, as_json, "is retired")
 
 
-@models.command()
+@models.command(
+    epilog="\b\nExamples:\n  millrace models compare packaged spring\n  millrace models compare packaged spring --data examples\n"
+)
 @click.argument("one")
 @click.argument("other")
 @click.option(
