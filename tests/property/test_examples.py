@@ -383,3 +383,26 @@ def test_a_past_impression_says_whether_it_was_answered_by_then(scratch):
     answered = [one["past_engaged"] for one in table(folder, "moments").to_pylist()]
     assert answered[:3] == [[], [False, False], [True, False, False]]
     assert answered[3] == [True, False, False, False, True]
+
+
+def test_numbers_that_no_table_holds_are_the_largest_that_one_does(scratch):
+    """Goal: an import with absurd positions or counts does not end an export."""
+    plan = ExportPlan(until=datetime.fromtimestamp(END / SECOND, UTC), label_hours=1.0)
+    folder = scratch()
+    tables = opened(folder, "arrow")
+    cutter, world = Cutter(plan, tables), World([])
+    for row in world.rows(END):
+        (cutter.birth if isinstance(row, BirthRow) else cutter.line)(row)
+    moment = MomentRow(
+        at=BEGIN + 86_400 * SECOND, community_id=HOME, member_id=1, post_communities=[HOME],
+        post_ids=[2], positions=[1 << 30], engaged=[False],
+        labelled_until=BEGIN + 86_400 * SECOND + WINDOW,
+    )  # fmt: skip
+    profile = ProfileRow(
+        community_id=HOME, member_id=1, display_name="Bob", headline="", about="", skills=[],
+        place="", languages=[], said=None,
+    )  # fmt: skip
+    assert cutter.moment(moment, None, profile)
+    tables.close()
+
+    assert table(folder, "moments").to_pylist()[0]["positions"] == [32_767]

@@ -30,6 +30,7 @@ from millrace.feed.examples.writing import Tables
 from millrace.feed.prompt_lines import MemberSaid, PostSaid, member_of, post_of
 
 ALWAYS: Instant = 0  # a profile of which only the first known is known counts as true from here
+POSITION_MAX, NUMBER_MAX = (1 << 15) - 1, (1 << 31) - 1  # of what the tables hold
 LINES_KEPT = 3  # of one member and model: a feed may be served with the vector before the newest
 POSITIVE = frozenset(kind.value for kind in POSITIVE_ACTIONS)
 SHOWN, FOLLOW = "shown", "follow"
@@ -238,7 +239,7 @@ class Cutter:
                 found.features += logged.features[key]
             found.states.append(state)
             found.engaged.append(engaged)
-            found.positions.append(position)
+            found.positions.append(min(position, POSITION_MAX))
         return found
 
     def _shown_state(self, post: int, at: Instant, logged: Logged | None) -> int | None:
@@ -280,7 +281,7 @@ class Cutter:
                 wording=self._wordings[post][1],
                 known_at=known_at,
                 percentiles=list(percentiles),
-                numbers=list(numbers),
+                numbers=[min(number, NUMBER_MAX) for number in numbers],
             )
         )
 
