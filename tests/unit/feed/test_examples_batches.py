@@ -219,6 +219,20 @@ def test_posts_stand_from_their_first_state_for_a_while(examples):
     assert [standing.state(4, first + at * minute) for at in (41, 70, 71)] == [8, 8, 9]
 
 
+def test_drawn_posts_are_in_the_state_of_the_moment(tmp_path):
+    """Also where a later one is known: its numbers say what was to come."""
+    made = tables()
+    known_at = made["posts"]["known_at"]
+    made["posts"]["known_at"] = [
+        at + timedelta(days=60) * (state % STATES) for state, at in enumerate(known_at)
+    ]
+    examples = Examples(write(tmp_path, made))
+
+    for batch in epoch(batches(examples, hard=0, random=6)):
+        states = states_of(examples, batch)
+        assert all(min(states[column]) % STATES == 0 for column in batch.random.tolist())
+
+
 def test_texts_are_those_that_serving_reads(examples):
     encoder = packaged_encoder()
     batch = batches(examples, post_tokens_max=24).batch(0)
