@@ -17,8 +17,8 @@ from millrace.feed.examples.packing import Piece, pieces
 from millrace.feed.recipe import EncoderRecipe
 
 CHUNK_TOKENS = {"cpu": 2_048, "cuda": 65_536}  # padding included
-"""What a device reads at once. On a processor computing such chunks twice takes less time than
-holding the graphs of many, whose memory has to be fetched first."""
+"""What a device reads at once. On a processor chunks that are computed twice take a fifth of the
+memory that held ones do, and about their time (docs/LOG.md, 2026-11-22)."""
 CHUNKS_MAX = 1_000_003  # of a batch; tells the draws of one step from those of the next
 
 
