@@ -185,13 +185,21 @@ async def imported(village, visits=10):
             )
             for post in some[number % 4 : number % 4 + 1]
         )
-    last = village.posts[-1]
+    last = village.posts[-2]
     done.append(
         EngagementDraft(
             member="gus", post=village.posts[1].external_id, kind=Action.CLICK,
             happened_at=last.created_at,
         )
     )  # fmt: skip
+    shown.append(  # later: what came without an impression still came without one
+        ImpressionDraft(
+            member="gus",
+            post=village.posts[1].external_id,
+            shown_at=last.created_at + timedelta(minutes=9),
+            position=0,
+        )
+    )
     await village.rooms.activity.upsert_impressions(OPERATOR, village.home, shown)
     await village.rooms.activity.upsert_engagements(OPERATOR, village.home, done)
 
