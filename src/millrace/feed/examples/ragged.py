@@ -64,4 +64,7 @@ class Ragged:
 
 def _plain(values: Any) -> Values:
     """Return values as numbers: truth values are unpacked, all others are that already."""
-    return values if isinstance(values, np.ndarray) else values.to_numpy(zero_copy_only=False)
+    found: Values = (
+        values if isinstance(values, np.ndarray) else values.to_numpy(zero_copy_only=False)
+    )
+    return found
