@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,6 @@ class Ragged:
 
 def _plain(values: Any) -> Values:
     """Return values as numbers: truth values are unpacked, all others are that already."""
-    found: Values = (
-        values if isinstance(values, np.ndarray) else values.to_numpy(zero_copy_only=False)
-    )
-    return found
+    if isinstance(values, np.ndarray):
+        return cast("Values", values)
+    return values.to_numpy(zero_copy_only=False)
