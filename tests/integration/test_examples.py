@@ -1,6 +1,7 @@
 """Examples: what was served and done, cut so that nothing knows its own future."""
 
 from datetime import timedelta
+from importlib import import_module
 
 import psycopg
 import pytest
@@ -31,7 +32,7 @@ TOPICS = {"garden": "tomatoes compost seeds soil", "boats": "harbour sail rope t
 
 def rows(folder, name):
     """The rows of a table, as dictionaries."""
-    arrow = pytest.importorskip("pyarrow")
+    arrow = import_module("pyarrow")
     with arrow.OSFile(str(folder / f"{name}.arrow")) as file:
         return arrow.ipc.open_file(file).read_all().to_pylist()
 
@@ -257,7 +258,7 @@ async def test_the_same_history_makes_the_same_files(village, tmp_path):
 
     assert (first.changed, again.changed, mended.changed) == (True, False, True)
     assert first.manifest.fingerprint == mended.manifest.fingerprint
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = import_module("pyarrow.parquet")
     read = parquet.read_table(tmp_path / "flat" / "moments.parquet").to_pylist()
     assert read == rows(tmp_path / "made", "moments")
     assert flat.manifest.counts == first.manifest.counts

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from millrace.feed.examples.types import FORMAT, ExportPlan, Manifest
 from millrace.feed.examples.writing import files, fingerprint_of, opened
 from millrace.feed.prompt_lines import MemberSaid, PostSaid, encode
 
-arrow = pytest.importorskip("pyarrow")
+arrow = import_module("pyarrow")  # it tells no types
 
 HOME, MODEL = 7, "tiny-1"
 START = datetime(2026, 1, 1, tzinfo=UTC)
