@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from examples_folder import tables, write
 
+from millrace.cli.main import millrace
 from millrace.cli.train_encoder import HELP, encoder
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.testing import save_tiny_llama
@@ -43,7 +44,8 @@ def arguments(data: Path, llama: Path, to: Path, **changes: object) -> list[str]
 
 
 def trained(words: list[str]) -> dict[str, Any]:
-    done = CliRunner().invoke(encoder, words, catch_exceptions=False)
+    # From the root: click keeps a command's help option as whoever asks first would have it.
+    done = CliRunner().invoke(millrace, ["train", "encoder", *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
 
