@@ -5,12 +5,14 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from millrace.feed.encoder.checkpoints import DATA, Lineage
 from millrace.feed.encoder.gradient import vectors_of
-from millrace.feed.encoder.judging import Metrics, recalls
+from millrace.feed.encoder.judging import DEPTHS, Metrics, recalls_of_each
 from millrace.feed.encoder.loading import packaged, trained_with
 from millrace.feed.encoder.parallel import Ranks
 from millrace.feed.encoder.trainee import machine_for, trainable
@@ -22,17 +24,20 @@ from millrace.kernel.errors import InvalidError
 
 SEED = 20261121
 PRECISION = "fp32"
+FIRST_DEPTH = DEPTHS[0]
 
 
 class Compared(Struct, frozen=True, kw_only=True):
     """What each encoder finds, in the order in which they were named.
 
     since: the questions are of this time on. members: how many were asked.
+    each: recall at 10 of each member, the same members in the same order for every encoder.
     """
 
     since: datetime
     members: int
     found: list[Metrics]
+    each: list[NDArray[np.float64]]
 
 
 def compared(data: Path, encoders: Sequence[tuple[str, int]], threads: int = 1) -> Compared:
@@ -60,16 +65,25 @@ def compared(data: Path, encoders: Sequence[tuple[str, int]], threads: int = 1) 
             limit=f"moments from {since:%Y-%m-%d %H:%M} on",
             next_step="export newer examples: millrace train export DIR",
         )
-    found: list[Metrics] = []
-    asked = 0
-    for folder, (_, dims) in zip(folders, encoders, strict=True):
-        metrics, asked = _found(folder, dims, examples, part)
-        found.append(metrics)
-    return Compared(since=since, members=asked, found=found)
+    found = [
+        _found(folder, dims, examples, part)
+        for folder, (_, dims) in zip(folders, encoders, strict=True)
+    ]
+    return Compared(
+        since=since,
+        members=len(found[0][FIRST_DEPTH]),
+        found=[
+            {f"recall_{depth}": round(float(one.mean()), 6) for depth, one in each.items()}
+            for each in found
+        ],
+        each=[each[FIRST_DEPTH] for each in found],
+    )
 
 
-def _found(folder: Path, dims: int, examples: Examples, part: Part) -> tuple[Metrics, int]:
-    """Return the recall of one encoder, and how many members were asked."""
+def _found(
+    folder: Path, dims: int, examples: Examples, part: Part
+) -> dict[int, NDArray[np.float64]]:
+    """Return the recall of one encoder for each member, by depth."""
     recipe = trained_with(folder)
     machine = machine_for(torch.device("cpu"), PRECISION, Ranks())
     trainee = trainable(folder, recipe, machine)
@@ -78,8 +92,7 @@ def _found(folder: Path, dims: int, examples: Examples, part: Part) -> tuple[Met
     trainee.reader.model.eval()
     members = vectors_of(trainee.reader, questions.members, machine)[:, :dims]
     posts = vectors_of(trainee.reader, questions.posts, machine)[:, :dims]
-    found = recalls(members, posts, questions)
-    return {f"recall_{depth}": value for depth, value in found.items()}, len(members)
+    return recalls_of_each(members, posts, questions)
 
 
 def _learned_until(folder: Path, examples: Examples) -> datetime:

@@ -2,7 +2,9 @@
 
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from millrace.feed.encoder.gradient import Machine, Reader, vectors_of
@@ -38,14 +40,22 @@ def judged(
 
 
 def recalls(members: torch.Tensor, posts: torch.Tensor, questions: Questions) -> dict[int, float]:
-    """Return the mean recall at each depth.
+    """Return the mean recall at each depth; the arguments are those of `recalls_of_each`."""
+    found = recalls_of_each(members, posts, questions)
+    return {depth: round(float(one.sum()) / max(len(one), 1), 6) for depth, one in found.items()}
+
+
+def recalls_of_each(
+    members: torch.Tensor, posts: torch.Tensor, questions: Questions
+) -> dict[int, NDArray[np.float64]]:
+    """Return the recall of each member at each depth, in the order of the questions.
 
     Args:
         members: a vector each, of any length. (M, dims).
         posts: a vector each. (P, dims).
         questions: which of the posts each member may and should find.
     """
-    totals = dict.fromkeys(DEPTHS, 0.0)
+    found = {depth: np.zeros(len(members)) for depth in DEPTHS}
     posts = normalize(posts, dim=-1)
     for start in range(0, len(members), MEMBERS_PER_BLOCK):
         block = slice(start, start + MEMBERS_PER_BLOCK)
@@ -56,5 +66,5 @@ def recalls(members: torch.Tensor, posts: torch.Tensor, questions: Questions) ->
         hits = relevant.gather(1, best)
         for depth in DEPTHS:
             possible = relevant.sum(dim=1).clamp(min=1, max=depth)
-            totals[depth] += float((hits[:, :depth].sum(dim=1) / possible).sum())
-    return {depth: round(total / max(len(members), 1), 6) for depth, total in totals.items()}
+            found[depth][block] = (hits[:, :depth].sum(dim=1) / possible).double().numpy()
+    return found
