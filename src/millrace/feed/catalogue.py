@@ -7,8 +7,8 @@ somebody who is banned, or a hidden one, keeps its slot and is not found: it can
 It is derived: the change stream fills it (indexing.py), and it may be behind the tables by as much
 as the stream is. Whoever shows a post asks the tables once more.
 
-There may be an index for each of several encoders. All have a post in the same slot, so the columns
-are those of all; one serves whoever is not told otherwise (holding.py).
+There may be an index for each of several encoders. They share one table of slots, so the columns are
+those of all; one serves whoever is not told otherwise (holding.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +29,8 @@ from millrace.community.types import (
 from millrace.feed.coarse import Coarse
 from millrace.feed.features import KIND_NUMBER, long_words, words
 from millrace.feed.first_look import LookMaker
-from millrace.feed.index import CAPACITY_MIN, IndexEntry, PostIndex, Slots, Vector, doubled
-from millrace.feed.index_beside import beside
+from millrace.feed.index import PostIndex, Slots, Vector
+from millrace.feed.slot_table import CAPACITY_MIN, IndexEntry, doubled
 
 KINDS = tuple(PostKind)
 POST_COUNTS = PostCounts.__struct_fields__
@@ -111,6 +111,7 @@ class Catalogue:
             look: what searches look at first, of this encoder's index and of any other's.
         """
         self.index = PostIndex(dims, capacity, look)
+        self.table = self.index.table
         self.version = version
         self.indexes: dict[str, PostIndex] = {version: self.index}
         self.called: dict[str, str] = {}  # what a flag may call an encoder, and its version
@@ -131,7 +132,7 @@ class Catalogue:
     def hold(self, version: str, dims: int) -> None:
         """Have an index for one more encoder, empty of vectors; nobody searches it by itself."""
         if version not in self.indexes:
-            self.indexes[version] = beside(self.index, dims)
+            self.indexes[version] = self.index.beside(dims)
 
     def serve(self, version: str) -> None:
         """Let the index of an encoder that is held be the one that serves, at once."""
@@ -149,9 +150,9 @@ class Catalogue:
 
         `vector` None leaves the one that is there.
         """
-        index = self.index
-        before = index.slot(facts.key)
-        was_shown = before is not None and bool(index.alive(np.array([before]))[0])
+        table = self.table
+        before = table.slot(facts.key)
+        was_shown = before is not None and table.is_alive(before)
         entry = IndexEntry(
             key=facts.key,
             author=facts.author,
@@ -159,15 +160,9 @@ class Catalogue:
             language=facts.language,
             audience=facts.audience,
         )
-        slot = -1
-        for each in self.indexes.values():
-            own = vector if each is index else None
-            held = each.find(facts.key)
-            if own is None and held is not None:
-                own = each.vectors([held])[0]
-            placed = each.put(entry, own)
-            assert slot in (-1, placed), f"post {facts.key} has slots {slot} and {placed}"
-            slot = placed
+        slot = table.put(entry)
+        if vector is not None:
+            self.index.set_vector(slot, vector)
         self._fit()
         if before is None:
             self._counts[slot] = 0
@@ -193,9 +188,26 @@ class Catalogue:
         if index is not None and slot is not None:
             index.set_vector(slot, vector)
 
+    def put_vectors(self, keys: Sequence[Key], vectors: Vector, version: str) -> None:
+        """Give many posts vectors of an encoder; those that do not stand any more are left out.
+
+        Args:
+            keys: of the posts, each once.
+            vectors: of the same posts, a row each.
+            version: of the encoder; one that is not held is left alone.
+        """
+        index = self.indexes.get(version)
+        if index is None or not keys:
+            return
+        slots = [self.table.slot(key) for key in keys]
+        there = [slot for slot in slots if slot is not None]
+        if len(there) < len(slots):
+            vectors = vectors[[place for place, slot in enumerate(slots) if slot is not None]]
+        index.set_vectors(there, vectors)
+
     def put_counts(self, key: Key, counts: Mapping[str, int] | Sequence[int]) -> None:
         """Set the eight numbers of a post; one that is not there is left alone."""
-        slot = self.index.slot(key)
+        slot = self.table.slot(key)
         if slot is not None:
             self._counts[slot] = _in_order(counts, POST_COUNTS)
 
@@ -207,10 +219,10 @@ class Catalogue:
             return []
         self._stands[number] = facts.stands
         changed: list[Key] = []
-        for slot in self.index.slots_of_author(number):
+        for slot in self.table.slots_of_author(number):
             if self._show(slot) == facts.stands and not self._hidden[slot]:
                 self._shown += 1 if facts.stands else -1
-                changed.append(self.index.entry(slot).key)
+                changed.append(self.table.entry(slot).key)
         return changed if facts.stands else []
 
     def put_author_counts(self, author: Key, counts: Mapping[str, int] | Sequence[int]) -> None:
@@ -220,35 +232,32 @@ class Catalogue:
 
     def remove(self, key: Key) -> None:
         """Forget a post."""
-        slot = self.index.slot(key)
+        slot = self.table.slot(key)
         if slot is not None:
-            self._shown -= bool(self.index.alive(np.array([slot]))[0])
-            for index in self.indexes.values():
-                index.remove(key)
+            self._shown -= self.table.is_alive(slot)
+            self.table.remove(key)
 
     def _author_number(self, author: Key) -> int:
-        """Return the number of an author, the same in every index; a new one gets the next."""
-        for index in self.indexes.values():
-            index.author_number(author)
+        """Return the number of an author; a new one gets the next."""
+        number = self.table.author_number(author)
         self._fit()
-        return self.index.author_number(author)
+        return number
 
     def _show(self, slot: int) -> bool:
         """Let a post be found, or not, by what is known of it and of its author."""
-        author = self.index.authors_of(np.array([slot]))[0]
+        author = self.table.author_of(slot)
         alive = bool(self._stands[author]) and not bool(self._hidden[slot])
-        for index in self.indexes.values():
-            index.show(slot, alive=alive)
+        self.table.show(slot, alive=alive)
         return alive
 
     def _fit(self) -> None:
         """Grow the columns as the index and the authors have grown."""
-        while len(self._kind) < self.index.capacity:
+        while len(self._kind) < self.table.capacity:
             self._kind = doubled(self._kind)
             self._topics = doubled(self._topics)
             self._counts = doubled(self._counts)
             self._hidden = doubled(self._hidden)
-        while len(self._stands) < self.index.authors:
+        while len(self._stands) < self.table.authors:
             self._stands = np.concatenate([self._stands, np.ones_like(self._stands)])
             self._author_counts = doubled(self._author_counts)
 
@@ -260,7 +269,7 @@ class Catalogue:
 
     def slot(self, key: Key) -> int | None:
         """Return the slot of a post, or None where it is not known."""
-        return self.index.slot(key)
+        return self.table.slot(key)
 
     def kinds(self, slots: Slots) -> NDArray[np.int8]:
         """Return the numbers of the kinds, as in KINDS."""
@@ -276,11 +285,11 @@ class Catalogue:
 
     def author_counts(self, slots: Slots) -> NDArray[np.int64]:
         """Return the numbers of the authors of posts in the order of AUTHOR_COUNTS."""
-        return self._author_counts[self.index.authors_of(slots)]
+        return self._author_counts[self.table.authors_of(slots)]
 
     def author_stands(self, slots: Slots) -> NDArray[np.bool_]:
         """Return which posts have an author who is neither removed nor banned."""
-        return self._stands[self.index.authors_of(slots)]
+        return self._stands[self.table.authors_of(slots)]
 
     def author_name(self, number: int) -> str:
         """Return the name of an author as cards show it."""
@@ -288,14 +297,14 @@ class Catalogue:
 
     def keys(self, slots: Slots) -> list[Key]:
         """Return the posts in slots."""
-        return [Key(community, post) for post, community in self.index.ids(slots).tolist()]
+        return [Key(community, post) for post, community in self.table.ids(slots).tolist()]
 
     def facts(self, key: Key) -> PostFacts | None:
         """Return what is known of one post; None where it is not known."""
-        slot = self.index.slot(key)
+        slot = self.table.slot(key)
         if slot is None:
             return None
-        entry = self.index.entry(slot)
+        entry = self.table.entry(slot)
         numbers: list[int] = self._topics[slot].tolist()
         return PostFacts(
             key=entry.key,

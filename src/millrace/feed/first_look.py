@@ -56,6 +56,10 @@ class FirstLook(Protocol):
         """
         ...
 
+    def prepare(self) -> None:
+        """Make what the next look would make first; may be called in another thread."""
+        ...
+
     @property
     def bytes(self) -> int:
         """Return how much memory this takes besides the vectors."""
@@ -92,6 +96,11 @@ class Copies(ABC):
         with self._alone:
             self._vectors = vectors
             self._widen(len(vectors))
+
+    def prepare(self) -> None:
+        """Copy what changed."""
+        with self._alone:
+            self.catch_up()
 
     def ready(self) -> None:
         """Wait until nothing is being made beside."""

@@ -221,9 +221,12 @@ class Holding:
                     after=after.id,
                     limit=STRETCH,
                 )
-            for row, vector in zip(rows, unpacked_rows([r.vector for r in rows]), strict=True):
-                if row.key not in newer:
-                    self._catalogue.put_vector(row.key, vector, version)
+            older = [row for row in rows if row.key not in newer]
+            vectors = unpacked_rows([row.vector for row in older])
+            self._catalogue.put_vectors([row.key for row in older], vectors, version)
+            index = self._catalogue.indexes.get(version)
+            if index is not None:  # what the first search would have to make, where nobody waits
+                await asyncio.to_thread(index.prepare)
             if len(rows) < STRETCH:
                 return
             after = rows[-1].key

@@ -8,6 +8,7 @@ Beside the columns it announces what an open page wants to hear of, to whoever l
 be shown from now on, members who are shut out, posts that are talked about.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 from typing import TypeVar, cast
@@ -191,14 +192,17 @@ class Indexing:
             rows = await self._stretch(
                 session, "catalogue_posts", PostRow, after, model_version=version
             )
-            packed = [row.vector for row in rows if row.vector is not None]
-            vectors = iter(unpacked_rows(packed))
+            keys = [row.key for row in rows if row.vector is not None]
+            vectors = unpacked_rows([row.vector for row in rows if row.vector is not None])
             for row in rows:
-                vector = None if row.vector is None else next(vectors)
                 catalogue.put(row.facts, None)
-                catalogue.put_vector(row.key, vector, version)
+                if row.vector is None:
+                    catalogue.put_vector(row.key, None, version)
                 catalogue.put_counts(row.key, [getattr(row, name) for name in POST_COUNTS])
                 there.add(row.key)
+            catalogue.put_vectors(keys, vectors, version)
+            # What the first search would have to make; nobody waits for it here.
+            await asyncio.to_thread(catalogue.indexes[version].prepare)
             if len(rows) < STRETCH:
                 return there
             after = rows[-1].key

@@ -77,6 +77,11 @@ class NeighbourLists(Copies):
         self._exact.grow(vectors)
         super().grow(vectors)
 
+    def prepare(self) -> None:
+        """Copy what changed; lists are made when somebody looks."""
+        self._exact.prepare()
+        super().prepare()
+
     def ready(self) -> None:
         """Wait until the lists that are being made serve."""
         making = self._making

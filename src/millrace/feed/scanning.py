@@ -18,18 +18,25 @@ SPARE = 3  # times what was asked for is remembered: what is seen or removed lat
 
 
 class Scanner:
-    """Searches an index; a large one outside the event loop."""
+    """Searches an index; a large one outside the event loop. What it remembers, the index has."""
 
-    def __init__(self, index: PostIndex, at_once: int = AT_ONCE) -> None:
-        """Take the index, and how many posts are searched at once, in the event loop."""
+    def __init__(
+        self, index: PostIndex, at_once: int = AT_ONCE, thread: ThreadPoolExecutor | None = None
+    ) -> None:
+        """Take the index, and where large ones are searched.
+
+        Args:
+            index: what is searched.
+            at_once: how many posts are searched at once, in the event loop.
+            thread: searches larger ones, and is ended by whoever made it; by default one of its own.
+        """
         self._index = index
         self._at_once = at_once
-        # Linear algebra and nothing else, so that one core is left to the event loop.
-        self._thread = ThreadPoolExecutor(1, "millrace-search")
+        self._thread = search_thread() if thread is None else thread
 
     def close(self) -> None:
         """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        end(self._thread)
 
     async def search(self, vector: Vector, k: int, mask: Mask) -> Hits:
         """Return the k best slots, exactly as `PostIndex.search` does."""
@@ -108,3 +115,13 @@ class Scanner:
             least = max(least, kth(scores[good], SPARE * k))
         kept = scores >= least
         return hits, Recollection(mark, least, slots[kept].astype(np.int32), scores[kept])
+
+
+def search_thread() -> ThreadPoolExecutor:
+    """Return a thread for searches: linear algebra and nothing else, so that one core is left."""
+    return ThreadPoolExecutor(1, "millrace-search")
+
+
+def end(thread: ThreadPoolExecutor) -> None:
+    """End a thread for searches; what waits for it is not done any more."""
+    thread.shutdown(wait=False, cancel_futures=True)

@@ -6,7 +6,6 @@ over the slots, made once per request.
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from msgspec import Struct
@@ -14,7 +13,7 @@ from msgspec import Struct
 from millrace.community.types import Key
 from millrace.feed.catalogue import AUTHOR_COUNTS, POST_COUNTS, Catalogue
 from millrace.feed.filters import oldest_at
-from millrace.feed.index import Mask, PostIndex, Scope, Slots, Vector
+from millrace.feed.index import Mask, PostIndex, Slots, Vector
 from millrace.feed.known import KnownSlots
 from millrace.feed.run import (
     NETWORK,
@@ -26,8 +25,9 @@ from millrace.feed.run import (
     candidates,
     on_grid,
 )
-from millrace.feed.scanning import Scanner
+from millrace.feed.scanning import Scanner, end, search_thread
 from millrace.feed.select import earlier_alike
+from millrace.feed.slot_table import Scope
 from millrace.feed.types import FeedConfig
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,13 +51,12 @@ class Sources:
 
     def __init__(self, catalogue: Catalogue, slots: KnownSlots) -> None:
         self._catalogue = catalogue
-        self._scanners: WeakKeyDictionary[PostIndex, Scanner] = WeakKeyDictionary()
+        self._thread = search_thread()  # one for all indexes: whoever is dropped leaves nothing
         self._slots = slots
 
     def close(self) -> None:
-        """End the threads that search."""
-        for scanner in self._scanners.values():
-            scanner.close()
+        """End the thread that searches."""
+        end(self._thread)
 
     async def propose(self, run: Run) -> Candidates:
         """Return candidates of all sources: new posts, and where they are few the earlier ones."""
@@ -89,16 +88,11 @@ class Sources:
         if vector is None:
             proposals.append(_ranked(NETWORK, index.newest(config.network_max, mask)))
         else:
-            hits = await self._scanner(index).search(vector, config.retrieval_max, mask)
+            hits = await Scanner(index, thread=self._thread).search(
+                vector, config.retrieval_max, mask
+            )
             proposals.append(Proposal(SOURCES[2], hits.slots, on_grid(hits.scores)))
         return self._merged(proposals, births, index)
-
-    def _scanner(self, index: PostIndex) -> Scanner:
-        """Return what searches an index; there is one for each."""
-        found = self._scanners.get(index)
-        if found is None:
-            found = self._scanners[index] = Scanner(index)
-        return found
 
     def _network(self, run: Run, mask: Mask, newest: Slots) -> Proposal:
         """Return the newest posts of followed authors, then those of the own community."""
