@@ -53,7 +53,14 @@ class Desk:
         sys.setswitchinterval(SWITCH_SECONDS)
         threadpool_limits(limits=1, user_api="blas")
         encoder = self._parts.encoder
-        self._say(Told(version=encoder.version, dims=encoder.dims, tokens_max=encoder.tokens_max))
+        self._say(
+            Told(
+                version=encoder.version,
+                dims=encoder.dims,
+                tokens_max=encoder.tokens_max,
+                history=encoder.history,
+            )
+        )
         self._begin(self._reporting())
         await self.freshness.start()
 

@@ -36,6 +36,11 @@ class PooledHistory(Struct, frozen=True, kw_only=True):
     half_life_days: float = 8.0
     posts_max: int = 40
 
+    @property
+    def name(self) -> str:
+        """Return it as the part of a version's name: vectors pooled otherwise do not compare."""
+        return f"pooled-{self.profile_weight:g}-{self.half_life_days:g}-{self.posts_max}"
+
     def weights(self, ages_days: NDArray[np.floating]) -> Vectors:
         """Return what engagements of some ages count. Shape: that of the ages.
 

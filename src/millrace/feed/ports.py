@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.community.types import Key
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.prompts.types import Prompt
 from millrace.feed.types import App
 
@@ -17,6 +18,8 @@ class Encoder(Protocol):
     version: names the model, the prompts and the budget; vectors of two versions do not compare.
     dims: length of a vector.
     tokens_max: how many tokens of a prompt are read, markers included; the rest is cut off.
+    history: how what a member liked comes into their vector: pooled from the vectors of the posts,
+        beside that of the profile alone; None: in the words of the member's prompt.
     """
 
     @property
@@ -32,6 +35,11 @@ class Encoder(Protocol):
     @property
     def tokens_max(self) -> int:
         """Return how many tokens of a prompt are read, markers included."""
+        ...
+
+    @property
+    def history(self) -> PooledHistory | None:
+        """Return how a history is pooled; None where a member's prompt shows it in words."""
         ...
 
     def count(self, text: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.community.types import Key
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.prompts.types import Prompt
 from millrace.feed.types import FitReport
 from millrace.feed.wire import (
@@ -303,6 +304,11 @@ class FarEncoder:
     def tokens_max(self) -> int:
         """Return how many tokens of a prompt are read, markers included."""
         return self._told.tokens_max
+
+    @property
+    def history(self) -> PooledHistory | None:
+        """Return how a history is pooled; None where a member's prompt shows it in words."""
+        return self._told.history
 
     def count(self, text: str) -> int:
         """Refuse: prompts are cut where the vocabulary is.

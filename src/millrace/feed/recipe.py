@@ -5,10 +5,12 @@ from typing import Literal
 
 from msgspec import Struct
 
+from millrace.feed.pooled_history import PooledHistory
 from millrace.kernel.errors import InvalidError
 
 Loss = Literal["infonce", "bce"]
 History = Literal["positives", "all"]
+HistoryIn = Literal["pooled", "prompt"]
 Pooling = Literal["mean", "last"]
 Numbers = Literal["percentiles", "raw", "none"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -24,6 +26,9 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     random: posts per batch that are drawn from all that could have been shown.
     log_q: correct for posts that are in batches often because they are popular.
     history: what a member's prompt shows of the past; LinkedIn reports that positives alone win.
+    history_in: whether a member's vector is pooled from those of the posts that they liked, or their
+        prompt shows these in words.
+    pooled: how, where it is.
     empty_history_share: of the pairs; they teach what to do with a profile alone.
     matryoshka: nested lengths of a vector, each of which shall be good by itself; empty: whole only.
     matryoshka_weights: one per length; empty: all the same.
@@ -49,6 +54,8 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     random: int = 0
     log_q: bool = False
     history: History = "positives"
+    history_in: HistoryIn = "prompt"
+    pooled: PooledHistory = PooledHistory()
     empty_history_share: float = 0.1
     matryoshka: tuple[int, ...] = (384, 256, 128, 64)
     matryoshka_weights: tuple[float, ...] = ()

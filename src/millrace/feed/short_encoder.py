@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Prompt
 from millrace.kernel.errors import InvalidError
@@ -49,6 +50,11 @@ class ShortEncoder:
     def tokens_max(self) -> int:
         """Return how many tokens of a prompt are read, markers included."""
         return self._encoder.tokens_max
+
+    @property
+    def history(self) -> PooledHistory | None:
+        """Return how a history is pooled; None where a member's prompt shows it in words."""
+        return self._encoder.history
 
     def count(self, text: str) -> int:
         """Return how many tokens a piece of text takes."""

@@ -17,6 +17,7 @@ from millrace.community.testing import Rooms
 from millrace.community.types import Key
 from millrace.feed.examples.batch import ABSENT, Batch, Tokens, joined
 from millrace.feed.parts import FeedParts
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Marker, Prompt
 from millrace.feed.room import Feed
@@ -35,14 +36,18 @@ BARRED_SHARE = 0.2
 class FakeEncoder:
     """A bag of hashed words: texts that share words are near each other. No model, no torch."""
 
-    def __init__(self, *, dims: int = 32, tokens_max: int = 200) -> None:
+    def __init__(
+        self, *, dims: int = 32, tokens_max: int = 200, history: PooledHistory | None = None
+    ) -> None:
         self._dims = dims
         self._tokens_max = tokens_max
+        self._history = history
 
     @property
     def version(self) -> str:
         """Return the name that vectors are stored under."""
-        return f"fake-{self._dims}-{self._tokens_max}"
+        form = f"-{self._history.name}" if self._history else ""
+        return f"fake-{self._dims}-{self._tokens_max}{form}"
 
     @property
     def dims(self) -> int:
@@ -53,6 +58,11 @@ class FakeEncoder:
     def tokens_max(self) -> int:
         """Return how many tokens of a prompt are read, markers included."""
         return self._tokens_max
+
+    @property
+    def history(self) -> PooledHistory | None:
+        """Return how a history is pooled; None where a member's prompt shows it in words."""
+        return self._history
 
     def count(self, text: str) -> int:
         """Return the number of words."""
@@ -155,8 +165,8 @@ def drawn_batch(*, seed: int, pairs: int, posts: int, words: int = 50) -> Batch:
 class BrokenEncoder(FakeEncoder):
     """An encoder that can be told to fail; it counts what it was asked to embed."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, history: PooledHistory | None = None) -> None:
+        super().__init__(history=history)
         self.broken = False
         self.embedded = 0
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from millrace.community.types import Key
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.types import FitReport
 from millrace.kernel.errors import MillraceError, SetupError
 from millrace.store.changes.types import StreamState
@@ -44,6 +45,7 @@ class Told(Struct, frozen=True, kw_only=True, tag="told"):
     version: str
     dims: int
     tokens_max: int
+    history: PooledHistory | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True, tag="report"):

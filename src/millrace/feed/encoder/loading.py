@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import msgspec
 import torch
 
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.vocabulary import Vocabulary
 from millrace.kernel.errors import SetupError
@@ -83,6 +84,14 @@ def trained_with(folder: Path) -> EncoderRecipe:
         return msgspec.json.decode(path.read_bytes(), type=EncoderRecipe)
     except (msgspec.DecodeError, OSError) as error:
         refuse(folder, f"its {RECIPE} cannot be read: {first_line(error)}", error)
+
+
+def pooled_by(folder: Path, unsaid: PooledHistory | None) -> PooledHistory | None:
+    """Return how a model pools histories: as it was trained, else as it is given here."""
+    if not (folder / RECIPE).is_file():
+        return unsaid
+    recipe = trained_with(folder)
+    return recipe.pooled if recipe.history_in == "pooled" else None
 
 
 def add_markers(model: Any, vocabulary: Vocabulary, folder: Path) -> None:

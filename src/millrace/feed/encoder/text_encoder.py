@@ -19,11 +19,13 @@ from millrace.feed.encoder.loading import (
     folder_fingerprint,
     loaded,
     packaged,
+    pooled_by,
     quick_dtype,
     refuse,
     trained_with,
 )
 from millrace.feed.encoder.pooling import Pooled
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Prompt
 from millrace.feed.vocabulary import Vocabulary
@@ -52,6 +54,7 @@ class TextEncoder:
         self._vocabulary = vocabulary
         self._name = name
         self._tokens_max = tokens_max - vocabulary.frame
+        self._history: PooledHistory | None = None
         self._threads = threads
         self._executor = ThreadPoolExecutor(
             max_workers=1,
@@ -62,7 +65,11 @@ class TextEncoder:
 
     @classmethod
     def load(
-        cls, model_dir: Path | None = None, threads: int = 1, tokens_max: int = TOKENS_MAX
+        cls,
+        model_dir: Path | None = None,
+        threads: int = 1,
+        tokens_max: int = TOKENS_MAX,
+        history: PooledHistory | None = None,
     ) -> "TextEncoder":
         """Load a model; nothing is downloaded.
 
@@ -70,6 +77,8 @@ class TextEncoder:
             model_dir: a directory as `save_pretrained` writes it; None for the packaged MiniLM.
             threads: how many threads inference may use.
             tokens_max: budget of a prompt with the model's frame; less where the model has less.
+            history: how a history is pooled, None for one in the prompt. What a model was trained
+                with goes before it.
         """
         folder = packaged() if model_dir is None else model_dir
         check_folder(folder)
@@ -80,8 +89,11 @@ class TextEncoder:
         limits = [tokens_max, int(tokenizer.model_max_length)]
         limits.append(int(getattr(model.config, "max_position_embeddings", tokens_max)))
         torch.set_num_threads(threads)
+        history = pooled_by(folder, history)
         name = f"{folder_fingerprint(folder)}-{min(limits)}-{v2.VERSION}"
+        name += f"-{history.name}" if history else ""
         made = cls(model, vocabulary, name=name, tokens_max=min(limits), threads=threads)
+        made._history = history
         made._pooled = Pooled(model, pooling).eval()
         _try_out(made, folder)
         made._pooled = _traced(made._pooled, vocabulary.size)
@@ -89,7 +101,7 @@ class TextEncoder:
 
     @property
     def version(self) -> str:
-        """Return the name that vectors are stored under: model, budget and prompt version."""
+        """Return the name that vectors are stored under: model, budget, prompts, and what is pooled."""
         return self._name
 
     @property
@@ -101,6 +113,11 @@ class TextEncoder:
     def tokens_max(self) -> int:
         """Return how many tokens of a prompt are read, markers included."""
         return self._tokens_max
+
+    @property
+    def history(self) -> PooledHistory | None:
+        """Return how a history is pooled; None where a member's prompt shows it in words."""
+        return self._history
 
     @property
     def vocabulary(self) -> Vocabulary:
