@@ -62,14 +62,37 @@ class Averages(Struct, frozen=True):
         return Averages(np.zeros(dims, np.float32), np.zeros(dims, np.float32))
 
 
-def member_vector(
+class Pool(Struct, frozen=True, kw_only=True):
+    """What a member's vector was made of, for one feed.
+
+    ids: post and community of the liked posts, the newest engagement first. Shape: (n, 2).
+    at: when each was engaged with, in microseconds since 1970. Shape: (n,).
+    terms: see `terms`; the member's vector is their sum. Shape: (n + 1, dims).
+    averages_at: when the averages were made, likewise; 0 where nothing was taken away.
+    """
+
+    ids: NDArray[np.int64]
+    at: NDArray[np.int64]
+    terms: Vectors
+    averages_at: int = 0
+
+    @property
+    def vector(self) -> Vectors:
+        """Return the member's vector."""
+        return self.terms.sum(axis=0)
+
+
+def terms(
     profile: Vectors,
     posts: Vectors,
     ages_days: NDArray[np.floating],
     averages: Averages,
     how: PooledHistory,
 ) -> Vectors:
-    """Return a member's vector of length 1, or zeros where nothing at all is known.
+    """Return what a member's vector is the sum of: the profile's part, then each liked post's.
+
+    So the nearness of a post to the member is the sum of its products with these, exactly. All are
+    zeros where nothing at all is known. Shape: (n + 1, dims).
 
     Args:
         profile: the vector of the profile alone; zeros where there is none. Shape: (dims,).
@@ -79,14 +102,25 @@ def member_vector(
         how: the weights.
     """
     assert len(posts) <= how.posts_max, f"{len(posts)} posts; {how.posts_max} are pooled"
-    total = np.zeros(len(profile), np.float32)
+    found = np.zeros((len(posts) + 1, len(profile)), np.float32)
     if profile.any():
-        total += np.float32(how.profile_weight) * (profile - averages.profiles)
+        found[0] = np.float32(how.profile_weight) * (profile - averages.profiles)
     if len(posts):
         weights = how.weights(ages_days) * posts.any(axis=1)
-        total += weights @ posts - weights.sum() * averages.posts
-    length = float(np.linalg.norm(total))
-    return total / length if length > NORM_MIN else np.zeros_like(total)
+        found[1:] = weights[:, None] * (posts - averages.posts)
+    length = float(np.linalg.norm(found.sum(axis=0)))
+    return found / length if length > NORM_MIN else np.zeros_like(found)
+
+
+def member_vector(
+    profile: Vectors,
+    posts: Vectors,
+    ages_days: NDArray[np.floating],
+    averages: Averages,
+    how: PooledHistory,
+) -> Vectors:
+    """Return a member's vector of length 1, or zeros where nothing at all is known; see `terms`."""
+    return terms(profile, posts, ages_days, averages, how).sum(axis=0)
 
 
 def check_pooling(how: PooledHistory) -> None:

@@ -12,6 +12,7 @@ from millrace.feed.features import Matrix, Subject
 from millrace.feed.history import PostList
 from millrace.feed.index import Mask, PostIndex, Slots
 from millrace.feed.linear import Linear
+from millrace.feed.pooled_history import Pool
 from millrace.feed.scorer import Scorer
 from millrace.feed.types import App
 from millrace.feed.variants import Plan
@@ -52,6 +53,7 @@ class MemberState(Struct, frozen=True, kw_only=True):
     """All that a run needs to know of its member.
 
     vector: None while the encoder has not answered.
+    pool: what the vector was made of, where the history is pooled.
     liked: posts with a positive engagement; they count as seen, however long ago.
     """
 
@@ -67,6 +69,7 @@ class MemberState(Struct, frozen=True, kw_only=True):
     hidden: frozenset[Key]
     liked: PostList
     subject: Subject
+    pool: Pool | None = None
 
 
 class Candidates(Struct, kw_only=True):
