@@ -1,6 +1,7 @@
 """How sure a difference is: the paired bootstrap over whoever was asked. Pure.
 
-Source: Efron and Tibshirani (1993), chapter 16.
+Sources: Efron and Tibshirani (1993), chapter 16; for members and trainings at once, each drawn by
+itself, Owen (2007), "The pigeonhole bootstrap".
 """
 
 import numpy as np
@@ -31,6 +32,29 @@ def difference(ours: Figures, theirs: Figures, seed: int) -> Difference:
         return Difference(0.0, (0.0, 0.0))
     drawn = _draws(len(gaps), seed)
     low, high = np.percentile(gaps[drawn].mean(axis=1), LEVEL)
+    return Difference(_rounded(gaps.mean()), (_rounded(low), _rounded(high)))
+
+
+def difference_of_trainings(ours: Figures, theirs: Figures, seed: int) -> Difference:
+    """Return the mean difference of two systems that were trained several times.
+
+    Members and trainings are drawn with replacement, each by itself, and both systems are judged
+    on the same draws: the interval is as wide as other members and other seeds make it together.
+
+    Args:
+        ours: figures of the same members in each training. Shape: (trainings, members).
+        theirs: likewise, of trainings with the same seeds, or one row where nothing was trained.
+        seed: of the draws.
+    """
+    gaps = ours - theirs
+    if not gaps.size:
+        return Difference(0.0, (0.0, 0.0))
+    trainings, members = gaps.shape
+    drawn = _draws(members, seed)
+    again = np.random.default_rng((seed, trainings)).integers(0, trainings, (RESAMPLES, trainings))
+    counts = (again[:, :, None] == np.arange(trainings)).mean(axis=1)  # what each training weighs
+    means = np.einsum("rt,trm->r", counts, gaps[:, drawn], optimize=True) / members
+    low, high = np.percentile(means, LEVEL)
     return Difference(_rounded(gaps.mean()), (_rounded(low), _rounded(high)))
 
 

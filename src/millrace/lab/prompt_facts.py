@@ -20,6 +20,7 @@ from millrace.feed.embeddings import HISTORY_MAX
 from millrace.feed.facts import post_facts
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.prompts.types import MemberFacts, PostFacts
+from millrace.feed.prompts.v2 import PERCENTILES
 from millrace.lab.exam import World
 
 COUNTED = {Action.CLICK: "clicks", Action.LONG_DWELL: "long_dwells", Action.SHARE: "shares"}
@@ -72,6 +73,7 @@ class PromptFacts:
         self._follows = _follows(world)
         order = np.lexsort((world.done[:, 0], world.done[:, 1]))
         self._done = world.done[order]
+        self._shown = world.shown[np.lexsort((world.shown[:, 0], world.shown[:, 1]))]
         self._numbers: tuple[datetime, Numbers] | None = None
 
     def posts(self, numbers: Sequence[int], at: datetime) -> list[PostFacts]:
@@ -85,9 +87,29 @@ class PromptFacts:
             found.append(post_facts(row, said))
         return found
 
-    def members(self, numbers: Sequence[int], at: datetime) -> list[MemberFacts]:
-        """Return what prompts say of members: the profile, and what they had liked to do."""
+    def words(self, numbers: Sequence[int], at: datetime) -> list[PostFacts]:
+        """Return what prompts say of posts, without their numbers."""
         known = self._numbers_at(at)
+        return [post_facts(self._row(number, known), []) for number in numbers]
+
+    def numbers(self, posts: Sequence[int], at: datetime) -> list[dict[str, int]]:
+        """Return the numbers of posts as they are, by the markers of their percentiles."""
+        known = self._numbers_at(at)
+        rows = [self._row(post, known) for post in posts]
+        return [dict(zip(PERCENTILES, _counts(row, at), strict=True)) for row in rows]
+
+    def members(
+        self, numbers: Sequence[int], at: datetime, *, shown: bool = False
+    ) -> list[MemberFacts]:
+        """Return what prompts say of members: the profile, and a history, newest last.
+
+        Args:
+            numbers: whom.
+            at: nothing later is told.
+            shown: the history is all that they were shown, not what they engaged with.
+        """
+        known = self._numbers_at(at)
+        past = self._impressions if shown else self._history
         return [
             MemberFacts(
                 display_name=one.display_name,
@@ -96,7 +118,7 @@ class PromptFacts:
                 skills=one.skills,
                 place=one.place,
                 languages=one.languages,
-                history=[post_facts(self._row(post, known), []) for post in self._history(who, at)],
+                history=[post_facts(self._row(post, known), []) for post in past(who, at)],
             )
             for who in numbers
             for _, one in (self._world.data.members[who],)
@@ -115,6 +137,15 @@ class PromptFacts:
             for post in reversed(newest)
             if visible[post] and (member, int(self._world.authors[post])) not in shut
         ]
+
+    def _impressions(self, member: int, at: datetime) -> list[int]:
+        """Return the posts that a member was shown, newest last, as examples have them."""
+        low, high = np.searchsorted(self._shown[:, 1], (member, member + 1))
+        mine = self._shown[low:high]
+        found: list[int] = (
+            mine[mine[:, 0] < self._world.day(at)][-HISTORY_MAX:, 2].astype(int).tolist()
+        )
+        return found
 
     def _row(self, number: int, known: Numbers) -> PromptRow:
         """Return a post as its prompt reads it; versions say nothing here."""
@@ -180,6 +211,13 @@ class PromptFacts:
             pair[1] for pair, since in self._follows.items() if since <= day and pair not in shut
         ]
         return np.bincount(np.array(rows, dtype=np.int64), minlength=len(self._world.members))
+
+
+def _counts(row: PromptRow, at: datetime) -> list[int]:
+    """Return the numbers of a post, in the order of the prompt's markers."""
+    engaged = row.clicks + row.long_dwells + row.likes + row.comments + row.shares
+    hours = max(int((at - row.created_at).total_seconds() // 3600), 0)
+    return [hours, row.views, row.likes, row.comments, engaged, row.followers]
 
 
 def _both_ways(blocks: Iterable[Block]) -> frozenset[tuple[int, int]]:

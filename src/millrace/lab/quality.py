@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from millrace.kernel.bootstrap import DIGITS, Difference, Figures, difference, ratio
+from millrace.kernel.bootstrap import (
+    DIGITS,
+    Difference,
+    Figures,
+    difference,
+    difference_of_trainings,
+    ratio,
+)
 
 __all__ = [
     "DEPTH",
@@ -15,6 +22,7 @@ __all__ = [
     "Figures",
     "Ranking",
     "difference",
+    "difference_of_trainings",
     "mean",
     "ndcg",
     "ratio",
