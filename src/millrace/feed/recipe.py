@@ -1,8 +1,9 @@
 """The recipe: every switch of how an encoder is trained, kept with each checkpoint."""
 
 from math import cos, pi
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from millrace.feed.pooled_history import PooledHistory
@@ -11,6 +12,7 @@ from millrace.kernel.errors import InvalidError
 Loss = Literal["infonce", "bce"]
 History = Literal["positives", "all"]
 HistoryIn = Literal["pooled", "prompt"]
+GradientThrough = Literal["all", "profiles"]
 Pooling = Literal["mean", "last"]
 Numbers = Literal["percentiles", "raw", "none"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -28,7 +30,15 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     history: what a member's prompt shows of the past; LinkedIn reports that positives alone win.
     history_in: whether a member's vector is pooled from those of the posts that they liked, or their
         prompt shows these in words.
-    pooled: how, where it is.
+    profile_weight, half_life_days, history_posts_max: how it is pooled (`pooled_history.py`); where
+        training begins.
+    learn_pooling: learn the first two as well. pooling_rate: how quickly; of their logarithms.
+    memory_negatives: posts per batch that stood at a moment, from the memory of vectors that a
+        pooled history needs. They cost next to nothing.
+    memory_posts_max: posts whose vectors are remembered; those that somebody engaged with first.
+    refresh_every: steps after which all that is remembered is computed anew; 0: never, a vector is
+        replaced when a batch has its post.
+    gradient_through: "profiles" where posts shall only move as far as they share weights with them.
     empty_history_share: of the pairs; they teach what to do with a profile alone.
     matryoshka: nested lengths of a vector, each of which shall be good by itself; empty: whole only.
     matryoshka_weights: one per length; empty: all the same.
@@ -55,7 +65,15 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     log_q: bool = False
     history: History = "positives"
     history_in: HistoryIn = "prompt"
-    pooled: PooledHistory = PooledHistory()
+    profile_weight: float = 3.0
+    half_life_days: float = 8.0
+    history_posts_max: int = 40
+    learn_pooling: bool = True
+    pooling_rate: float = 0.01
+    memory_negatives: int = 1_024
+    memory_posts_max: int = 200_000
+    refresh_every: int = 0
+    gradient_through: GradientThrough = "all"
     empty_history_share: float = 0.1
     matryoshka: tuple[int, ...] = (384, 256, 128, 64)
     matryoshka_weights: tuple[float, ...] = ()
@@ -77,13 +95,26 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     evaluate_every: int = 50
     patience: int = 3
 
+    @property
+    def pooled(self) -> PooledHistory:
+        """Return how a history is pooled, where it is."""
+        return PooledHistory(
+            profile_weight=self.profile_weight,
+            half_life_days=self.half_life_days,
+            posts_max=self.history_posts_max,
+        )
+
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0: a rise, then half a cosine."""
+        """Return the learning rate of a step, counted from 0."""
+        return self.learning_rate * self.share(step)
+
+    def share(self, step: int) -> float:
+        """Return the share of the highest rate in a step: a rise, then half a cosine."""
         rising = max(1, round(self.warm_up * self.steps))
         if step < rising:
-            return self.learning_rate * (step + 1) / rising
+            return (step + 1) / rising
         gone = (step - rising) / max(1, self.steps - rising)
-        return self.learning_rate * 0.5 * (1 + cos(pi * min(gone, 1.0)))
+        return 0.5 * (1 + cos(pi * min(gone, 1.0)))
 
     def lengths(self, dims: int) -> dict[int, float]:
         """Return the nested lengths of a vector of `dims` numbers, each with its weight.
@@ -102,6 +133,19 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
         return {length: weight / total for length, weight in sorted(kept.items(), reverse=True)}
 
 
+def decoded(kept: bytes) -> EncoderRecipe:
+    """Return a recipe as it is kept beside a model; a broken one is a msgspec.DecodeError."""
+    return msgspec.convert(complete(msgspec.json.decode(kept, type=dict[str, Any])), EncoderRecipe)
+
+
+def complete(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a recipe with what went without saying when it was written.
+
+    Before histories were pooled all of them stood in prompts.
+    """
+    return {"history_in": "prompt", **kept}
+
+
 def check(recipe: EncoderRecipe) -> None:
     """Refuse a recipe with a value outside its limits: an InvalidError that names the field."""
     limits: dict[str, tuple[float, float]] = {
@@ -109,6 +153,13 @@ def check(recipe: EncoderRecipe) -> None:
         "hard": (0, HARD_MAX),
         "random": (0, 100_000),
         "empty_history_share": (0, 1),
+        "profile_weight": (0.001, 1_000),
+        "half_life_days": (0.01, 100_000),
+        "history_posts_max": (1, 200),
+        "pooling_rate": (0, 1),
+        "memory_negatives": (0, 100_000),
+        "memory_posts_max": (1, 10_000_000),
+        "refresh_every": (0, 10_000_000),
         "batch": (2, 1_000_000),
         "learning_rate": (0, 1),
         "warm_up": (0, 1),
@@ -127,6 +178,8 @@ def check(recipe: EncoderRecipe) -> None:
         value = getattr(recipe, field)
         if not low <= value <= high:
             _refuse(field, value, f"{low:g} to {high:g}")
+    if recipe.history_in == "pooled" and recipe.history == "all":
+        _refuse("history", recipe.history, "positives where it is pooled; all: history_in prompt")
     if recipe.matryoshka_weights and len(recipe.matryoshka_weights) != len(recipe.matryoshka):
         limit = f"{len(recipe.matryoshka)} weights, one for each length"
         _refuse("matryoshka_weights", recipe.matryoshka_weights, limit)

@@ -23,7 +23,7 @@ from msgspec import Struct
 from millrace.feed.encoder.judging import Metrics
 from millrace.feed.encoder.loading import METRICS, RECIPE, first_line, refuse
 from millrace.feed.encoder.trainee import Trainee
-from millrace.feed.recipe import EncoderRecipe
+from millrace.feed.recipe import EncoderRecipe, complete
 
 BEST, LAST, DATA, STATE = "best", "last", "data.json", "state.json"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
@@ -113,7 +113,9 @@ def standing_of(to: Path) -> Standing | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Standing)
+        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        recipe = complete(kept.get("recipe", {}))
+        return msgspec.convert({**kept, "recipe": recipe}, Standing)
     except msgspec.DecodeError as error:
         refuse(to / LAST, f"its {STATE} cannot be read: {first_line(error)}", error)
 

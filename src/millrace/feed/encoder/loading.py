@@ -10,7 +10,7 @@ import msgspec
 import torch
 
 from millrace.feed.pooled_history import PooledHistory
-from millrace.feed.recipe import EncoderRecipe
+from millrace.feed.recipe import EncoderRecipe, decoded
 from millrace.feed.vocabulary import Vocabulary
 from millrace.kernel.errors import SetupError
 
@@ -81,7 +81,7 @@ def trained_with(folder: Path) -> EncoderRecipe:
     if not path.is_file():
         return EncoderRecipe()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=EncoderRecipe)
+        return decoded(path.read_bytes())
     except (msgspec.DecodeError, OSError) as error:
         refuse(folder, f"its {RECIPE} cannot be read: {first_line(error)}", error)
 
