@@ -26,6 +26,7 @@ from millrace.feed.catalogue import Catalogue
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.hydration import Hydration, MemberCaches, MemberMaker
 from millrace.feed.parts import FeedParts
+from millrace.feed.pooled_history import parts
 from millrace.feed.prompts import v2
 from millrace.feed.ranking_turn import RankingTurn
 from millrace.feed.run import SEEN, SERVED, Removed, Request, Run, StageNote, on_grid
@@ -262,6 +263,9 @@ class Pipeline:
         run.exhausted = run.exhausted and count <= limit
 
     async def _explain(self, run: Run) -> None:
+        pool = run.member.pool
+        if pool is not None:
+            run.parts = parts(pool, run.vectors[run.candidates.row])
         run.reasons = ranking.sentences(
             self._catalogue, run.member.subject, run.candidates, run.features
         )

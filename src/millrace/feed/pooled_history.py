@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from millrace.kernel.errors import InvalidError
 
 NORM_MIN = 1e-6
+NEAREST = 3  # liked posts that are told of a post
+NO_PLACE = 255
+"""In place of a place in the pool, where fewer liked posts draw a post near."""
 SECONDS_PER_DAY = 86_400.0
 Vectors = NDArray[np.float32]
 
@@ -80,6 +83,42 @@ class Pool(Struct, frozen=True, kw_only=True):
     def vector(self) -> Vectors:
         """Return the member's vector."""
         return self.terms.sum(axis=0)
+
+
+class Parts(Struct, frozen=True):
+    """Where the nearness of some posts comes from.
+
+    profile: what the profile gives to it. Shape: (m,).
+    places, amounts: the liked posts that give most, by their places in the pool, and what each
+        gives; only what draws near. Shape: (m, NEAREST).
+    """
+
+    profile: NDArray[np.float32]
+    places: NDArray[np.uint8]
+    amounts: NDArray[np.float32]
+
+
+def parts(found: Pool, posts: Vectors) -> Parts:
+    """Return where the nearness of posts to a member comes from.
+
+    Args:
+        found: what the member's vector was made of.
+        posts: their vectors. Shape: (m, dims).
+    """
+    products = posts @ found.terms.T
+    given = products[:, 1:]
+    few = min(NEAREST, given.shape[1])
+    places = np.full((len(posts), NEAREST), NO_PLACE, np.uint8)
+    amounts = np.zeros((len(posts), NEAREST), np.float32)
+    if few:
+        first = np.argpartition(-given, few - 1, axis=1)[:, :few]
+        there = np.take_along_axis(given, first, axis=1)
+        order = np.argsort(-there, axis=1, kind="stable")
+        there = np.take_along_axis(there, order, axis=1)
+        draws = there > 0
+        amounts[:, :few] = np.where(draws, there, 0.0)
+        places[:, :few] = np.where(draws, np.take_along_axis(first, order, axis=1), NO_PLACE)
+    return Parts(products[:, 0], places, amounts)
 
 
 def terms(

@@ -12,7 +12,7 @@ from millrace.feed.features import Matrix, Subject
 from millrace.feed.history import PostList
 from millrace.feed.index import Mask, PostIndex, Slots
 from millrace.feed.linear import Linear
-from millrace.feed.pooled_history import Pool
+from millrace.feed.pooled_history import Parts, Pool
 from millrace.feed.scorer import Scorer
 from millrace.feed.types import App
 from millrace.feed.variants import Plan
@@ -225,6 +225,7 @@ class Run(Struct, kw_only=True):
     encoder, index: whose vectors are compared, and where they are; the first stage chooses, and
         nothing of another encoder comes in until the end.
     reasons: one sentence for each candidate at the end.
+    parts: where the nearness of each candidate at the end comes from, if the history is pooled.
     exhausted: whether the sources had nothing more to give than what they gave.
     unknown: why the post that is followed is not among the candidates at all; empty where it is.
     """
@@ -236,6 +237,7 @@ class Run(Struct, kw_only=True):
     candidates: Candidates = field(default_factory=lambda: NOTHING)
     removed: list[Removed] = field(default_factory=list[Removed])
     reasons: list[str] = field(default_factory=list[str])
+    parts: Parts | None = None
     stages: list[StageNote] = field(default_factory=list[StageNote])
     degraded: list[str] = field(default_factory=list[str])
     features: Matrix = field(default_factory=lambda: np.zeros((0, 0)))

@@ -9,17 +9,20 @@ import pytest
 import zstandard
 from msgspec.structs import replace
 
-from millrace.community.types import Key
+from millrace.community.types import Key, Relations
 from millrace.feed import record, select
-from millrace.feed.features import COLUMN, FEATURES
+from millrace.feed.features import COLUMN, FEATURES, Subject
+from millrace.feed.history import PostList
 from millrace.feed.index import PostIndex
 from millrace.feed.linear import LOGIT_MAX, Linear
+from millrace.feed.pooled_history import NO_PLACE, Pool, parts
 from millrace.feed.records import v2, v3
 from millrace.feed.run import (
     BY_RECENCY,
     GRID,
     SEEN,
     SOURCES,
+    MemberState,
     Removed,
     Request,
     Run,
@@ -97,6 +100,72 @@ def test_everything_comes_back():
     assert found.variants == {"feed.diversity": "more"}
     assert found.faults == {"feed.ranked_max": "'many' is not a whole number from 1 to 1000"}
     assert found.app == ("1.4.0", "android", "DE")
+
+
+def test_what_a_vector_was_pooled_from_comes_back():
+    """Which posts were liked and when, and what each gives to the posts of the feed."""
+    run = pooled_run(liked=5)
+
+    found = record.decode(record.encode(run)).pooled
+
+    pool, told = run.member.pool, run.parts
+    assert [[key.id, key.community_id] for key in found.posts] == pool.ids.tolist()
+    assert (found.at, found.averages_at) == (pool.at.tolist(), pool.averages_at)
+    np.testing.assert_allclose(found.profile, told.profile, atol=0.0006)
+    for row in range(len(run.candidates)):
+        lines = found.nearest(row)
+        assert [place for place, _ in lines] == [p for p in told.places[row] if p != NO_PLACE]
+        np.testing.assert_allclose(
+            [a for _, a in lines], told.amounts[row, : len(lines)], atol=0.0006
+        )
+    assert record.of(run).pooled.at == found.at
+
+
+def test_the_feed_is_told_as_without_what_was_pooled():
+    """Format 4 is format 3 with something behind it; who has nothing pooled is written in that."""
+    run, without = pooled_run(liked=2), made_run()
+
+    found, plain = record.decode(record.encode(run)), record.decode(record.encode(without))
+
+    assert (found.format, plain.format, plain.pooled) == (4, 3, None)
+    assert replace(found, format=3, pooled=None) == plain
+
+
+def test_a_member_who_liked_nothing_has_their_profile_alone():
+    found = record.decode(record.encode(pooled_run(liked=0))).pooled
+
+    assert (found.posts, found.at) == ([], [])
+    assert [found.nearest(row) for row in range(3)] == [[], [], []]
+    assert np.abs(found.profile).max() > 0
+
+
+def pooled_run(liked: int) -> Run:
+    """The made run, of a member who liked some posts."""
+    run, draw = made_run(), np.random.default_rng(liked)
+    pool = Pool(
+        ids=draw.integers(1, 1 << 50, (liked, 2)),
+        at=draw.integers(1 << 50, 1 << 51, liked),
+        terms=draw.standard_normal((liked + 1, 8)).astype(np.float32) / 9,
+        averages_at=1_772_323_200_000_000,
+    )
+    run.state = member_state(vector=pool.vector, pool=pool)
+    run.parts = parts(pool, draw.standard_normal((3, 8)).astype(np.float32) / 3)
+    return run
+
+
+def member_state(**known) -> MemberState:
+    """A member of whom nothing else is known."""
+    subject = Subject(
+        community_id=1, languages=frozenset(), topics={}, words=frozenset(), follows=frozenset(),
+        affinity={},
+    )  # fmt: skip
+    nothing = PostList()
+    return MemberState(
+        key=Key(1, 1), display_name="", community_name="", languages=frozenset(),
+        embedding_position="", relations=Relations(frozenset(), frozenset(), frozenset(), frozenset()),
+        seen=nothing, served=[], hidden=frozenset(),
+        liked=nothing, subject=subject, **known,
+    )  # fmt: skip
 
 
 def assert_gone(found: record.Record):

@@ -1,4 +1,4 @@
-"""How format 3 packs columns of numbers. Frozen with it.
+"""How formats 3 and 4 pack columns of numbers. Frozen with them.
 
 Numbers are written as planes of bytes: all lowest bytes, then all next ones. Bytes that hardly
 differ stand together, and zstd makes almost nothing of them. A column of features is written in the

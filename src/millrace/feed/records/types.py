@@ -4,9 +4,11 @@ from typing import TypeAlias
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from millrace.community.types import Key
 from millrace.feed.features import Matrix
+from millrace.feed.pooled_history import NO_PLACE
 from millrace.feed.run import SEEN
 
 Note: TypeAlias = tuple[str, int, float]
@@ -66,6 +68,32 @@ class StageLine(Struct, frozen=True):
     milliseconds: float
 
 
+class Pooled(Struct, frozen=True, kw_only=True, eq=False):
+    """What the member's vector of a served feed was pooled from.
+
+    posts: that the member had liked, the newest engagement first. at: when each was engaged with,
+        in microseconds since 1970.
+    averages_at: when the averages that were taken away had been made, likewise; 0 for none.
+    profile: what it gives to the nearness of each ranked post. Shape: (ranked,).
+    places, amounts: the liked posts that give most to it, NO_PLACE where there are no more, and
+        what each gives. Shape: (ranked, few).
+    """
+
+    posts: list[Key]
+    at: list[int]
+    averages_at: int
+    profile: NDArray[np.float64]
+    places: NDArray[np.uint8]
+    amounts: NDArray[np.float64]
+
+    def nearest(self, row: int) -> list[tuple[int, float]]:
+        """Return which liked posts give most to the nearness of a ranked post, and how much."""
+        lines: list[tuple[int, float]] = list(
+            zip(self.places[row].tolist(), self.amounts[row].tolist(), strict=True)
+        )
+        return [(place, amount) for place, amount in lines if place != NO_PLACE]
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """Everything that is known of a served feed.
 
@@ -74,6 +102,7 @@ class Record(Struct, frozen=True, kw_only=True):
     variants: of each flag that was in force; faults: why a flag was not obeyed.
     app: version, platform and country of what asked. weights: what each action counted; empty
         where a format does not say.
+    pooled: what the member's vector was made of; None where a prompt showed the history.
     """
 
     format: int
@@ -92,6 +121,7 @@ class Record(Struct, frozen=True, kw_only=True):
     faults: dict[str, str] = {}
     app: tuple[str, str, str] = ("", "", "")
     weights: list[float] = []
+    pooled: Pooled | None = None
 
     @property
     def fresh(self) -> int:
