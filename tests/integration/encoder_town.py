@@ -1,7 +1,6 @@
 """Two encoders of different lengths over one small town, for tests of versions."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -28,18 +27,6 @@ async def load(directory: str):
 def short_version(name: str = "short", directory: str = "/models/short") -> NewVersion:
     """The encoder with the shorter vectors, to be added."""
     return NewVersion(version=SHORT.version, name=name, directory=directory, dims=SHORT.dims)
-
-
-async def until(condition: Callable[[], Awaitable[object]] | Callable[[], object]) -> None:
-    """Wait on a condition, for a bounded time."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while True:
-            found = condition()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def state_of(versions: EncoderVersions, name: str) -> State:

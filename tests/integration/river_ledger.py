@@ -3,7 +3,6 @@
 The simplest wheel there is, shared by the tests of the river.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -94,13 +93,6 @@ async def position_now(conninfo: str) -> Position:
         cursor = db.cursor(row_factory=dict_row)
         await cursor.execute(load("millrace.store")["position"].text)
         return Position(**await cursor.fetchone())
-
-
-async def until(condition: Callable[[], object], seconds_max: float = WAIT_SECONDS) -> None:
-    """Wait for a condition, with a bound."""
-    async with asyncio.timeout(seconds_max):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def as_text(value: object) -> object:

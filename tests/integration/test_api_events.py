@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
+from waiting import until
 
 from millrace.api.listeners import EACH_MAX
 from millrace.api.serve import SHUTDOWN_SECONDS_MAX, serving
@@ -67,13 +68,6 @@ async def written(place, name, **fields):
     """Write a post as somebody, and return its id."""
     author = as_member(place.members[name])
     return str((await place.program.posts.write(author, NewPost(text="hear", **fields))).key)
-
-
-async def until(condition):
-    """Wait for something to be so."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_what_arrives_is_counted_once_it_is_visible(conninfo, tmp_path):

@@ -10,6 +10,7 @@ import socket
 import httpx
 import psycopg
 import pytest
+from waiting import until
 
 from millrace.api.serve import free_address, serving
 from millrace.api.testing import town
@@ -19,16 +20,6 @@ from millrace.store.testing import fresh_folder
 
 pytestmark = pytest.mark.services
 WAIT_SECONDS = 20.0
-
-
-async def until(condition, what: str) -> None:
-    """Wait for something that must come."""
-    try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not await condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        pytest.fail(what)
 
 
 async def test_the_database_dies_in_mid_request(tmp_path):

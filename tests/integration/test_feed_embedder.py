@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from waiting import until
 
 from millrace.community.testing import OPERATOR, Rooms
 from millrace.community.types import (
@@ -122,12 +123,6 @@ def drafts(number: int, author: str = "gus", words: str = "post") -> list[PostDr
         PostDraft(external_id=f"{words}{n}", author=author, text=f"{words} {n}")
         for n in range(number)
     ]
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(SECONDS_MAX):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def test_a_new_post_goes_before_a_backlog(router, conninfo):

@@ -11,9 +11,9 @@ from encoder_town import (
     serving,
     short_version,
     state_of,
-    until,
     village,
 )
+from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.community.types import PostChanges

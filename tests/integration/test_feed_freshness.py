@@ -1,9 +1,9 @@
 """Vectors and slots follow the tables: by the log, by scans, and after a kill."""
 
-import asyncio
 from statistics import median
 
 import pytest
+from waiting import until
 
 from millrace.community.testing import OPERATOR, Rooms
 from millrace.community.types import Audience, Key, PostChanges, PostDraft, ProfileChanges
@@ -13,13 +13,6 @@ from millrace.kernel.errors import UnavailableError
 
 pytestmark = pytest.mark.services
 SECONDS_MAX = 10.0
-
-
-async def until(condition) -> None:
-    """Wait on a condition, for a bounded time."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def village(rooms: Rooms):

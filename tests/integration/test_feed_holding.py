@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from encoder_town import OLD, SECONDS_MAX, SHORT, load, short_version, until, village
+from encoder_town import OLD, SECONDS_MAX, SHORT, load, short_version, village
 from msgspec.structs import replace
+from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.community.types import PostChanges

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
+from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.feed.process import EmbeddingProcess, FarEncoder
@@ -74,13 +75,6 @@ async def feeding_beside(rooms: Rooms, conninfo: str, brief: bytes) -> AsyncIter
             await feed.stop()
     finally:
         await process.stop()
-
-
-async def until(condition) -> None:
-    """Wait on a condition, for a bounded time."""
-    async with asyncio.timeout(SECONDS_MAX):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:

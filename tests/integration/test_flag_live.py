@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from millrace.community.testing import NOON, OPERATOR, Rooms
 from millrace.community.types import CommunityDraft, Key
@@ -47,13 +48,6 @@ async def processes(router, conninfo, count=2):
     finally:
         for flags in made:
             await flags.stop()
-
-
-async def until(true):
-    """Wait until something is so."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 async def same(one, *others):

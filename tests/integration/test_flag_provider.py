@@ -16,6 +16,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEvent
 from openfeature.exception import ErrorCode, ProviderFatalError, ProviderNotReadyError
 from openfeature.flag_evaluation import Reason
+from waiting import until
 
 from millrace.api.serve import serving
 from millrace.api.testing import town
@@ -24,23 +25,12 @@ from millrace.release.flags.testing import OLGA, split, switch
 from millrace.release.flags.types import Choice, Ring, RingEntry
 
 pytestmark = pytest.mark.services
-SECONDS_MAX = 20.0
 EVENTS = {
     ProviderEvent.PROVIDER_READY: "ready",
     ProviderEvent.PROVIDER_STALE: "stale",
     ProviderEvent.PROVIDER_ERROR: "error",
     ProviderEvent.PROVIDER_CONFIGURATION_CHANGED: "changed",
 }
-
-
-async def until(condition, what: str) -> None:
-    """Wait for something that must come."""
-    try:
-        async with asyncio.timeout(SECONDS_MAX):
-            while not condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(what)
 
 
 class Wire:
@@ -66,8 +56,9 @@ class Wire:
             writer.transport.abort()
 
     async def _joined(self, reader, writer) -> None:
+        self._open.add(writer)  # at once: who is cut while the other half is made is cut, too
         there, back = await asyncio.open_connection(self._host, self._port)
-        self._open |= {writer, back}
+        self._open.add(back)
         await asyncio.gather(self._carried(reader, back), self._carried(there, writer))
         self._open -= {writer, back}
 

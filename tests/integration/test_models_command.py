@@ -9,9 +9,9 @@ import sys
 import msgspec
 import psycopg
 import pytest
-from encoder_town import until
 from examples_folder import tables, write
 from msgspec.structs import replace
+from waiting import until
 
 from millrace.api.serve import free_address
 from millrace.cli import failures, main

@@ -8,7 +8,8 @@ import threading
 
 import psycopg
 import pytest
-from river_ledger import WAIT_SECONDS, Ledger, position_now, q, until
+from river_ledger import WAIT_SECONDS, Ledger, position_now, q
+from waiting import until
 
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.store.changes.slots import slots

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from river_ledger import WAIT_SECONDS, Ledger, position_now, q, until
+from river_ledger import WAIT_SECONDS, Ledger, position_now, q
+from waiting import until
 
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
 from millrace.store.changes.delivery import PULSE_SECONDS

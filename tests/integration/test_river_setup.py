@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 from other_servers import DEBIAN, PASSWORD, debian_15, owned_by
-from river_ledger import WAIT_SECONDS, Ledger, position_now, q, until
+from river_ledger import WAIT_SECONDS, Ledger, position_now, q
+from waiting import until
 
 from millrace.kernel.errors import SetupError
 from millrace.store.changes.named import NamedStream

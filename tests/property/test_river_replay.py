@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Json
-from river_ledger import WAIT_SECONDS, Ledger, position_now, until
+from river_ledger import WAIT_SECONDS, Ledger, position_now
+from waiting import until
 
 from millrace.store.changes.named import NamedStream
 from millrace.store.changes.temporary import TemporaryStream
