@@ -1,31 +1,18 @@
 """`millrace evaluate`: judge quality on data."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
-import msgspec
 from rich.table import Table
 
-from millrace.cli.frame import console, hushed, json_option, print_json, run
-from millrace.world.loader import silent
-from millrace.world.simulator.types import SEEN_SHARE_MAX, TownConfig
+from millrace.cli.evaluate_ablations import encoder_ablations
+from millrace.cli.exams import MEMBERS, MEMBERS_QUICK, data_option, dial, exam_of
+from millrace.cli.frame import console, hushed, json_option, print_json
 
 if TYPE_CHECKING:
     from millrace.lab.exam import Exam
     from millrace.lab.trained import Trained
-
-MOMENTS = 4
-MEMBERS = 400
-MEMBERS_QUICK = 60
-TOWN = "town"
-IMPRESSIONS_EACH = 200  # for each member of a town, where its size is chosen
-SIZES = {"communities": 1, "members": 1_000, "posts": 5_000, "impressions": 200_000, "days": 10}
-SIZES_QUICK = {"communities": 1, "members": 240, "posts": 1_200, "impressions": 30_000, "days": 8}
-"""One community, so that a member's candidates are all that is live: some hundreds would let a
-hundred guesses find much by chance."""
 
 model_option = click.option(
     "--model",
@@ -37,14 +24,14 @@ elsewhere_option = click.option(
     is_flag=True,
     help="The model was taught by other data: its times and these do not compare.",
 )
-Say = Callable[[str], None]
-
-dial = partial(click.option, type=click.FloatRange(0, 1), show_default=True)
 
 
 @click.group(epilog="\b\nExamples:\n  millrace evaluate retrieval --data town --quick\n")
 def evaluate() -> None:
     """Judge the quality of a part on data, beside baselines."""
+
+
+evaluate.add_command(encoder_ablations)
 
 
 @evaluate.command(
@@ -53,7 +40,7 @@ def evaluate() -> None:
     "  millrace evaluate retrieval --data ./deskdrop\n"
     "  millrace evaluate retrieval --data ./quantum --json\n",
 )
-@click.option("--data", required=True, metavar="town|DIR", help="Or a folder that can be imported.")
+@data_option
 @model_option
 @elsewhere_option
 @dial("--overlap", default=0.3, help="Of the town: words that profiles and posts share.")
@@ -81,7 +68,7 @@ def retrieval(
     from millrace.lab import evaluate_retrieval  # numpy and bm25s are loaded only here
 
     tell = hushed(as_json=as_json)
-    exam = _exam(data, quick, seed, dials, tell)
+    exam = exam_of(data, quick, seed, dials, tell)
     asked = MEMBERS_QUICK if quick else MEMBERS
     found = evaluate_retrieval.run(exam, seed, asked, _trained(model, exam, elsewhere), tell)
     if as_json:
@@ -96,7 +83,7 @@ def retrieval(
     "  millrace evaluate five-sources --data town --model ./trained --json\n"
     "  millrace evaluate five-sources --data ./deskdrop --quick\n",
 )
-@click.option("--data", required=True, metavar="town|DIR", help="Or a folder that can be imported.")
+@data_option
 @model_option
 @elsewhere_option
 @dial("--overlap", default=0.3, help="Of the town: words that profiles and posts share.")
@@ -125,7 +112,7 @@ def five_sources(
     from millrace.lab import five_sources  # numpy is loaded only here
 
     tell = hushed(as_json=as_json)
-    exam = _exam(data, quick, seed, {k: v for k, v in town.items() if v is not None}, tell)
+    exam = exam_of(data, quick, seed, {k: v for k, v in town.items() if v is not None}, tell)
     asked = MEMBERS_QUICK if quick else MEMBERS
     found = five_sources.run(exam, seed, asked, _trained(model, exam, elsewhere), tell)
     if as_json:
@@ -139,24 +126,6 @@ def _trained(model: Path | None, exam: "Exam", elsewhere: bool) -> "Trained | No
 
     first = exam.questions[0].at
     return None if model is None else trained(model, first, elsewhere=elsewhere)
-
-
-def _exam(data: str, quick: bool, seed: int, dials: dict[str, float], tell: Say) -> "Exam":
-    """Return the questions that a town, or a folder that can be imported, asks."""
-    from millrace.lab import exams
-
-    if data != TOWN:
-        tell(f"reading {data}")
-        folder = Path(data)
-        return exams.of_log(
-            folder.absolute().name, run(exams.collected(folder)), 1 if quick else MOMENTS
-        )
-    tell("making a town")
-    town = {"seed": seed, **(SIZES_QUICK if quick else SIZES), **dials}
-    if dials.keys() & {"members", "posts"}:  # about as many looks at a post as otherwise
-        most = SEEN_SHARE_MAX * town["members"] * town["posts"] / town["communities"]
-        town["impressions"] = int(min(IMPRESSIONS_EACH * town["members"], most))
-    return exams.of_town(msgspec.convert(town, TownConfig), silent)
 
 
 def _show(found: dict[str, object]) -> None:
