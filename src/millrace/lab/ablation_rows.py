@@ -94,7 +94,14 @@ def base_recipe(steps: int, **changes: Any) -> EncoderRecipe:
     Every training takes all its steps and is read as it is then: no checkpoint is chosen, so that
     a difference is one of recipes and not of when each stopped (docs/decisions/0159).
     """
-    always = EncoderRecipe(steps=steps, held_back=0.0, evaluate_every=steps, patience=0, hard=1)
+    always = EncoderRecipe(
+        steps=steps,
+        held_back=0.0,
+        evaluate_every=steps,
+        patience=0,
+        hard=1,
+        history_in="prompt",  # as LinkedIn has it; where else it may stand is a row
+    )
     return replace(always, **changes)
 
 
