@@ -11,8 +11,9 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -33,14 +34,20 @@ from millrace.community.search import Search
 from millrace.community.threads import Threads
 from millrace.community.types import Key
 from millrace.feed.desk import Desk
+from millrace.feed.embeddings import Embeddings
+from millrace.feed.encoder_shelf import EncoderShelf
+from millrace.feed.encoder_trainings import EncoderTrainings
 from millrace.feed.encoder_versions import EncoderVersions
 from millrace.feed.freshness import ended
+from millrace.feed.models import Models
 from millrace.feed.parts import FeedParts
 from millrace.feed.ports import Encoder, Switches
 from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.prompt_log import PromptBelongings
 from millrace.feed.room import Feed
+from millrace.feed.scorers import Scorers
 from millrace.feed.short_encoder import at_length
+from millrace.feed.trainer_process import TrainerProcess
 from millrace.feed.types import App, Embedding, FeedConfig
 from millrace.feed.wire import Line
 from millrace.kernel.clock import Clock, SystemClock
@@ -57,6 +64,9 @@ from millrace.store.migrate import migrate
 from millrace.store.pool import Pool
 from millrace.store.router import Router
 from millrace.store.secret import secret_of
+
+if TYPE_CHECKING:
+    from millrace.feed.trainer import School, Trainer
 
 Say = Callable[[str], None]
 logger = logging.getLogger(__name__)
@@ -352,14 +362,22 @@ def _encoder(config: FeedConfig) -> Encoder:
 
 
 def _process(domain: Domain) -> EmbeddingProcess:
-    """Return the process that embeds beside this one; it is told the settings, and its database."""
-    settings = domain.settings
-    there = replace(
-        settings,
-        store=replace(settings.store, primary=domain.conninfo, data_dir=str(domain.data_dir)),
-    )
+    """Return the process that embeds beside this one."""
     command = [sys.executable, "-m", "millrace", "embed", "--beside"]
-    return EmbeddingProcess(command, msgspec.json.encode(there), domain.clock)
+    return EmbeddingProcess(command, _brief(domain), domain.clock)
+
+
+def trainer_process(domain: Domain) -> TrainerProcess:
+    """Return the process that trains beside this one."""
+    command = [sys.executable, "-m", "millrace", "train", "background", "--beside"]
+    return TrainerProcess(command, _brief(domain), domain.clock)
+
+
+def _brief(domain: Domain) -> bytes:
+    """Return what a process beside this one is told: the settings, and its database."""
+    settings = domain.settings
+    store = replace(settings.store, primary=domain.conninfo, data_dir=str(domain.data_dir))
+    return msgspec.json.encode(replace(settings, store=store))
 
 
 @asynccontextmanager
@@ -383,6 +401,52 @@ async def embedding(
             yield desk
         finally:
             await desk.stop()
+
+
+@asynccontextmanager
+async def training(settings: Settings, say: Say = silent) -> AsyncGenerator["Trainer"]:
+    """Lend what trains the encoder by itself until the block ends.
+
+    Args:
+        settings: as loaded.
+        say: told, in a few words, how far it is.
+
+    What does not allow it is a SetupError, as in `reached`.
+    """
+    from millrace.feed.trainer import Trainer, TrainerParts  # late: it brings pyarrow
+
+    async with opened(settings, say=say) as domain:
+        parts = TrainerParts(
+            router=domain.router,
+            clock=domain.clock,
+            conninfo=domain.conninfo,
+            config=settings.feed,
+            shelf=EncoderShelf(domain.data_dir),
+            trainings=EncoderTrainings(domain.router, domain.clock, domain.ids),
+            versions=EncoderVersions(domain.router, domain.clock),
+            school=partial(_school, domain.clock),
+            load=encoder_loader(settings.feed),
+            fit=_fitter(domain),
+        )
+        yield Trainer(parts, say)
+
+
+def _school(clock: Clock) -> "School":
+    """Return what trains and judges; torch is imported only here, because it takes memory."""
+    from millrace.feed.encoder.school import School as Torch
+
+    return Torch(clock=clock)
+
+
+def _fitter(domain: Domain) -> Callable[[Encoder], Awaitable[str]]:
+    """Return what fits a scorer for an encoder that does not serve yet."""
+
+    async def fit(encoder: Encoder) -> str:
+        parts = parts_of(domain, encoder)
+        report = await Models(parts, Embeddings(parts), Scorers(parts)).fit()
+        return f"scorer {report.scorer_version}: {report.reason}"
+
+    return fit
 
 
 class FeedSwitches:

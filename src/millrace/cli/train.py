@@ -17,6 +17,7 @@ from millrace.cli.frame import (
     print_json,
     run,
 )
+from millrace.cli.train_background import background, status
 from millrace.cli.train_encoder import encoder
 from millrace.kernel.clock import SystemClock
 from millrace.settings import Settings
@@ -36,6 +37,8 @@ def train() -> None:
 
 
 train.add_command(encoder)
+train.add_command(background)
+train.add_command(status)
 
 
 @train.command(

@@ -1,4 +1,4 @@
-"""`millrace up` and `millrace serve`: the whole program, and beside it the process that embeds."""
+"""`millrace up` and `millrace serve`: the whole program, and beside it processes that embed and train."""
 
 import asyncio
 import gc
@@ -16,9 +16,10 @@ from millrace.cli.demo import Demo
 from millrace.cli.frame import Frame, data_dir_option, pass_frame, say
 from millrace.cli.imports import brought
 from millrace.cli.signals import run_until_signal
+from millrace.feed.types import Training
 from millrace.kernel.errors import MillraceError
 from millrace.settings import DEFAULT, Loaded, Settings
-from millrace.wiring import Program, build, data_dir_of, without_feed
+from millrace.wiring import Program, build, data_dir_of, trainer_process, without_feed
 
 # New objects until a walk over them, and how many such walks until one over older ones, and over
 # all. Caches of members grow while they serve: by default each few hundred entries cost a walk. One
@@ -108,13 +109,18 @@ def serve(frame: Frame, host: str | None, port: int | None, data_dir: str | None
 
 
 def with_demo(loaded: Loaded) -> Settings:
-    """Decide whether anybody may sign in as anybody: by itself only where nobody else comes by."""
+    """Decide whether anybody may sign in as anybody: by itself only where nobody else comes by.
+
+    What is on for a demonstration trains by itself too, where nobody said otherwise.
+    """
     settings = loaded.settings
     local = _is_local(settings.door.host)
     if loaded.origins["door.demo"] == DEFAULT:
-        return replace(settings, door=replace(settings.door, demo=local))
-    if settings.door.demo and not local:
+        settings = replace(settings, door=replace(settings.door, demo=local))
+    elif settings.door.demo and not local:
         say(f"demo: whoever reaches {settings.door.host} may sign in as any member")
+    if settings.door.demo and loaded.origins["feed.training"] == DEFAULT:
+        return replace(settings, feed=replace(settings.feed, training=Training.BACKGROUND))
     return settings
 
 
@@ -145,6 +151,8 @@ async def _up(frame: Frame, settings: Settings, bring: Import | None, *, live: b
             behind.append(asyncio.create_task(_learn(program, past, warm)))
         if live:
             behind.append(asyncio.create_task(_live(demo, past, _shown(host, port))))
+        if settings.feed.training is Training.BACKGROUND:
+            behind.append(asyncio.create_task(_train(program, past)))
         stack.push_async_callback(_ended, *behind)
         await asyncio.wait({warm}, timeout=0 if came else WARM_SECONDS_MAX)
         gc.collect()
@@ -193,6 +201,17 @@ async def _live(demo: Demo, past: asyncio.Task[None], url: str) -> None:
     """Let the town live once its past is in."""
     await asyncio.wait({past})
     await demo.live(url)
+
+
+async def _train(program: Program, past: asyncio.Task[None]) -> None:
+    """Have the encoder trained in a process beside this one, once the past is in."""
+    await asyncio.wait({past})
+    process = trainer_process(program)
+    process.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await process.stop()
 
 
 async def _ended(*tasks: asyncio.Task[None]) -> None:

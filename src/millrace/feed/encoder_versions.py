@@ -47,7 +47,7 @@ CURRENT = HELD | {State.CANDIDATE, State.EMBEDDING}
 class EncoderVersion(Struct, frozen=True, kw_only=True):
     """An encoder of this installation.
 
-    directory: empty for the packaged model. chosen: whether a person made it serve.
+    directory: empty for the packaged model. chosen: whether a person made it serve, or a gate did.
     fault: why it could not be used the last time that it was tried.
     """
 
@@ -210,11 +210,16 @@ class EncoderVersions:
         await self.blame(broken, State.CANDIDATE if ready else State.SERVING, fault)
         return ready
 
-    async def promote(self, name: str, by: str) -> EncoderVersion:
+    async def promote(self, name: str, by: str, *, instead_of: str = "") -> EncoderVersion:
         """Make a ready encoder serve; the one that served stays ready.
 
+        Args:
+            name: of the encoder, or its version.
+            by: who does it.
+            instead_of: the version that it was found to be better than; empty for any.
+
         Raises:
-            ConflictError: it serves already, or is not ready.
+            ConflictError: it serves already, or is not ready, or another than `instead_of` serves.
 
         Passes on:
             NotFoundError: there is no such encoder.
@@ -229,6 +234,15 @@ class EncoderVersions:
                     value=other.state.value,
                     limit=State.READY.value,
                     next_step="see how far it is: millrace models list",
+                )
+            serving = next((one.version for one in known if one.state is State.SERVING), "")
+            if instead_of not in ("", serving):
+                raise ConflictError(
+                    f"encoder {other.name!r} was compared with {instead_of}, and {serving} serves",
+                    field="instead_of",
+                    value=instead_of,
+                    limit=serving,
+                    next_step="compare it with the one that serves: millrace models compare",
                 )
             return await self._serve(session, known, other, by, chosen=True)
 

@@ -192,6 +192,18 @@ class Embedding(StrEnum):
     ELSEWHERE = "elsewhere"
 
 
+class Training(StrEnum):
+    """Whether the encoder is trained by itself, of a program that stays.
+
+    OFF: by hand alone (`millrace train`).
+    BACKGROUND: in a process of its own beside the server, at a low priority; what comes of it serves
+        where a gate lets it pass.
+    """
+
+    OFF = "off"
+    BACKGROUND = "background"
+
+
 class IndexKind(StrEnum):
     """How vectors are searched; filters and deletes hold in each.
 
@@ -233,6 +245,9 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     catch_up_seconds: how often the tables are searched for what nobody said.
     fit_minutes: how often the scorer is fitted; 0 means never.
     fit_examples_max, fit_moments_max: bounds of one fit: logged examples, replayed moments.
+    training: whether the encoder is trained by itself: off or background.
+    training_minutes: how long a training may take, from its export until it serves, on two cores.
+    training_engagements: how many there are before the first training; later ones wait for more.
     """
 
     serve: bool = True
@@ -266,6 +281,9 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fit_minutes: float = 60.0
     fit_examples_max: int = 50_000
     fit_moments_max: int = 1_500
+    training: Training = Training.OFF
+    training_minutes: float = 8.0
+    training_engagements: int = 1_000
 
 
 class ActionFit(Struct, frozen=True, kw_only=True):
