@@ -30,11 +30,13 @@ class Models:
     async def fit(self) -> FitReport:
         """Fit a scorer to what members did; keep it where it beats the prior on later examples."""
         began, encoder = self._parts.clock.monotonic(), self._parts.encoder.version
+        pooled = self._parts.encoder.history is not None
         found = await self._training.examples()
         now = self._parts.clock.now()
         version = f"pointwise-{now:%Y%m%d%H%M%S}"
         lens = found.lens or (await self._scorers.newest(encoder)).lens
-        made, actions = await asyncio.to_thread(fitted, found.examples, prior(), version, lens)
+        begin = prior(pooled=pooled)
+        made, actions = await asyncio.to_thread(fitted, found.examples, begin, version, lens)
         if made is not None:
             async with self._parts.router.write() as session:
                 await session.run(
@@ -46,7 +48,7 @@ class Models:
                 )
         better = [one.action for one in actions if one.fitted]
         return FitReport(
-            scorer_version=(await self._scorers.newest(encoder)).version,
+            scorer_version=(await self._scorers.newest(encoder, pooled=pooled)).version,
             logged=found.logged,
             replayed=found.replayed,
             actions=actions,

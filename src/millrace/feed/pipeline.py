@@ -132,7 +132,8 @@ class Pipeline:
         run.plan = self.variants.plan(run.request.member, run.request.app)
         self._choose_encoder(run)
         run.state = await self._hydration.member(run)
-        scorer = await self.scorers.of(run.plan.scorer, run.encoder)
+        pooled = run.state.pool is not None
+        scorer = await self.scorers.of(run.plan.scorer, run.encoder, pooled=pooled)
         if scorer is None:
             scorer = await self._unscored(run)
         run.scorer = scorer
@@ -165,7 +166,8 @@ class Pipeline:
         """Return the scorer that serves, because the one that a flag names is not there."""
         told = f"there is no scorer {run.plan.scorer!r} that this release understands"
         self._disobey(run, SCORER_FLAG, told)
-        found = await self.scorers.of(NEWEST, run.encoder)
+        pooled = run.member.pool is not None
+        found = await self.scorers.of(NEWEST, run.encoder, pooled=pooled)
         assert found is not None, "one always serves"
         return found
 
@@ -241,7 +243,7 @@ class Pipeline:
         run.features = ranking.features_of(
             self._catalogue, member.subject, posts, on_grid(near), self._standings, run.ages
         )
-        run.model = self.scorers.linear(scorer, run.plan.off)
+        run.model = self.scorers.linear(scorer, run.plan.off, pooled=member.pool is not None)
         run.probabilities = run.model.of(run.features)
 
     async def _value(self, run: Run) -> None:

@@ -30,7 +30,6 @@ from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
 from millrace.feed.prompt_log import PromptLog
 from millrace.feed.run import SEEN, Request, Run
-from millrace.feed.scorer import prior
 from millrace.feed.served import NewServed
 from millrace.feed.types import (
     APP_TRACKS,
@@ -311,7 +310,9 @@ class Feed:
         position = self._parts.router.claimed(await self._parts.router.token())
         assert position is not None, "a token of ours names a position"
         async with self._parts.router.read() as session:
-            await self.indexing.begin(Snapshot(session, position))
+            snapshot = Snapshot(session, position)
+            await self.indexing.begin(snapshot)
+            await self._pipeline.members.averages.begin(snapshot)
 
     async def _behind(self, token: str) -> list[str]:
         """Wait, for a bounded moment, until everything that a token names is in memory.
@@ -421,7 +422,7 @@ class Feed:
             try:
                 await self._take_newest_scorer()
                 scorer = self._pipeline.scorers.serving
-                prior_serves = scorer is not None and scorer.version == prior().version
+                prior_serves = scorer is not None and scorer.is_prior
                 if prior_serves and self._parts.config.fit_minutes > 0:
                     await self.fit()
             except (MillraceError, TimeoutError) as exc:
@@ -432,7 +433,7 @@ class Feed:
         while True:
             scorer = self._pipeline.scorers.serving
             try:
-                if scorer is not None and scorer.version == prior().version:
+                if scorer is not None and scorer.is_prior:
                     await self.fit()
                 await asyncio.sleep(self._parts.config.fit_minutes * 60)
                 await self.fit()

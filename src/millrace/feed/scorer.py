@@ -16,6 +16,8 @@ from millrace.feed.linear import sigmoid
 from millrace.feed.value import ACTIONS
 
 Matrix = NDArray[np.float64]
+PRIORS = ("prior-2", "prior-3")
+"""The names of what serves before there is data: history in the prompt, and pooled."""
 
 # Prior: how often an action happens on a shown post that fits neither well nor badly.
 RATES = {
@@ -67,6 +69,9 @@ TYPICAL = {
     "language_match": 1.0,
     "position": 0.44,
 }
+# A pooled vector has the averages taken away, so its products with posts begin at nought. They are
+# spread as those of a prompt's vector are, and weigh as much (docs/decisions/0167).
+TYPICAL_POOLED = TYPICAL | {"similarity": 0.05}
 
 
 class Scorer(Struct, frozen=True, kw_only=True):
@@ -94,6 +99,11 @@ class Scorer(Struct, frozen=True, kw_only=True):
         """Return whether this release computes what it names."""
         return self.actions == [a.value for a in ACTIONS] and self.features == list(FEATURES)
 
+    @property
+    def is_prior(self) -> bool:
+        """Return whether nothing was fitted."""
+        return self.version in PRIORS
+
     def near(self, posts: Vectors, member: Vectors | None) -> Matrix:
         """Return how near posts are to a member: as they are, through the lens, and around them.
 
@@ -112,8 +122,13 @@ class Scorer(Struct, frozen=True, kw_only=True):
         return sigmoid(features @ np.array(self.weights).T + np.array(self.intercepts))
 
 
-def prior() -> Scorer:
-    """Return the scorer that serves before anything was learned."""
+def prior(*, pooled: bool = False) -> Scorer:
+    """Return the scorer that serves before anything was learned.
+
+    Args:
+        pooled: whether it is for vectors of members whose history is pooled.
+    """
+    middling = TYPICAL_POOLED if pooled else TYPICAL
     weights: list[list[float]] = []
     intercepts: list[float] = []
     for action in ACTIONS:
@@ -121,12 +136,12 @@ def prior() -> Scorer:
         row = [0.0] * len(FEATURES)
         for name, weight in (AGAINST if against else FOR).items():
             row[COLUMN[name]] = weight
-        typical = sum(row[COLUMN[name]] * value for name, value in TYPICAL.items())
+        typical = sum(row[COLUMN[name]] * value for name, value in middling.items())
         rate = RATES[action]
         weights.append(row)
         intercepts.append(float(np.log(rate / (1 - rate))) - typical)
     return Scorer(
-        version="prior-2",
+        version=PRIORS[pooled],
         actions=[action.value for action in ACTIONS],
         features=list(FEATURES),
         weights=weights,

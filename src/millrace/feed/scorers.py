@@ -12,7 +12,7 @@ from millrace.feed.features import COLUMN
 from millrace.feed.linear import Linear
 from millrace.feed.parts import FeedParts
 from millrace.feed.repository import QUERIES
-from millrace.feed.scorer import TYPICAL, Scorer, prior
+from millrace.feed.scorer import PRIORS, TYPICAL, TYPICAL_POOLED, Scorer, prior
 from millrace.feed.variants import NEWEST, PRIOR
 from millrace.kernel.errors import MillraceError
 
@@ -41,28 +41,38 @@ class Scorers:
 
     def __init__(self, parts: FeedParts) -> None:
         self._parts = parts
-        self._prior = prior()
+        self._priors = (prior(), prior(pooled=True))
         self._named: dict[str, _Looked] = {}
         self._reading = asyncio.Lock()
         self._fitting: dict[str, _Looked] = {}  # the newest for an encoder that does not serve
-        self._linear: dict[tuple[str, AbstractSet[str]], Linear] = {}
+        self._linear: dict[tuple[str, AbstractSet[str], bool], Linear] = {}
         self.serving: Scorer | None = None
 
-    async def newest(self, encoder: str) -> Scorer:
-        """Return the newest scorer fitted for an encoder, or the prior where there is none."""
+    async def newest(self, encoder: str, *, pooled: bool = False) -> Scorer:
+        """Return the newest scorer fitted for an encoder, or the prior where there is none.
+
+        Args:
+            encoder: its version.
+            pooled: whether it pools histories; the prior is another one then.
+        """
         async with self._parts.router.read() as session:
             row = await session.row(QUERIES["newest_scorer"], ModelRow, encoder=encoder)
         found = self._usable(row)
-        return found if found is not None and found.fits(encoder) else self._prior
+        return found if found is not None and found.fits(encoder) else self._priors[pooled]
 
-    async def of(self, name: str, encoder: str) -> Scorer | None:
+    async def of(self, name: str, encoder: str, *, pooled: bool = False) -> Scorer | None:
         """Return the scorer of this name, for the vectors of an encoder.
 
-        None where there is none that this release understands, or it is of another encoder.
+        None where there is none that this release understands, or it is of another encoder. Where
+        nothing was fitted it is the prior for vectors that are pooled, or are not.
         """
         serving = self.serving
         assert serving is not None, "the room gives a scorer before the first run"
+        if name in PRIORS:
+            return self._priors[PRIORS.index(name)]
         found = await self._called(name, serving, encoder)
+        if found is not None and found.is_prior:
+            return self._priors[pooled]
         return found if found is None or found.fits(encoder) else None
 
     async def _called(self, name: str, serving: Scorer, encoder: str) -> Scorer | None:
@@ -70,22 +80,23 @@ class Scorers:
             return serving
         if name == NEWEST:
             return await self._newest_kept(encoder)
-        if name in (PRIOR, self._prior.version):
-            return self._prior
+        if name == PRIOR:
+            return self._priors[0]
         looked = self._looked(name)
         if looked is None:
             async with self._reading:  # who waited finds what the first one read
                 looked = self._looked(name) or await self._look(name)
         return looked.found
 
-    def linear(self, scorer: Scorer, off: AbstractSet[str]) -> Linear:
+    def linear(self, scorer: Scorer, off: AbstractSet[str], *, pooled: bool = False) -> Linear:
         """Return what makes probabilities, without the features that are off; made once."""
-        kept = self._linear.get((scorer.version, off))
+        name = (scorer.version, off, pooled)
+        kept = self._linear.get(name)
         if kept is None:
-            kept = linear(scorer, off)
+            kept = linear(scorer, off, pooled=pooled)
             if len(self._linear) >= LINEAR_MAX:
                 self._linear.clear()
-            self._linear[scorer.version, off] = kept
+            self._linear[name] = kept
         return kept
 
     async def _newest_kept(self, encoder: str) -> Scorer:
@@ -96,9 +107,9 @@ class Scorers:
                 kept = _Looked(await self.newest(encoder), now)
             except MillraceError as exc:
                 logger.warning("no scorer can be read for encoder %s: %s", encoder, exc)
-                kept = _Looked(self._prior, now)
+                kept = _Looked(self._priors[0], now)
             self._fitting[encoder] = kept
-        return kept.found or self._prior
+        return kept.found or self._priors[0]
 
     def _looked(self, name: str) -> _Looked | None:
         looked = self._named.get(name)
@@ -132,14 +143,15 @@ class Scorers:
         return found if found.is_known else None
 
 
-def linear(scorer: Scorer, off: AbstractSet[str]) -> Linear:
+def linear(scorer: Scorer, off: AbstractSet[str], *, pooled: bool = False) -> Linear:
     """Return what makes probabilities, without the features that are off.
 
     Those count as if every post were a middling one, so that the rates stay what they are.
     """
+    typical = TYPICAL_POOLED if pooled else TYPICAL
     weights = np.array(scorer.weights, dtype=np.float32).astype(np.float64)
     intercepts = np.array(scorer.intercepts, dtype=np.float64)
     for name in sorted(off):
-        intercepts += weights[:, COLUMN[name]] * TYPICAL.get(name, 0.0)
+        intercepts += weights[:, COLUMN[name]] * typical.get(name, 0.0)
         weights[:, COLUMN[name]] = 0.0
     return Linear(weights, intercepts.astype(np.float32).astype(np.float64))
