@@ -3,18 +3,21 @@
 At each moment of an exam every source gives the same number of candidates for the same members, out
 of the same posts, with what was known then: each old source by itself, all of them in turns, and a
 trained encoder where one is named. What the old ones may choose they choose on an earlier question,
-in a town on one of the same kind; the union has a second form whose shares are chosen there too.
+in a town on one of the same kind; the union has a second form whose shares are chosen there too,
+and a third, where the untrained encoder pools histories as the feed does (docs/decisions/0158).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from itertools import chain
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
+from millrace.feed.pooled_history import PooledHistory
 from millrace.lab import quality, report, rivals
 from millrace.lab.collaborative import GRID
 from millrace.lab.exam import Exam, Question, World, drawn
@@ -34,7 +37,14 @@ from millrace.lab.sources import (
     young,
 )
 from millrace.lab.trained import Trained
-from millrace.lab.vectors import Reader, Vectors, encoded, lent_encoder, prompts_at
+from millrace.lab.vectors import (
+    Reader,
+    Vectors,
+    encoded,
+    in_both_forms,
+    lent_encoder,
+    prompts_at,
+)
 
 YOUNG_DAYS = 1.0
 RECALL = f"recall_{DEPTH}"
@@ -45,7 +55,9 @@ OUTSIDE = f"{RECALL}_out_of_network"  # of those, what was written by somebody t
 FIRST = "recall_10"  # among the first ten: where there are few candidates, a hundred say nothing
 FIRST_NEW_MEMBERS = f"{FIRST}_new_members"
 MEASURES = (RECALL, NEW_MEMBERS, ACTIVE_MEMBERS, NEW_POSTS, OUTSIDE, FIRST, FIRST_NEW_MEMBERS)
-UNIONS = ("union", "union_tuned")
+UNIONS = ("union", "union_tuned", "union_pooled")
+ZERO_SHOT = NAMES[-1]  # the untrained encoder that reads a history in the prompt: the old source
+POOLED = f"{ZERO_SHOT}_pooled"  # the same encoder, where the vectors of liked posts are pooled
 TRAINED = "trained"
 PACKAGES = ("torch", "implicit")
 
@@ -53,12 +65,16 @@ Say = Callable[[str], None]
 
 
 class Asked(Struct, frozen=True):
-    """One member at one moment: what may be given, what they liked, what each source has."""
+    """One member at one moment: what may be given, what they liked, what each source has.
+
+    renewed: the same sources, with the pooled form of the untrained encoder in the place of the old.
+    """
 
     member: int
     candidates: Places
     relevant: frozenset[int]
     given: Given
+    renewed: Given
 
 
 class Stage(Struct, frozen=True):
@@ -68,6 +84,7 @@ class Stage(Struct, frozen=True):
     world: World
     facts: PromptFacts
     zero_shot: Reader
+    pooled: Reader
     trained: Reader | None
     seed: int
     members_max: int
@@ -91,11 +108,14 @@ def run(
     start = report.begin(seed)
     figures = Figures()
     with ExitStack() as lent:
+        packaged = lent.enter_context(lent_encoder(None))
+        zero_shot, pooled = in_both_forms(packaged, PooledHistory())
         stage = Stage(
             exam=exam,
             world=(world := World(exam.data, exam.live_days)),
             facts=PromptFacts(world),
-            zero_shot=lent.enter_context(lent_encoder(None)),
+            zero_shot=zero_shot,
+            pooled=pooled,
             trained=lent.enter_context(lent_encoder(model.model)) if model else None,
             seed=seed,
             members_max=members_max,
@@ -103,12 +123,18 @@ def run(
         say("choosing what the old sources may choose, on an earlier question")
         earlier = exam.rehearsal() if exam.rehearsal else exam.tuning
         dials = _dials(stage, earlier)
-        say("choosing the shares of the union there")
-        shares = _shares(stage, earlier, dials)
+        say("choosing the shares of the unions there")
+        shares, renewed = _shares(stage, earlier, dials)
         for number, question in enumerate(exam.questions, 1):
             say(f"moment {number} of {len(exam.questions)}, {question.at:%Y-%m-%d %H:%M}")
-            _moment(stage, question, dials, shares, figures)
-    names = [*NAMES, *UNIONS, *([TRAINED] if model else []), *(["oracle"] if exam.oracle else [])]
+            _moment(stage, question, dials, (shares, renewed), figures)
+    names = [
+        *NAMES,
+        POOLED,
+        *UNIONS,
+        *([TRAINED] if model else []),
+        *(["oracle"] if exam.oracle else []),
+    ]
     systems: dict[str, object] = {
         name: figures.means(name, MEASURES) for name in ("random", *names)
     }
@@ -128,7 +154,9 @@ def run(
             "dials": {
                 **msgspec.to_builtins(dials),
                 "union_shares": dict(zip(NAMES, shares, strict=True)),
+                "union_pooled_shares": dict(zip((*NAMES[:-1], POOLED), renewed, strict=True)),
             },
+            "pooled": msgspec.to_builtins(PooledHistory()),
             **exam.settings,
         },
         PACKAGES,
@@ -138,13 +166,20 @@ def run(
 def _differences(figures: Figures, trained: bool, seed: int) -> dict[str, Difference | None]:
     """Return how far one encoder leads: the trained one before all, over the union before all."""
     found: dict[str, Difference | None] = {}
-    for ours in ((TRAINED,) if trained else ()) + ("zero_shot",):
-        for theirs in (*UNIONS, *NAMES):
+    encoders = ((TRAINED,) if trained else ()) + (ZERO_SHOT, POOLED)
+    for ours in encoders:
+        for theirs in (*UNIONS, *NAMES, POOLED):
             for measure in MEASURES:
                 pair = figures.of(ours, measure), figures.of(theirs, measure)
                 if theirs != ours:
                     lead = quality.difference(*pair, seed) if len(pair[0]) else None
                     found[f"{ours}_minus_{theirs}_{measure}"] = lead
+    for ours, theirs in ((TRAINED, ZERO_SHOT), (TRAINED, POOLED), (POOLED, ZERO_SHOT)):
+        for measure in MEASURES if ours in encoders else ():
+            pair = figures.of(ours, measure), figures.of(theirs, measure)
+            found[f"{ours}_to_{theirs}_{measure}"] = (
+                quality.ratio(*pair, seed) if len(pair[0]) else None
+            )
     return found
 
 
@@ -152,7 +187,11 @@ def _differences(figures: Figures, trained: bool, seed: int) -> dict[str, Differ
 
 
 def _moment(
-    stage: Stage, question: Question, dials: Dials, shares: Shares, figures: Figures
+    stage: Stage,
+    question: Question,
+    dials: Dials,
+    shares: tuple[Shares, Shares],
+    figures: Figures,
 ) -> None:
     """Let every system answer one question."""
     world, oracle = stage.world, stage.exam.oracle
@@ -163,7 +202,9 @@ def _moment(
     for one in asked:
         rankings = {name: sources.alone(one.given[name], one.candidates) for name in NAMES}
         rankings["union"] = union(one.given)
-        rankings["union_tuned"] = union(one.given, shares)
+        rankings["union_tuned"] = union(one.given, shares[0])
+        rankings["union_pooled"] = union(one.renewed, shares[1])
+        rankings[POOLED] = one.renewed[ZERO_SHOT]
         rankings["random"] = rivals.at_random(one.candidates, one.member)
         if ours is not None:
             near = ours.nearness(one.member, one.candidates)
@@ -202,19 +243,20 @@ def _asked(stage: Stage, question: Question, sources: Sources) -> list[Asked]:
     """Return the members asked, with what each source has for them."""
     members = drawn(stage.world, question, stage.seed, stage.members_max)
     bare = [
-        Asked(one, stage.world.candidates(one, question.at), question.relevant[one], {})
+        Asked(one, stage.world.candidates(one, question.at), question.relevant[one], {}, {})
         for one in members
     ]
-    near = _vectors(stage, stage.zero_shot, question.at, bare)
-    return [
-        msgspec.structs.replace(
-            one,
-            given=sources.given(
-                one.member, one.candidates, near.nearness(one.member, one.candidates)
-            ),
-        )
-        for one in bare
-    ]
+    old = _vectors(stage, stage.zero_shot, question.at, bare)
+    new = _vectors(stage, stage.pooled, question.at, bare)
+    return [_given(sources, one, old, new) for one in bare]
+
+
+def _given(sources: Sources, one: Asked, old: Vectors, new: Vectors) -> Asked:
+    """Return a member with what each source has for them, by both forms of the encoder."""
+    given = sources.given(one.member, one.candidates, old.nearness(one.member, one.candidates))
+    near = new.nearness(one.member, one.candidates)
+    renewed = {**given, ZERO_SHOT: rivals.best(near, one.candidates, sources.moment)}
+    return msgspec.structs.replace(one, given=given, renewed=renewed)
 
 
 def _vectors(stage: Stage, encoder: Reader, at: datetime, asked: Sequence[Asked]) -> Vectors:
@@ -253,13 +295,17 @@ def _dials(stage: Stage, question: Question) -> Dials:
     return chosen
 
 
-def _shares(stage: Stage, question: Question, dials: Dials) -> Shares:
-    """Return the shares with which the union does best on an earlier question."""
+def _shares(stage: Stage, question: Question, dials: Dials) -> tuple[Shares, Shares]:
+    """Return the shares with which the union of each form does best on an earlier question."""
     sources = Sources(stage.world, question.at, dials, stage.seed)
     asked = _asked(stage, question, sources)
 
-    def judged(shares: Shares) -> float:
-        found = [quality.recall(union(one.given, shares), one.relevant, DEPTH) for one in asked]
+    def judged(rows: Sequence[Given], shares: Shares) -> float:
+        found = [
+            quality.recall(union(given, shares), one.relevant, DEPTH)
+            for one, given in zip(asked, rows, strict=True)
+        ]
         return float(np.mean(found)) if found else 0.0
 
-    return tuned_shares(judged)
+    old, new = [one.given for one in asked], [one.renewed for one in asked]
+    return tuned_shares(partial(judged, old)), tuned_shares(partial(judged, new))

@@ -18,6 +18,7 @@ from millrace.community.percentiles import CUTS, RATE_PRIOR_VIEWS, Scales, engag
 from millrace.community.types import Action
 from millrace.feed.embeddings import HISTORY_MAX
 from millrace.feed.facts import post_facts
+from millrace.feed.history import LIKED_MAX
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.prompts.types import MemberFacts, PostFacts
 from millrace.feed.prompts.v2 import PERCENTILES
@@ -57,6 +58,16 @@ class Block(Struct, frozen=True):
     at: datetime
     member: int
     other: int
+
+
+class Liked(Struct, frozen=True):
+    """What a member had liked at a moment: distinct posts, the newest first.
+
+    ages_days: how long ago the newest engagement with each was. Shape: (len(posts),).
+    """
+
+    posts: list[int]
+    ages_days: NDArray[np.float64]
 
 
 class PromptFacts:
@@ -124,19 +135,42 @@ class PromptFacts:
             for _, one in (self._world.data.members[who],)
         ]
 
+    def liked(self, member: int, at: datetime, most: int) -> Liked:
+        """Return what a member engaged with and may still see, with the newest engagements first.
+
+        Args:
+            member: whose.
+            at: nothing later is told, and ages are counted from here.
+            most: how many posts.
+        """
+        newest: dict[int, float] = {}
+        for when, post in self._engaged(member, at, LIKED_MAX):
+            newest.setdefault(post, when)
+        kept = [one for one in newest if self._meets(member, one, at)][:most]
+        return Liked(kept, self._world.day(at) - np.array([newest[one] for one in kept]))
+
+    def existing(self, at: datetime) -> tuple[Counts, Counts]:
+        """Return the numbers of posts that were written, and of members who had joined."""
+        day = self._world.day(at)
+        return np.flatnonzero(self._world.created <= day), np.flatnonzero(self._world.joined <= day)
+
     def _history(self, member: int, at: datetime) -> list[int]:
         """Return the posts that a member engaged with and may still see, newest engagement last."""
+        newest = dict.fromkeys(post for _, post in self._engaged(member, at, HISTORY_MAX))
+        return [post for post in reversed(newest) if self._meets(member, post, at)]
+
+    def _engaged(self, member: int, at: datetime, most: int) -> list[tuple[float, int]]:
+        """Return when a member engaged with which post, in days, newest first."""
         low, high = np.searchsorted(self._done[:, 1], (member, member + 1))
         mine = self._done[low:high]
-        mine = mine[mine[:, 0] <= self._world.day(at)][-HISTORY_MAX:]
-        newest: list[int] = list(dict.fromkeys(mine[::-1, 2].astype(np.int64).tolist()))
-        visible = self._world.visible(self._world.members[member][0])
+        mine = mine[mine[:, 0] <= self._world.day(at)][-most:]
+        return [(when, int(post)) for when, _, post in mine[::-1].tolist()]
+
+    def _meets(self, member: int, post: int, at: datetime) -> bool:
+        """Return whether a member may still see a post."""
         shut = self._numbers_at(at).shut
-        return [
-            post
-            for post in reversed(newest)
-            if visible[post] and (member, int(self._world.authors[post])) not in shut
-        ]
+        mine = self._world.visible(self._world.members[member][0])[post]
+        return bool(mine) and (member, int(self._world.authors[post])) not in shut
 
     def _impressions(self, member: int, at: datetime) -> list[int]:
         """Return the posts that a member was shown, newest last, as examples have them."""

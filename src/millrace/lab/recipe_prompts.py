@@ -6,10 +6,13 @@ Training makes the same from a folder of examples (feed/examples/prompted.py); a
 from collections.abc import Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from millrace.feed.examples.prompted import with_raw_numbers
 from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import Prompt
 from millrace.feed.recipe import EncoderRecipe, Numbers
+from millrace.lab.pools import pools_at
 from millrace.lab.prompt_facts import PromptFacts
 from millrace.lab.vectors import Prompts, Reader
 
@@ -31,12 +34,18 @@ def prompts_by(
         encoder: whose tokens and budget decide how much of a history is shown.
     """
     members, posts = asked
+    pools = pools_at(facts, at, members, encoder.history) if encoder.history else None
+    if pools is not None:
+        members, posts = pools.widened(members, posts)
     told = facts.members(members, at, shown=recipe.history == "all")
+    if pools is not None:
+        told = [replace(one, history=[]) for one in told]
     return Prompts(
         members=list(members),
         posts=list(posts),
         member_prompts=[v2.member_prompt(one, encoder.tokens_max, encoder.count) for one in told],
         post_prompts=_posts(recipe.numbers, facts, at, posts),
+        pools=pools,
     )
 
 

@@ -6,14 +6,15 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.testing import FakeEncoder, save_tiny_llama
-from millrace.lab import five_sources
+from millrace.lab import five_sources, rivals, sources
 from millrace.lab.exam import World, drawn
 from millrace.lab.exams import of_log, of_town
 from millrace.lab.prompt_facts import PromptFacts
 from millrace.lab.sources import NAMES
 from millrace.lab.trained import Trained
-from millrace.lab.vectors import encoded, lent_encoder, prompts_at
+from millrace.lab.vectors import encoded, in_both_forms, lent_encoder, prompts_at
 from millrace.world.loader import silent
 from millrace.world.simulator.types import TownConfig
 
@@ -21,7 +22,7 @@ from millrace.world.simulator.types import TownConfig
 MEASURES = {
     "recall_100", "recall_100_new_members", "recall_100_new_posts", "recall_100_out_of_network",
 }  # fmt: skip
-SYSTEMS = {*NAMES, "union", "trained"}
+SYSTEMS = {*NAMES, "zero_shot_pooled", "union", "union_tuned", "union_pooled", "trained"}
 TOWN = TownConfig(
     seed=3, communities=1, members=40, posts=400, impressions=4_000, days=8, overlap=1.0
 )
@@ -32,6 +33,13 @@ class Blind(FakeEncoder):
 
     def encode(self, prompts):
         return np.ones((len(prompts), self.dims), dtype=np.float32)
+
+
+class Reading(FakeEncoder):
+    """Encodes in this thread."""
+
+    def encode(self, prompts):
+        return np.array([self._vector(one) for one in prompts], dtype=np.float32)
 
 
 class Knowing(FakeEncoder):
@@ -81,6 +89,42 @@ def test_a_report_has_its_keys_and_a_good_encoder_leads(exam, encoders, tmp_path
     assert systems["trained"] == systems["oracle"]
     assert found["model"]["cut_at"].startswith("2026-01-11")
     assert set(found["dials"]["union_shares"]) == set(NAMES)
+    assert set(found["dials"]["union_pooled_shares"]) == {*NAMES[:-1], "zero_shot_pooled"}
+    times = found["differences"]["trained_to_zero_shot_pooled_recall_10"]
+    assert times["value"] == pytest.approx(
+        systems["trained"]["recall_10"] / systems["zero_shot_pooled"]["recall_10"], rel=0.02
+    )
+
+
+def test_whoever_is_asked_has_something_to_find(exam):
+    """Goal: no figure stands on members to whom nothing could be given."""
+    world = World(exam.data, exam.live_days)
+    asked = 0
+    for question in (exam.tuning, exam.rehearsal(), *exam.questions):
+        for member, liked in question.relevant.items():
+            assert liked
+            assert liked <= set(world.candidates(member, question.at).tolist())
+            asked += 1
+    assert asked > 50
+
+
+def test_all_that_gives_candidates_gives_equally_many_of_the_same(exam, encoders, monkeypatch):
+    seen: list[dict[str, list[int]]] = []
+
+    def judge(figures, member, parts, rankings):
+        seen.append(rankings)
+
+    for module in (rivals, sources):  # there are fewer posts here than a hundred
+        monkeypatch.setattr(module, "DEPTH", 20)
+    monkeypatch.setattr(five_sources, "_judge", judge)
+    monkeypatch.setattr(five_sources, "_differences", lambda *_: {})
+    five_sources.run(exam, 1, 12, None, silent_say)
+
+    assert seen
+    for rankings in seen:
+        assert set(rankings) >= {*NAMES, "zero_shot_pooled", "union_pooled", "random"}
+        sizes = {name: len(set(found)) for name, found in rankings.items()}
+        assert set(sizes.values()) == {20}, sizes
 
 
 def test_without_a_model_nothing_is_said_of_one(exam, encoders):
@@ -100,9 +144,10 @@ def test_a_log_is_asked_at_several_moments(exam, encoders):
     assert found["members"] >= 8
 
 
-def test_nobody_reads_what_comes_after_the_moment(exam):
-    """Goal: the prompts of a moment are the same whether or not the rest has happened."""
-    question, encoder = exam.questions[0], FakeEncoder()
+@pytest.mark.parametrize("history", [None, PooledHistory()])
+def test_nobody_reads_what_comes_after_the_moment(exam, history):
+    """Goal: what is read and pooled is the same whether or not the rest has happened."""
+    question, encoder = exam.questions[0], Reading(history=history)
     cut = of_town(TOWN, silent)
     for noun, name in (
         ("posts", "created_at"), ("comments", "created_at"), ("follows", "created_at"),
@@ -126,11 +171,16 @@ def test_nobody_reads_what_comes_after_the_moment(exam):
     assert len(known.posts) < len(whole.posts)
     assert early.member_prompts == late.member_prompts
     assert early.post_prompts == late.post_prompts
+    mine, theirs = encoded(early, encoder), encoded(late, encoder)
+    assert np.allclose(mine.members[asked], theirs.members[asked], atol=1e-6)
+    assert bool(early.pools) == bool(history)
 
 
 def test_a_model_is_read_by_its_path(exam, tmp_path):
     world, at = World(exam.data, exam.live_days), exam.questions[0].at
-    with lent_encoder(save_tiny_llama(tmp_path)) as encoder:
+    with lent_encoder(save_tiny_llama(tmp_path)) as lent:
+        assert lent.history == PooledHistory(), "as where it serves"
+        encoder, _ = in_both_forms(lent, PooledHistory())
         prompts = prompts_at(PromptFacts(world), at, [3, 1], [7, 2], encoder)
         vectors = encoded(prompts, encoder)
 
