@@ -35,8 +35,8 @@ class PooledHistory(Struct, frozen=True, kw_only=True):
     posts_max: the newest ones that count.
     """
 
-    profile_weight: float = 3.0
-    half_life_days: float = 8.0
+    profile_weight: float = 2.0
+    half_life_days: float = 16.0
     posts_max: int = 40
 
     @property

@@ -65,8 +65,8 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     log_q: bool = False
     history: History = "positives"
     history_in: HistoryIn = "prompt"
-    profile_weight: float = 3.0
-    half_life_days: float = 8.0
+    profile_weight: float = 2.0
+    half_life_days: float = 16.0
     history_posts_max: int = 40
     learn_pooling: bool = True
     pooling_rate: float = 0.01
