@@ -21,7 +21,15 @@ from millrace.lab.figures import Figures
 from millrace.lab.prompt_facts import PromptFacts
 from millrace.lab.recipe_prompts import prompts_by
 from millrace.lab.rivals import Moment, Places, Scores
-from millrace.lab.vectors import Matrix, Prompts, Reader, Vectors, encoded, lent_encoder
+from millrace.lab.vectors import (
+    Form,
+    Matrix,
+    Prompts,
+    Reader,
+    Vectors,
+    encoded,
+    lent_encoder,
+)
 
 VIEWS = PERCENTILES[1]
 SYSTEM = ""
@@ -91,11 +99,14 @@ class Paper:
 
         Args:
             model: its directory; None for the packaged one.
-            recipe: how its prompts are written.
+            recipe: how its prompts are written, and where histories stand; how these are pooled
+                says the model, where it was trained with it.
             lengths: those that it does not have are left out.
             threads: that encode.
         """
-        with lent_encoder(model, threads) as encoder:
+        with lent_encoder(model, threads) as lent:
+            pooled = recipe.history_in == "pooled"
+            encoder = Form(lent, (lent.history or recipe.pooled) if pooled else None, {})
             had = [one for one in lengths if one <= encoder.dims]
             figures = {length: Figures() for length in had}
             for number, sheet in enumerate(self._sheets):
@@ -108,7 +119,7 @@ class Paper:
         return {length: _found(one) for length, one in figures.items()}
 
     def _prompts(self, number: int, recipe: EncoderRecipe, encoder: Reader) -> Prompts:
-        key = (number, recipe.numbers, recipe.history)
+        key = (number, recipe.numbers, recipe.history, encoder.history)
         if key not in self._written:
             sheet = self._sheets[number]
             asked = (sheet.members, sheet.posts)

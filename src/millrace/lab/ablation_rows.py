@@ -36,6 +36,7 @@ class Row(Struct, frozen=True):
 
 WHOLE = {"matryoshka": ()}
 EASY = {"hard": 0}
+POOLED = {"history_in": "pooled"}
 ROWS = (
     Row(RANDOM, trained=False),
     Row("zero_shot", (RANDOM,), published=2.477, trained=False),
@@ -50,6 +51,9 @@ ROWS = (
     Row("positives_only", ("all_impressions",), {}, 0.065),
     Row("last_token", ("zero_shot",), {"pooling": "last"}),
     Row("mean_pooling", ("last_token",), {}, 0.141),
+    Row("zero_shot_pooled", ("zero_shot",), POOLED, trained=False),
+    Row("pooled_easy", ("zero_shot_pooled", "matryoshka"), {**POOLED, **EASY}),
+    Row("pooled_history", ("pooled_easy", "zero_shot_pooled", "hard_1", "zero_shot"), POOLED),
     Row("dims_384", ("zero_shot",), {}, length=384),
     Row("dims_256", ("dims_384",), {}, 0.001, length=256),
     Row("dims_128", ("dims_384",), {}, -0.002, length=128),
