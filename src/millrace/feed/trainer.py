@@ -26,7 +26,7 @@ from millrace.feed.encoder_versions import (
 )
 from millrace.feed.examples.held_back import hold_back
 from millrace.feed.examples.types import LABEL_HOURS
-from millrace.feed.gate import MEMBERS_MIN, Asked, Judgement, Answer, judge
+from millrace.feed.gate import MEMBERS_MIN, Answer, Asked, Judgement, judge
 from millrace.feed.ports import Encoder
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.trainer_plan import Due, Pace, due, timed
@@ -81,6 +81,7 @@ class TrainerParts(Struct, frozen=True, kw_only=True):
     fit: fits a scorer for an encoder, so that there is one when it begins to serve.
     trainings: the table of trainings, and versions that of encoders.
     conninfo: where the lead is asked for.
+    wait_seconds, look_seconds: between two looks at whether it is time, and whether it is embedded.
     """
 
     router: Router
@@ -95,6 +96,7 @@ class TrainerParts(Struct, frozen=True, kw_only=True):
     fit: Callable[[Encoder], Awaitable[str]]
     recipe: EncoderRecipe = EncoderRecipe()
     wait_seconds: float = WAIT_SECONDS
+    look_seconds: float = LOOK_SECONDS
 
 
 class Trainer:
@@ -327,7 +329,7 @@ class Trainer:
                 return None
             if row.state in (State.READY, State.SERVING):
                 return row
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(self._parts.look_seconds)
 
     async def _fit(self, row: EncoderVersion) -> None:
         """Fit a scorer for an encoder; without one the prior serves until whoever serves fits one."""
