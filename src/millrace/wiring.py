@@ -38,6 +38,7 @@ from millrace.feed.embeddings import Embeddings
 from millrace.feed.encoder_shelf import EncoderShelf
 from millrace.feed.encoder_trainings import EncoderTrainings
 from millrace.feed.encoder_versions import EncoderVersions
+from millrace.feed.formed_encoder import in_form
 from millrace.feed.freshness import ended
 from millrace.feed.models import Models
 from millrace.feed.parts import FeedParts
@@ -335,7 +336,8 @@ async def serving_encoder(domain: Domain) -> Encoder:
     serving = await EncoderVersions(domain.router, domain.clock).serving()
     if serving is not None:
         try:
-            found = at_length(await load(serving.directory), serving.dims)
+            loaded = in_form(await load(serving.directory), serving.history)
+            found = at_length(loaded, serving.dims)
             if found.version == serving.version:
                 return found
         except SetupError as exc:
@@ -358,7 +360,8 @@ def _encoder(config: FeedConfig) -> Encoder:
     """Load the model of the settings; torch is imported only here, because it takes seconds."""
     from millrace.feed.encoder import TextEncoder
 
-    return TextEncoder.load(Path(config.model_dir) if config.model_dir else None, config.threads)
+    folder = Path(config.model_dir) if config.model_dir else None
+    return TextEncoder.load(folder, config.threads, history=config.pooled)
 
 
 def _process(domain: Domain) -> EmbeddingProcess:

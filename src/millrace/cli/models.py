@@ -271,6 +271,7 @@ async def _tried(domain: Domain, folder: Path, name: str | None, dims: int | Non
         name=folder.name if name is None else name,
         directory=str(folder),
         dims=encoder.dims,
+        history=encoder.history,
         metrics=_measured(folder),
     )
 

@@ -61,6 +61,7 @@ class Embedder:
         self._posts = Queue(self._safe, POSTS_MAX)
         self._members = Queue(self._safe, MEMBERS_MAX)
         self._shut: set[Key] = set()
+        self._in_words = True  # until the table of encoders says otherwise
         self.sweep = Sweep(parts, embeddings, self._is_busy)
         self._wake_posts = asyncio.Event()
         self._wake_members = asyncio.Event()
@@ -109,13 +110,15 @@ class Embedder:
     async def begin(self, snapshot: Snapshot) -> None:
         """Let everything be looked at again: nobody knows what the log said before this.
 
-        Posts tell by their versions. What members did is told by no version, so all are marked.
+        Posts and profiles tell by their versions. What members did is told by no version, so where
+        prompts show it all are marked.
         """
         self._safe = Safe()
         self._posts = Queue(self._safe, POSTS_MAX)
         self._members = Queue(self._safe, MEMBERS_MAX)
-        await self._mark("mark_everybody")
         await self._recall()
+        if self._in_words:
+            await self._mark("mark_everybody")
         self._safe.reached(snapshot.position)
         self._backlog.ask()
         self.versions_moved.set()
@@ -126,7 +129,7 @@ class Embedder:
         if len(changes) < len(batch.changes):
             self.versions_moved.set()
         if changes:
-            await self._remember(heard(changes))
+            await self._remember(heard(changes, in_words=self._in_words))
         if batch.position is not None:
             self._safe.reached(batch.position)
 
@@ -163,7 +166,7 @@ class Embedder:
             return
         if found.many_members:
             await self._mark("mark_members", found.many_members)
-        if found.edited or turned:
+        if self._in_words and (found.edited or turned):
             authors = columns(turned, "author_communities", "authors")
             await self._mark("mark_readers", found.edited, **authors)
         if found.communities:
@@ -190,10 +193,17 @@ class Embedder:
         return {row.key for row in rows}
 
     async def _recall(self) -> None:
-        """Read who is banned: a change says what is, and not what was."""
+        """Read who is banned: a change says what is, and not what was; and what prompts show."""
         async with self._parts.router.read() as session:
             rows = await session.rows(QUERIES["members_banned"], MemberKeyRow)
+            in_words = await session.value(QUERIES["history_in_words"])
         self._shut = {row.key for row in rows}
+        self._in_words = bool(in_words) or self._embeddings.encoder.history is None
+
+    async def show_histories(self, *, in_words: bool) -> None:
+        """Hear whether the prompts of any encoder show histories, before one of them is embedded."""
+        if in_words != self._in_words:
+            await self._recall()
 
     # ------------------------------------------------- the loops
 

@@ -82,6 +82,8 @@ class Embeddings:
         self._encoder = parts.encoder
         self.turns = Turns(parts.encoder, line)
         self._log = PromptLog(parts.router, parts.ids)
+        self.stored = 0, 0
+        """How many vectors of posts and of members were stored since the start."""
 
     @property
     def encoder(self) -> Encoder:
@@ -157,6 +159,7 @@ class Embeddings:
                 self._log.write(session, self._vectors(position, now, stored_at), lines)
             if same:
                 await session.run(QUERIES["touch_post_embeddings"], **self._lines(same, now))
+        self.stored = self.stored[0] + len(new), self.stored[1]
         return len(prompts)
 
     def _vectors(self, position: str, made_at: datetime, stored_at: datetime) -> Vectors:
@@ -182,7 +185,7 @@ class Embeddings:
     async def embed_member(
         self, member: Key, urgency: Urgency = Urgency.REQUEST, *, anew: bool = False
     ) -> Made | None:
-        """Make and store a member's vector from the profile and what they liked to do.
+        """Make and store a member's vector from the profile, and what they liked if prompts say that.
 
         Args:
             member: whose.
@@ -204,7 +207,7 @@ class Embeddings:
             known: whether only those who have a vector get one: the others never opened a feed.
         """
         position, rows, liked = await self._read_members(members, known)
-        prompts = {key: await self._prompt_of(key, rows[key], liked[key]) for key in rows}
+        prompts = {key: await self._prompt_of(key, rows[key], liked.get(key, ())) for key in rows}
         names = {key: prompt_hash(one.prompt) for key, one in prompts.items()}
         made_at = self._parts.clock.now()
         vectors = {
@@ -234,6 +237,7 @@ class Embeddings:
             )
             lines = [_member_line(key, rows[key], prompts[key], names[key]) for key in new]
             self._log.write(session, self._vectors(position, made_at, stored_at), lines)
+        self.stored = self.stored[0], self.stored[1] + len(new)
         return {
             key: Made(vector=unpacked(vector), position=position) for key, vector in stored.items()
         }
@@ -252,6 +256,8 @@ class Embeddings:
                 **columns(members, "communities", "ids"),
             )
             rows: dict[Key, MemberRow] = {row.key: row for row in found}
+            if self._encoder.history is not None:  # it is pooled in each request
+                return position, rows, {}
             liked = await session.rows(
                 QUERIES["liked_by_members"],
                 LikedRow,
@@ -279,6 +285,8 @@ class Embeddings:
 
     async def prompt_of_member(self, member: Key, row: MemberRow) -> Prompt:
         """Return the prompt of a member; only posts that they may still see are in it."""
+        if self._encoder.history is not None:
+            return (await self._prompt_of(member, row, ())).prompt
         liked = await self._parts.activity.positives(member, HISTORY_MAX)
         made = await self._prompt_of(member, row, [one.post for one in liked])
         return made.prompt
@@ -298,7 +306,7 @@ class Embeddings:
             gone |= {key for key in some if key not in views}
             facts = member_facts(profile_of(row), keys, views)
             prompt = await asyncio.to_thread(self.member_prompt, facts)
-            if v2.posts_shown(prompt) < v2.posts_with_words(facts.history):
+            if not keys or v2.posts_shown(prompt) < v2.posts_with_words(facts.history):
                 break  # what is older found no room
         return MemberPrompt(prompt, [key for key in keys if key not in gone])
 

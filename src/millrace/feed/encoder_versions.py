@@ -10,12 +10,13 @@ A promotion and a rollback are one transaction each: the one that served is read
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn
 
 from msgspec import Struct
 
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.repository import QUERIES
 from millrace.kernel.clock import Clock
 from millrace.kernel.errors import ConflictError, InvalidError, NotFoundError
@@ -42,12 +43,16 @@ HELD = frozenset({State.READY, State.SERVING})
 """Those whose vectors a server holds."""
 CURRENT = HELD | {State.CANDIDATE, State.EMBEDDING}
 """Those whose vectors are made."""
+UNDER_WAY = (State.EMBEDDING, State.READY)
+RETIRED_SECONDS = 600.0  # a server has changed over by then; until then vectors stay in the tables
+FAULT_CHARACTERS_MAX = 500
 
 
 class EncoderVersion(Struct, frozen=True, kw_only=True):
     """An encoder of this installation.
 
     directory: empty for the packaged model. chosen: whether a person made it serve, or a gate did.
+    history: how what a member liked is pooled; None where it stands in the prompt, in words.
     fault: why it could not be used the last time that it was tried.
     """
 
@@ -62,6 +67,7 @@ class EncoderVersion(Struct, frozen=True, kw_only=True):
     changed_at: datetime
     chosen: bool = False
     metrics: dict[str, Any] = {}
+    history: PooledHistory | None = None
     fault: str = ""
     served_at: datetime | None = None
 
@@ -83,6 +89,7 @@ class NewVersion(Struct, frozen=True, kw_only=True):
     name: str
     directory: str
     dims: int
+    history: PooledHistory | None = None
     metrics: dict[str, Any] = {}
 
 
@@ -161,7 +168,8 @@ class EncoderVersions:
                 return
             first = all(one.state is not State.SERVING for one in known)
             taken = {one.name for one in known if one.version != new.version}
-            name = new.name if new.name not in taken else f"{new.name}-{new.version[:8]}"
+            free = (new.name, f"{new.name}-{new.version[:8]}", f"{new.name}-{new.version}")
+            name = next(name for name in free if name not in taken)
             state = State.SERVING if first else State.CANDIDATE
             await self._insert(session, _called(new, name), state, SETTINGS)
 
@@ -185,29 +193,31 @@ class EncoderVersions:
                 await self._serve(session, known, mine, SETTINGS)
         return True
 
-    async def blame(self, version: str, state: State, fault: str) -> None:
-        """Note why an encoder cannot be used, and in which state that leaves it."""
+    async def blame(self, version: str, fault: str) -> None:
+        """Note why an encoder cannot be used: it is a candidate that nobody takes up.
+
+        One that serves by now, or was retired, is left as it is.
+        """
         async with self._router.write() as session:
-            await session.run(
-                QUERIES["blame_encoder_version"],
-                version=version,
-                state=state.value,
-                fault=fault[:500],
-                now=self._clock.now(),
-            )
+            await _locked(session)
+            await self._fault(session, version, (State.CANDIDATE, *UNDER_WAY), fault)
 
     async def fall_back(self, broken: str, other: str, fault: str) -> bool:
         """Let another encoder serve, where it is ready, because one cannot be loaded any more.
 
-        Returns whether it does. The vectors of the broken one serve on where it does not.
+        Returns whether that one serves no more. Where it does, the reason is noted, and its vectors
+        serve on.
         """
         async with self._router.write() as session:
             known = {one.version: one for one in await _locked(session)}
+            if known[broken].state is not State.SERVING:
+                return True
             ready = other in known and known[other].state is State.READY
-            if ready and known[broken].state is State.SERVING:
+            if ready:
                 await self._move(session, known[broken], State.CANDIDATE, EMBEDDING)
                 await self._move(session, known[other], State.SERVING, EMBEDDING)
-        await self.blame(broken, State.CANDIDATE if ready else State.SERVING, fault)
+            now = State.CANDIDATE if ready else State.SERVING
+            await self._fault(session, broken, (now,), fault, now)
         return ready
 
     async def promote(self, name: str, by: str, *, instead_of: str = "") -> EncoderVersion:
@@ -285,12 +295,20 @@ class EncoderVersions:
             return named(await _all(session), found.version)
 
     async def drop_retired(self, limit: int) -> int:
-        """Drop some vectors of retired encoders; return how many."""
-        dropped = 0
-        for query in ("drop_vectors_of_posts", "drop_vectors_of_members"):
+        """Drop some vectors of encoders that were retired a while ago; return how many."""
+        dropped, before = 0, self.served_nowhere_since()
+        for query in ("drop_vectors_of_posts", "drop_vectors_of_members", "drop_averages"):
             async with self._router.write() as session:
-                dropped += await session.run(QUERIES[query], limit=limit)
+                dropped += await session.run(QUERIES[query], limit=limit, before=before)
         return dropped
+
+    def served_nowhere_since(self) -> datetime:
+        """Return the moment up to which an encoder must have been retired for its vectors to go.
+
+        A server changes over when the other index is full, and serves with the old vectors until
+        then; a person may retire that encoder in between.
+        """
+        return self._clock.now() - timedelta(seconds=RETIRED_SECONDS)
 
     async def _serve(
         self,
@@ -316,6 +334,7 @@ class EncoderVersions:
             dims=new.dims,
             state=state.value,
             chosen=False,
+            history=None if new.history is None else document(new.history),
             metrics=document(new.metrics),
             by=by,
             now=self._clock.now(),
@@ -323,6 +342,7 @@ class EncoderVersions:
 
     async def _moved(self, version: str, before: State, state: State) -> bool:
         async with self._router.write() as session:
+            #await _locked(session)  # whoever has read a state and is about to act on it goes first
             touched = await session.run(
                 QUERIES["move_encoder_version"],
                 version=version,
@@ -343,13 +363,31 @@ class EncoderVersions:
         *,
         chosen: bool = False,
     ) -> None:
-        await session.run(
+        touched = await session.run(
             QUERIES["move_encoder_version"],
             version=one.version,
             before=one.state.value,
             state=state.value,
             chosen=chosen,
             by=by,
+            now=self._clock.now(),
+        )
+        assert touched == 1, f"encoder {one.version} was {one.state} a moment ago, under the lock"
+
+    async def _fault(
+        self,
+        session: Session,
+        version: str,
+        before: Sequence[State],
+        fault: str,
+        state: State = State.CANDIDATE,
+    ) -> None:
+        await session.run(
+            QUERIES["blame_encoder_version"],
+            version=version,
+            before=[one.value for one in before],
+            state=state.value,
+            fault=fault[:FAULT_CHARACTERS_MAX],
             now=self._clock.now(),
         )
 
@@ -393,6 +431,7 @@ def _called(new: NewVersion, name: str) -> NewVersion:
         name=name,
         directory=new.directory,
         dims=new.dims,
+        history=new.history,
         metrics=new.metrics,
     )
 

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.encoder_versions import EncoderVersion, EncoderVersions, named
+from millrace.feed.formed_encoder import in_form
 from millrace.feed.parts import FeedParts
 from millrace.feed.short_encoder import at_length
 from millrace.kernel.errors import SetupError
@@ -45,7 +46,7 @@ class Encoders:
                 field="name",
                 value=row.name,
             )
-        encoder = at_length(await self._parts.load(row.directory), row.dims)
+        encoder = at_length(in_form(await self._parts.load(row.directory), row.history), row.dims)
         if (encoder.version, encoder.dims) != (row.version, row.dims):
             raise SetupError(
                 f"the model at {row.directory or 'the package'} is not what was added as "

@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from millrace.community.types import Key
+from millrace.feed.averages import AveragesMaker
 from millrace.feed.embedder import FOUND_MAX, MEMBERS_PER_LOOK, RETRY_SECONDS, Embedder, ended
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.encoder_versions import (
@@ -194,21 +195,21 @@ class Following:
         self._table = EncoderVersions(parts.router, parts.clock)
         self._followers: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
         self._dropped: set[str] = set()
+        self._averages = AveragesMaker(parts)
         self.serving = embeddings.version
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to do what the table says."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._looking())
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(work()) for work in (self._looking, self._averages.run)
+            ]
 
     async def stop(self) -> None:
         """End every follower; what they did not do they find again. Safe to call twice."""
-        tasks = [task for _, task in self._followers.values()]
-        if self._task is not None:
-            tasks.append(self._task)
-        await ended(tasks)
-        self._task = None
+        await ended([*(task for _, task in self._followers.values()), *self._tasks])
+        self._tasks.clear()
         self._followers.clear()
         self._leader.followed = []
 
@@ -246,7 +247,9 @@ class Following:
         serving = await self._table.serving()
         first = self._first.encoder
         if serving is not None and (serving.chosen or serving.version == first.version):
-            if serving.chosen or serving.directory == directory or load is None:
+            config = self._parts.config
+            same = (serving.directory, serving.history) == (config.model_dir, config.pooled)
+            if serving.chosen or same or load is None:
                 return True
             first = await load(directory)
         await self._table.propose(_new(first, directory))
@@ -255,6 +258,8 @@ class Following:
     async def _look(self) -> None:
         """Do what the table says."""
         known = await self._table.all()
+        in_words = any(row.history is None for row in known if row.state is not State.RETIRED)
+        await self._leader.show_histories(in_words=in_words)
         current: dict[str, Embeddings] = {}
         for row in known:
             if row.state in CURRENT and not (row.state is State.CANDIDATE and row.fault):
@@ -275,7 +280,11 @@ class Following:
             self._followers[version] = follower, asyncio.create_task(follower.run())
         self._leader.followed = [follower for follower, _ in self._followers.values()]
         self._encoders.keep(current)
-        retired = {row.version for row in known if row.state is State.RETIRED}
+        self._averages.current = current
+        since = self._table.served_nowhere_since()
+        retired = {
+            row.version for row in known if row.state is State.RETIRED and row.changed_at <= since
+        }
         if retired - self._dropped:
             await self._drop_retired()
         self._dropped = retired
@@ -294,7 +303,7 @@ class Following:
         except SetupError as exc:
             logger.warning("encoder %r is not used: %s", row.name, exc)
             if row.state is not State.SERVING:
-                await self._table.blame(row.version, State.CANDIDATE, str(exc))
+                await self._table.blame(row.version, str(exc))
             elif not await self._table.fall_back(row.version, self._leader.version, str(exc)):
                 first = self._first.encoder
                 await self._table.propose(_new(first, self._parts.config.model_dir))
@@ -312,4 +321,10 @@ class Following:
 def _new(encoder: Encoder, directory: str) -> NewVersion:
     """Return the encoder of the settings as the table has it."""
     name = Path(directory).name if directory else PACKAGED
-    return NewVersion(version=encoder.version, name=name, directory=directory, dims=encoder.dims)
+    return NewVersion(
+        version=encoder.version,
+        name=name,
+        directory=directory,
+        dims=encoder.dims,
+        history=encoder.history,
+    )

@@ -18,6 +18,8 @@ TABLES = frozenset(
         "member_embedding", "percentile_scale",
     }
 )  # fmt: skip
+HISTORIES = frozenset({"nearby", "block", "reaction", "engagement"})
+"""What changes a history, or which posts of one may be seen, and nothing else."""
 POSITIVE = frozenset(kind.value for kind in POSITIVE_ACTIONS)
 
 
@@ -50,12 +52,19 @@ class Heard(Struct):
     everybody: bool = False
 
 
-def heard(changes: Sequence[Change]) -> Heard:
-    """Return what these changes ask for."""
+def heard(changes: Sequence[Change], *, in_words: bool = True) -> Heard:
+    """Return what these changes ask for.
+
+    Args:
+        changes: in their order.
+        in_words: whether the prompt of any member shows their history. If not, then what they do, and
+            what becomes of posts that they liked, changes no vector.
+    """
     found = Heard()
     by_work: defaultdict[tuple[Position, str], list[Change]] = defaultdict(list)
     for change in changes:
-        by_work[change.position, change.table].append(change)
+        if in_words or change.table not in HISTORIES:
+            by_work[change.position, change.table].append(change)
     for (_, table), work in by_work.items():
         if any(change.op is Operation.TRUNCATE for change in work):
             found.backlog = found.everybody = True

@@ -96,6 +96,7 @@ class History:
         "_affinity",
         "_deeds",
         "_likes",
+        "_positive_moments",
         "_positives",
         "_seen",
         "_shown",
@@ -114,6 +115,7 @@ class History:
         self._seen: _Window[PostList] = _Window()
         self._affinity: _Window[dict[Key, float]] = _Window()
         self._positives: PostList | None = None
+        self._positive_moments = np.zeros(0, np.int64)
 
     def begin(
         self, shown: PostList, shown_at: Iterable[int], deeds: Mapping[Deed, Key | None]
@@ -185,9 +187,17 @@ class History:
         """Return the posts of the newest positive engagements; a like counts while it stands."""
         if self._positives is None:
             counted = [deed for deed in self._deeds if deed[2] in POSITIVE and self._stands(deed)]
-            newest = nlargest(LIKED_MAX, counted)
-            self._positives = PostList(dict.fromkeys(post for _, post, _ in newest))
+            found: dict[Key, int] = {}
+            for at, post, _ in nlargest(LIKED_MAX, counted):
+                found.setdefault(post, at)
+            self._positives = PostList(found)
+            self._positive_moments = np.array([*found.values()], dtype=np.int64)
         return self._positives
+
+    def positive_moments(self) -> NDArray[np.int64]:
+        """Return when the newest positive engagement with each of the `positives` was."""
+        self.positives()
+        return self._positive_moments
 
     def affinity(self, since: int) -> dict[Key, float]:
         """Return how often the member engaged positively with each author since a moment."""

@@ -7,15 +7,18 @@ from typing import NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from millrace.community.types import Audience, Key, Relations
+from millrace.community.types import Key, Relations
+from millrace.feed.averages import AveragesBook
 from millrace.feed.catalogue import NO_TOPIC, Catalogue
 from millrace.feed.embeddings import Embeddings, Made, unpacked
 from millrace.feed.features import Subject
 from millrace.feed.histories import Histories
 from millrace.feed.history import History
-from millrace.feed.index import AUDIENCES, Slots, microseconds
-from millrace.feed.known import KnownSlots
+from millrace.feed.index import Slots, Vector, microseconds
+from millrace.feed.known import KnownSlots, OrderedSlots
+from millrace.feed.liked import counting, may_see, pooled
 from millrace.feed.parts import FeedParts
+from millrace.feed.pooled_history import Pool
 from millrace.feed.profiles import Profile, Profiles
 from millrace.feed.run import MemberState, Run
 from millrace.feed.served import ServedFeeds
@@ -41,11 +44,13 @@ class MemberCaches:
         self.profiles = Profiles(parts, embeddings)
         self.histories = Histories(parts, catalogue)
         self.slots = KnownSlots(catalogue.index)
+        self.ordered = OrderedSlots(catalogue.index)
+        self.averages = AveragesBook(parts.encoder.version, parts.encoder.history)
 
     @property
     def consumers(self) -> Sequence[Consumer]:
         """Return what the stream turns."""
-        return (self.profiles, self.histories)
+        return (self.averages, self.profiles, self.histories)
 
     def serve(self, catalogue: Catalogue) -> None:
         """Remember vectors of members of the encoder that serves from now on."""
@@ -118,16 +123,31 @@ class Hydration:
         )
         if profile is None:
             unknown_member(key)
-        made = await self._vector(run, profile)
+        made, failed = await self._vector(run, profile)
+        # From here on nothing is waited for.
         seen = history.seen(microseconds(now - timedelta(days=config.seen_days)))
         liked = history.positives()
-        liked_slots = self._members.slots.of(liked)
+        liked_slots = self._members.ordered.of(liked)
+        there = liked_slots[liked_slots >= 0]
+        visible = may_see(self._catalogue, key, relations, there)
+        places = counting(run.index, liked_slots, visible, history.against)
+        pool = pooled(
+            run.index,
+            self._members.averages.of(run.encoder, run.index.dims),
+            None if made is None else made.vector,
+            (liked_slots[places], history.positive_moments()[places]),
+            microseconds(now),
+        )
+        vector = _compared(made, pool)
+        if failed:
+            run.degraded.append(_without(made, vector))
         return MemberState(
             key=key,
             display_name=profile.row.display_name,
             community_name=profile.row.community_name,
             languages=profile.languages,
-            vector=None if made is None else made.vector,
+            vector=vector,
+            pool=None if vector is None else pool,
             embedding_position="" if made is None else made.position,
             relations=relations,
             seen=seen,
@@ -137,18 +157,18 @@ class Hydration:
             subject=Subject(
                 community_id=key.community_id,
                 languages=profile.languages,
-                topics=topics_of(self._catalogue, key, relations, liked_slots),
+                topics=_topics(self._catalogue, there[visible]),
                 words=profile.words,
                 follows=relations.follows,
                 affinity=history.affinity(microseconds(now - timedelta(days=config.affinity_days))),
             ),
         )
 
-    async def _vector(self, run: Run, profile: Profile) -> Made | None:
-        """Return the member's vector; a missing or outdated one is made now, for a bounded time.
+    async def _vector(self, run: Run, profile: Profile) -> tuple[Made | None, bool]:
+        """Return the stored vector, and whether a current one could not be had.
 
-        An encoder that fails costs the retrieval source, or leaves the old vector, and the page
-        says so.
+        A missing or outdated one is made now, for a bounded time. What an encoder that fails costs,
+        the page says.
         """
         stored, row = None, profile.row
         version = run.encoder or profile.version
@@ -160,39 +180,44 @@ class Hydration:
             assert vector is not None, "it is unpacked with its row"
             stored = Made(vector=vector, position=row.position or "")
             if row.source_version == row.system_version:
-                return stored
+                return stored, False
         try:
             async with asyncio.timeout(self._parts.config.embed_seconds_max):
-                return await self._maker.embed_member(run.request.member, version)
+                return await self._maker.embed_member(run.request.member, version), False
         except (TimeoutError, MillraceError, RuntimeError, OSError, ValueError) as exc:
             what = str(exc) or "it did not answer in time"
-            run.degraded.append(
-                "the newest posts, not the nearest ones: the encoder does not answer"
-                if stored is None
-                else "ranked for an older profile: the encoder does not answer"
-            )
             run.versions["encoder_failure"] = f"{type(exc).__name__}: {what}"[:200]
-            return stored
+            return stored, True
+
+
+def _compared(made: Made | None, pool: Pool | None) -> Vector | None:
+    """Return the vector that posts are compared with; None where nothing is known of the member."""
+    if pool is None:
+        return None if made is None else made.vector
+    vector = pool.vector
+    return vector if vector.any() else None
+
+
+def _without(made: Made | None, vector: Vector | None) -> str:
+    """Return what a feed is like, for which no current vector of the member could be had."""
+    how = "ranked for an older profile"
+    if vector is None:
+        how = "the newest posts, not the nearest ones"
+    elif made is None:
+        how = "ranked for what you liked, without your profile"
+    return f"{how}: the encoder does not answer"
 
 
 def topics_of(
     catalogue: Catalogue, member: Key, relations: Relations, liked: Slots
 ) -> dict[str, float]:
-    """Return the topics of liked posts that the member still may see; the most frequent has 1.0.
+    """Return the topics of liked posts that the member still may see; the most frequent has 1.0."""
+    return _topics(catalogue, liked[may_see(catalogue, member, relations, liked)])
 
-    Visibility is the one rule's, as the catalogue has it.
-    """
-    index = catalogue.index
-    communities, audiences, _ = index.classes(liked)
-    reached = communities == member.community_id
-    reached |= audiences == AUDIENCES.index(Audience.PUBLIC)
-    if relations.nearby:
-        near = np.isin(communities, list(relations.nearby))
-        reached |= near & (audiences == AUDIENCES.index(Audience.NEARBY))
-    reached &= index.alive(liked)
-    if relations.blocks:
-        reached &= ~np.isin(index.authors_of(liked), index.author_numbers(relations.blocks))
-    tally = np.bincount(catalogue.topic_numbers(liked[reached]).ravel(), minlength=NO_TOPIC + 1)
+
+def _topics(catalogue: Catalogue, slots: Slots) -> dict[str, float]:
+    """Return the topics of posts, the most frequent with 1.0."""
+    tally = np.bincount(catalogue.topic_numbers(slots).ravel(), minlength=NO_TOPIC + 1)
     tally[NO_TOPIC] = 0
     numbers = np.flatnonzero(tally)
     counted: Iterable[tuple[int, int]] = zip(numbers.tolist(), tally[numbers].tolist(), strict=True)

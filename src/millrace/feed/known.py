@@ -28,6 +28,33 @@ class _Found(Struct, frozen=True):
     missing: Sequence[Key]
 
 
+class _Ordered(Struct, frozen=True):
+    """The slots of a list in its order, after so many removals and births."""
+
+    removals: int
+    births: int
+    slots: Slots
+
+
+class OrderedSlots:
+    """Slots by list of posts that does not change any more; each post has one, in its place."""
+
+    def __init__(self, index: PostIndex) -> None:
+        self._table = index.table
+        self._found: WeakKeyDictionary[PostList, _Ordered] = WeakKeyDictionary()
+
+    def of(self, posts: PostList) -> Slots:
+        """Return the slot of each post, -1 for none. Nobody may change them."""
+        table, found = self._table, self._found.get(posts)
+        here = found is not None and found.removals == table.removals
+        if found and here and (found.births == table.births or (found.slots >= 0).all()):
+            return found.slots
+        slots = [-1 if (slot := table.slot(post)) is None else slot for post in posts]
+        made = _Ordered(table.removals, table.births, np.array(slots, dtype=np.int64))
+        self._found[posts] = made
+        return made.slots
+
+
 class KnownSlots:
     """Slots by list of posts; a list that nobody holds any more is forgotten with it."""
 

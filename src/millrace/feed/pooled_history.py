@@ -24,6 +24,8 @@ NEAREST = 3  # liked posts that are told of a post
 NO_PLACE = 255
 """In place of a place in the pool, where fewer liked posts draw a post near."""
 SECONDS_PER_DAY = 86_400.0
+LIMITS = {"profile_weight": (0.0, 1e3), "half_life_days": (0.01, 1e5), "posts_max": (1.0, 200.0)}
+STEPS_PER_HALF_LIFE = 64
 Vectors = NDArray[np.float32]
 
 
@@ -51,6 +53,25 @@ class PooledHistory(Struct, frozen=True, kw_only=True):
         """
         ages = np.maximum(ages_days, 0.0)
         return np.exp2(-ages / self.half_life_days).astype(np.float32)
+
+
+def counted_from(now: int, how: PooledHistory) -> int:
+    """Return the moment from which ages are counted: the last of those that are a step apart.
+
+    Within a step, which is six hours at sixteen days, and moves a weight by a hundredth, whoever did
+    nothing has the same vector to the last bit, so that what a search saw near it is known.
+
+    Args:
+        now: microseconds since 1970, as the answer.
+        how: whose half-life the steps are parts of.
+    """
+    step = int(how.half_life_days * SECONDS_PER_DAY * 1e6) // STEPS_PER_HALF_LIFE
+    return now - now % step
+
+
+def days_between(then: NDArray[np.int64], now: int) -> NDArray[np.float64]:
+    """Return how many days before a moment others were; all in microseconds since 1970."""
+    return (now - then) / (SECONDS_PER_DAY * 1e6)
 
 
 class Averages(Struct, frozen=True):
@@ -168,8 +189,7 @@ def check_pooling(how: PooledHistory) -> None:
     Raises:
         InvalidError: a value is outside its limits.
     """
-    limits = {"profile_weight": (0.0, 1e3), "half_life_days": (0.01, 1e5), "posts_max": (1, 200)}
-    for field, (low, high) in limits.items():
+    for field, (low, high) in LIMITS.items():
         value = getattr(how, field)
         if not low <= value <= high:
             raise InvalidError(

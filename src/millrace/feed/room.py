@@ -247,7 +247,8 @@ class Feed:
             except TimeoutError:
                 logger.warning("the scorer is fitted though not every post is embedded")
         process = self._parts.process
-        report = await (self._fit_here() if process is None else process.fit())
+        version = self.catalogue.version
+        report = await (self._fit_here() if process is None else process.fit(version))
         await self._take_newest_scorer()
         return report
 

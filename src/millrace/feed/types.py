@@ -6,6 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from millrace.community.types import Key, PostView
+from millrace.feed.pooled_history import PooledHistory
 
 LIMIT_MAX = 100
 APP_TRACKS = ("android", "ios", "desktop")
@@ -92,12 +93,42 @@ class FeedPage(Struct, frozen=True, kw_only=True):
     variants: dict[str, str] = {}
 
 
+class LikedNote(Struct, frozen=True, kw_only=True):
+    """A post that the member had liked, and that draws another one near.
+
+    title: or the beginning of its text. engaged_at: when the member last did something with it.
+    share: of the nearness.
+    """
+
+    post: Key
+    title: str
+    engaged_at: datetime
+    share: float
+
+
+class Nearness(Struct, frozen=True, kw_only=True):
+    """Where the nearness of a post to its member comes from; all shares together are 1.
+
+    similarity: the nearness. profile: the share of what the member says of themself.
+    liked: the posts that give most, and that the member may see now; others: the share of all that
+        they had liked besides, below zero where it held the post off.
+    posts: how many liked posts counted at all.
+    """
+
+    similarity: float
+    profile: float
+    liked: list[LikedNote]
+    others: float
+    posts: int
+
+
 class Explanation(Struct, frozen=True, kw_only=True):
     """Why a member was, or was not, shown a post.
 
     position: where it stands in the feed, from 0; None when it was removed or not proposed.
     sentence: for the member; everything else is for the operator.
     variants: of each flag that was in force, by its key; faults: why a flag was not obeyed.
+    nearness: None where nothing draws the post near, or nobody knows what does.
     """
 
     member: Key
@@ -115,6 +146,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     variants: dict[str, str] = {}
     faults: dict[str, str] = {}
+    nearness: Nearness | None = None
 
 
 class VariantOutcome(Struct, frozen=True, kw_only=True):
@@ -204,6 +236,17 @@ class Training(StrEnum):
     BACKGROUND = "background"
 
 
+class HistoryForm(StrEnum):
+    """How what a member liked comes into their vector, with a model that was trained with neither.
+
+    POOLED: from the vectors of the posts, beside that of the profile, in each request.
+    PROMPT: in the words of the member's prompt, which is embedded again after a visit.
+    """
+
+    POOLED = "pooled"
+    PROMPT = "prompt"
+
+
 class IndexKind(StrEnum):
     """How vectors are searched; filters and deletes hold in each.
 
@@ -223,6 +266,8 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve: whether this process embeds, keeps the index and serves feeds.
     embedding: where vectors are made: beside, here or elsewhere.
     model_dir: a Hugging Face text model; empty means the packaged MiniLM.
+    history: how what a member liked comes into their vector: pooled or prompt. A model that was trained
+        here has its own say.
     threads: how many threads the encoder may use.
     index: how vectors are searched: exact, torch or approximate.
     value_file: action weights as TOML; empty means feed/value.toml of the package.
@@ -253,6 +298,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve: bool = True
     embedding: Embedding = Embedding.BESIDE
     model_dir: str = ""
+    history: HistoryForm = HistoryForm.POOLED
     threads: int = 1
     index: IndexKind = IndexKind.EXACT
     value_file: str = ""
@@ -284,6 +330,11 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     training: Training = Training.OFF
     training_minutes: float = 8.0
     training_engagements: int = 1_000
+
+    @property
+    def pooled(self) -> PooledHistory | None:
+        """Return how a history is pooled where a model does not say; None for one in the prompt."""
+        return PooledHistory() if self.history is HistoryForm.POOLED else None
 
 
 class ActionFit(Struct, frozen=True, kw_only=True):

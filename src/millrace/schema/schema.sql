@@ -648,7 +648,8 @@ create table member_embedding (
 -- The encoders of this installation. version: the name that their vectors are stored under; name:
 -- what people call it. directory: where the model is; empty for the packaged one. chosen: whether a
 -- person made it serve, and not the settings. served_at: when it began to serve for the last time,
--- so that a rollback knows what served before. fault: why it could not be used, in words.
+-- so that a rollback knows what served before. fault: why it could not be used, in words. history: how
+-- what a member liked is pooled; null: the member's prompt shows it in words.
 create table encoder_version (
     version         text        primary key check (version <> ''),
     name            text        not null unique check (name <> ''),
@@ -663,10 +664,23 @@ create table encoder_version (
     added_at        timestamptz not null,
     changed_by      text        not null check (changed_by <> ''),
     changed_at      timestamptz not null,
-    served_at       timestamptz
+    served_at       timestamptz,
+    history         jsonb
 );
 -- One serves, whatever is killed in the middle of a change.
 create unique index encoder_version_serving on encoder_version (state) where state = 'serving';
+
+-- The mean vector of posts and of the profiles of members, of each encoder that pools histories:
+-- fp16, little endian, as vectors are. Made from a sample by whoever embeds, and followed by whoever
+-- serves, so that all take the same away. posts_counted, profiles_counted: how many there were then.
+create table encoder_averages (
+    model_version       text        primary key check (model_version <> ''),
+    posts               bytea       not null,
+    profiles            bytea       not null,
+    posts_counted       bigint      not null check (posts_counted >= 0),
+    profiles_counted    bigint      not null check (profiles_counted >= 0),
+    made_at             timestamptz not null
+);
 
 -- Trainings of the encoder that nobody asked for by hand: how far each came, and what its gate said
 -- and by what. place: the folder that it writes, which tells processes apart; only one process trains.
@@ -1175,7 +1189,8 @@ call make_versioned('moderation_case', 'case_id');
 create publication millrace for table
     community, nearby, member, post, post_counter, member_counter, comment, reaction,
     follow, block, mute, impression, engagement, tombstone,
-    post_embedding, member_embedding, percentile_scale, encoder_version;
+    post_embedding, member_embedding, percentile_scale, encoder_version,
+    encoder_averages;
 
 -- What decides, for every process, in a publication of its own: a switch that is thrown does not
 -- wait behind an import.

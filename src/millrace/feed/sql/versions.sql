@@ -1,6 +1,6 @@
 -- name: encoder_versions
 -- Every encoder of this installation, the newest first: a few rows.
-select version, name, directory, dims, state, chosen, metrics, fault, added_by, added_at,
+select version, name, directory, dims, history, state, chosen, metrics, fault, added_by, added_at,
        changed_by, changed_at, served_at
   from encoder_version
  order by added_at desc, version
@@ -11,13 +11,13 @@ select pg_advisory_xact_lock(hashtextextended('millrace encoder versions', 0))
 
 -- name: insert_encoder_version
 -- Keeps a new encoder; one that was retired, or could not be used, begins anew.
-insert into encoder_version (version, name, directory, dims, state, chosen, metrics, added_by,
-                             added_at, changed_by, changed_at, served_at)
-values (%(version)s, %(name)s, %(directory)s, %(dims)s, %(state)s, %(chosen)s, %(metrics)s, %(by)s,
-        %(now)s, %(by)s, %(now)s, case when %(state)s = 'serving' then %(now)s::timestamptz end)
+insert into encoder_version (version, name, directory, dims, history, state, chosen, metrics,
+                             added_by, added_at, changed_by, changed_at, served_at)
+values (%(version)s, %(name)s, %(directory)s, %(dims)s, %(history)s, %(state)s, %(chosen)s,
+        %(metrics)s, %(by)s, %(now)s, %(by)s, %(now)s, case when %(state)s = 'serving' then %(now)s::timestamptz end)
     on conflict (version) do update
        set name = excluded.name, directory = excluded.directory, dims = excluded.dims,
-           state = excluded.state, chosen = excluded.chosen, metrics = excluded.metrics, fault = '',
+           history = excluded.history, state = excluded.state, chosen = excluded.chosen, metrics = excluded.metrics, fault = '',
            added_by = excluded.added_by, added_at = excluded.added_at,
            changed_by = excluded.changed_by, changed_at = excluded.changed_at,
            served_at = excluded.served_at
@@ -33,10 +33,12 @@ update encoder_version
  where version = %(version)s and state = %(before)s
 
 -- name: blame_encoder_version
--- Says why an encoder cannot be used; it is told once and not at every look.
+-- Says why an encoder cannot be used, unless it is in another state by now; it is told once and not
+-- at every look.
 update encoder_version
    set fault = %(fault)s, state = %(state)s, changed_at = %(now)s
- where version = %(version)s and (fault <> %(fault)s or state <> %(state)s)
+ where version = %(version)s and state = any(%(before)s)
+   and (fault <> %(fault)s or state <> %(state)s)
 
 -- name: vectors_by_version
 -- How many posts and members have a vector of each encoder, and how many there are in all: for a
@@ -88,7 +90,7 @@ delete from post_embedding
        select embedding.ctid
          from post_embedding embedding
          join encoder_version version on version.version = embedding.model_version
-        where version.state = 'retired'
+        where version.state = 'retired' and version.changed_at <= %(before)s
         limit %(limit)s)
 
 -- name: drop_vectors_of_members
@@ -98,5 +100,5 @@ delete from member_embedding
        select embedding.ctid
          from member_embedding embedding
          join encoder_version version on version.version = embedding.model_version
-        where version.state = 'retired'
+        where version.state = 'retired' and version.changed_at <= %(before)s
         limit %(limit)s)
