@@ -200,6 +200,35 @@ class FeedPage(Struct, frozen=True, kw_only=True):
     variants: dict[str, str] | None = None
 
 
+class LikedPost(Struct, frozen=True, kw_only=True):
+    """A post that the member had liked, and that draws another one near.
+
+    title: or the beginning of its text. engaged_at: when the member last did something with it.
+    share: of the nearness.
+    """
+
+    post_id: KeyText
+    title: str
+    engaged_at: datetime
+    share: float
+
+
+class Nearness(Struct, frozen=True, kw_only=True):
+    """Where the nearness of a post to its member comes from; all shares together are 1.
+
+    similarity: the nearness. profile: the share of what the member says of themself.
+    liked: the posts that give most, and that the member may see now. others: the share of all that
+    they had liked besides, below zero where it held the post off. posts: how many liked posts
+    counted at all.
+    """
+
+    similarity: float
+    profile: float
+    liked: list[LikedPost]
+    others: float
+    posts: int
+
+
 class Trace(Struct, frozen=True, kw_only=True):
     """Everything that is known of why a post was shown or not; for operators.
 
@@ -219,13 +248,17 @@ class Trace(Struct, frozen=True, kw_only=True):
 
 
 class Why(Struct, frozen=True, kw_only=True):
-    """Why a member was, or was not, shown a post."""
+    """Why a member was, or was not, shown a post.
+
+    nearness: where its nearness comes from; null where nothing draws it near.
+    """
 
     member_id: KeyText
     post_id: KeyText
     shown: bool
     position: int | None
     sentence: str
+    nearness: Nearness | None = None
     trace: Trace | None = None
 
 
@@ -440,5 +473,25 @@ def why(found: feed.Explanation, *, full: bool) -> Why:
         shown=found.shown,
         position=found.position,
         sentence=found.sentence,
+        nearness=None if found.nearness is None else nearness(found.nearness),
         trace=trace if full else None,
+    )
+
+
+def nearness(found: feed.Nearness) -> Nearness:
+    """Return where the nearness of a post comes from."""
+    return Nearness(
+        similarity=found.similarity,
+        profile=found.profile,
+        liked=[
+            LikedPost(
+                post_id=str(one.post),
+                title=one.title,
+                engaged_at=one.engaged_at,
+                share=one.share,
+            )
+            for one in found.liked
+        ],
+        others=found.others,
+        posts=found.posts,
     )

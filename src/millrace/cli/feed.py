@@ -15,7 +15,7 @@ from millrace.cli.frame import (
     say,
 )
 from millrace.community.types import parse_key
-from millrace.feed.types import LIMIT_MAX, Explanation, FeedPage
+from millrace.feed.types import LIMIT_MAX, Explanation, FeedPage, Nearness
 from millrace.settings import Settings
 from millrace.wiring import Say, build
 
@@ -57,8 +57,9 @@ def feed(frame: Frame, member: str, limit: int, data_dir: str | None, as_json: b
 def why(frame: Frame, member: str, post: str, data_dir: str | None, as_json: bool) -> None:
     """Say why MEMBER gets POST, or not.
 
-    The full trace: sources, features, the probability of each action with its weight,
-    adjustments, the rank, or the stage and the reason that removed it.
+    The full trace: sources, features, which posts that MEMBER liked draw it near, the probability
+    of each action with its weight, adjustments, the rank, or the stage and the reason that removed
+    it.
     """
     settings = frame.settings(store__data_dir=data_dir)
     found = run(_why(settings, member, post, hushed(as_json=as_json)))
@@ -146,6 +147,8 @@ def _print_explanation(found: Explanation) -> None:
         for note in found.sources:
             table.add_row(note.source, str(note.rank + 1), f"{note.score:.4f}")
         out.print(table)
+    if found.nearness is not None:
+        _print_nearness(found.nearness)
     if found.actions:
         table = Table("action", "probability", "weight", "value", box=None, header_style="bold")
         for note in found.actions:
@@ -162,6 +165,23 @@ def _print_explanation(found: Explanation) -> None:
     _print_pairs("variant of", found.variants)
     _print_pairs("not obeyed", found.faults)
     _print_pairs("version of", found.versions)
+
+
+def _print_nearness(found: Nearness) -> None:
+    """Print where the nearness of a post comes from, in percent of it."""
+    name = f"nearness {found.similarity:.3f} comes from"
+    table = Table(name, "share", "when", box=None, header_style="bold")
+    for one in found.liked:
+        title = f"{one.post} {_title(one.title, '')}".rstrip()
+        table.add_row(title, _percent(one.share), f"{one.engaged_at:%Y-%m-%d %H:%M}")
+    if found.posts:
+        table.add_row(f"others of {found.posts} liked posts", _percent(found.others), "")
+    table.add_row("the profile", _percent(found.profile), "")
+    console().print(table)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _print_pairs(name: str, pairs: dict[str, str]) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
+from msgspec.structs import replace
 
 from millrace.community.types import Key, PostView
 from millrace.feed import reasons, record
+from millrace.feed.nearness import nearness_of
 from millrace.feed.parts import FeedParts
 from millrace.feed.pipeline import Pipeline
 from millrace.feed.records.types import RankedPost, Record, RemovedPost
@@ -54,7 +56,7 @@ class Why:
         if found is None and not await self._turned_away(member, views[0], token):
             found = _known(served, post)
         if found is not None:
-            return self._of_record(member, post, found.record, found)
+            return await self._of_record((member, token), post, found.record, found)
         run = await self._pipeline.run(
             Request(
                 member=member,
@@ -65,7 +67,8 @@ class Why:
                 app=app_of(served),
             )
         )
-        return self._of_record(member, post, record.of(run), None, unknown=run.unknown)
+        asked = (member, token)
+        return await self._of_record(asked, post, record.of(run), None, unknown=run.unknown)
 
     async def _turned_away(self, member: Key, view: PostView, token: str) -> bool:
         """Return whether later pages leave the post out, whatever was ranked: muted, or hidden."""
@@ -74,15 +77,23 @@ class Why:
         )
         return view.post.author in relations.hidden or view.post.key in hidden
 
-    def _of_record(
-        self, member: Key, post: Key, found: Record, served: Served | None, unknown: str = ""
+    async def _of_record(
+        self,
+        asked: tuple[Key, str],
+        post: Key,
+        found: Record,
+        served: Served | None,
+        unknown: str = "",
     ) -> Explanation:
-        """Explain from a served feed, or from a run that was not recorded."""
+        """Explain to a member, with their token, from a served feed or a run that nobody recorded."""
+        member, token = asked
         served_feed_id = None if served is None else served.served_feed_id
         for position, one in enumerate(found.ranked):
             if one.key == post:
                 shown = served is not None and position < served.delivered
-                return self._ranked(member, found, position, served_feed_id, shown=shown)
+                made = self._ranked(member, found, position, served_feed_id, shown=shown)
+                near = await nearness_of(self._parts, member, found, position, token)
+                return replace(made, nearness=near)
         gone = next((one for one in found.removed if one.key == post), None)
         if gone is None:
             gone = _never_proposed(post, unknown)

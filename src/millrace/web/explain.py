@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from millrace.community.types import Action, Member, PostView
-from millrace.feed.types import ActionNote, Adjustment, Explanation
+from millrace.feed.types import ActionNote, Adjustment, Explanation, Nearness
 from millrace.web.cards import HEADING_CHARACTERS
 from millrace.web.text import excerpt
 
@@ -49,18 +49,23 @@ SHARE_MIN = 0.01  # less than this of the whole is not worth a bar
 
 
 class Bar(Struct, frozen=True):
-    """One line with a bar of `percent` of the width. `against`: it counted against the post."""
+    """One line with a bar of `percent` of the width.
+
+    against: it counted against the post. href: of what the label names; empty for none.
+    """
 
     label: str
     text: str
     percent: int
     against: bool = False
+    href: str = ""
 
 
 class WhyView(Struct, frozen=True, kw_only=True):
     """What a member reads. `shown` is false where a stage took the post out.
 
     reader: who "you" is, where somebody else reads it; empty for the member.
+    nearness: the shares of what draws the post near; empty where nobody knows.
     """
 
     reader: str
@@ -70,6 +75,7 @@ class WhyView(Struct, frozen=True, kw_only=True):
     shown: bool
     sentence: str
     sources: list[str]
+    nearness: list[Bar]
     chances: list[Bar]
     signals: list[Bar]
     notes: list[str]
@@ -106,10 +112,29 @@ def why_view(found: Explanation, view: PostView, reader: Member | None = None) -
         shown=found.removed is None,
         sentence=found.sentence,
         sources=[SOURCE_LABELS.get(note.source, readable(note.source)) for note in found.sources],
+        nearness=nearness_of(found.nearness) if found.nearness else [],
         chances=chances_of(found.actions),
         signals=signals_of(found.features),
         notes=notes_of(found.adjustments),
     )
+
+
+def nearness_of(found: Nearness) -> list[Bar]:
+    """Return what draws a post near: liked posts, then the others, then the profile."""
+    bars = [
+        _share(excerpt(one.title, HEADING_CHARACTERS), one.share, f"/posts/{one.post}")
+        for one in found.liked
+    ]
+    if found.posts > len(found.liked):
+        bars.append(_share("Other posts that you liked", found.others))
+    return [*bars, _share("What your profile says", found.profile)]
+
+
+def _share(label: str, share: float, href: str = "") -> Bar:
+    """Return a share of the nearness; one below zero held the post off."""
+    percent = round(100 * share)
+    text = f"{percent} %".replace("-", "\N{MINUS SIGN}")
+    return Bar(label, text, min(100, abs(percent)), percent < 0, href)
 
 
 def chances_of(actions: list[ActionNote]) -> list[Bar]:
@@ -185,6 +210,7 @@ def trace_view(found: Explanation) -> TraceView:
                 ["stage", "reason", "before", "after"],
                 [[n.stage, n.reason, number(n.before), number(n.after)] for n in found.adjustments],
             ),
+            *nearness_tables(found.nearness),
             Table(
                 "Features",
                 ["feature", "value"],
@@ -200,6 +226,20 @@ def trace_view(found: Explanation) -> TraceView:
             ),
         ],
     )
+
+
+def nearness_tables(found: Nearness | None) -> list[Table]:
+    """Return where the nearness comes from, as a table; none where nobody knows."""
+    if found is None:
+        return []
+    rows = [
+        [str(one.post), f"{one.engaged_at:%Y-%m-%d %H:%M}", number(one.share)]
+        for one in found.liked
+    ]
+    others = [f"others of {found.posts} liked posts", "", number(found.others)]
+    rows += [others, ["the profile", "", number(found.profile)]]
+    title = f"Nearness {number(found.similarity)}"
+    return [Table(title, ["of", "engaged with at", "share"], rows)]
 
 
 def number(value: float) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from millrace.api.wire import why
 from millrace.community.types import (
     Audience,
     Comment,
@@ -19,7 +20,16 @@ from millrace.community.types import (
     PostView,
     Role,
 )
-from millrace.feed.types import ActionNote, Adjustment, Explanation, FeedItem, FeedPage, SourceNote
+from millrace.feed.types import (
+    ActionNote,
+    Adjustment,
+    Explanation,
+    FeedItem,
+    FeedPage,
+    LikedNote,
+    Nearness,
+    SourceNote,
+)
 from millrace.web.cards import DEPTH_MAX, card_of, fed_card, remarks_of
 from millrace.web.counts import short_count
 from millrace.web.explain import chance, chances_of, trace_view, why_view
@@ -215,6 +225,38 @@ def test_an_explanation_for_a_member():
         "A reason of its own",
     ]
     assert view.heading == "Who has a ladder?"
+
+
+def near(*shares: float, others: float = 0.1, profile: float = 0.2) -> Nearness:
+    """Return what draws a post near: liked posts with these shares, of five."""
+    liked = [
+        LikedNote(post=Key(1, place), title=f"Post  {place}", engaged_at=NOW, share=share)
+        for place, share in enumerate(shares, 30)
+    ]
+    return Nearness(similarity=0.3, profile=profile, liked=liked, others=others, posts=5)
+
+
+def test_what_draws_a_post_near_has_a_bar_each():
+    """Liked posts lead to themselves; what held the post off is drawn as against it."""
+    told = replace(explanation(), nearness=near(0.61, 0.2, others=-0.05, profile=0.24))
+    view = why_view(told, a_view())
+
+    assert [(b.text, b.percent, b.against, b.href) for b in view.nearness] == [
+        ("61 %", 61, False, "/posts/1-30"), ("20 %", 20, False, "/posts/1-31"),
+        ("\N{MINUS SIGN}5 %", 5, True, ""), ("24 %", 24, False, ""),
+    ]  # fmt: skip
+    assert "1-30" in str([table.rows for table in trace_view(told).tables])
+    assert why_view(explanation(), a_view()).nearness == []
+
+
+def test_an_explanation_says_the_same_to_applications():
+    """Shares are of the nearness, and a member gets them without the trace."""
+    said = why(replace(explanation(), nearness=near(0.6, others=0.1, profile=0.3)), full=False)
+
+    assert said.trace is None
+    assert said.nearness.liked[0].post_id == "1-30"
+    assert said.nearness.profile + said.nearness.others + said.nearness.liked[0].share == 1.0
+    assert why(explanation(), full=True).nearness is None
 
 
 def test_an_explanation_for_an_operator_holds_everything():
