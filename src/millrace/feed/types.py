@@ -6,6 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from millrace.community.types import Key, PostView
+from millrace.feed.pooled_history import PooledHistory
 
 LIMIT_MAX = 100
 APP_TRACKS = ("android", "ios", "desktop")
@@ -235,6 +236,17 @@ class Training(StrEnum):
     BACKGROUND = "background"
 
 
+class HistoryForm(StrEnum):
+    """How what a member liked comes into their vector, with a model that was trained with neither.
+
+    POOLED: from the vectors of the posts, beside that of the profile, in each request.
+    PROMPT: in the words of the member's prompt, which is embedded again after a visit.
+    """
+
+    POOLED = "pooled"
+    PROMPT = "prompt"
+
+
 class IndexKind(StrEnum):
     """How vectors are searched; filters and deletes hold in each.
 
@@ -254,6 +266,8 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve: whether this process embeds, keeps the index and serves feeds.
     embedding: where vectors are made: beside, here or elsewhere.
     model_dir: a Hugging Face text model; empty means the packaged MiniLM.
+    history: how what a member liked comes into their vector: pooled or prompt. A model that was trained
+        here has its own say.
     threads: how many threads the encoder may use.
     index: how vectors are searched: exact, torch or approximate.
     value_file: action weights as TOML; empty means feed/value.toml of the package.
@@ -284,6 +298,7 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve: bool = True
     embedding: Embedding = Embedding.BESIDE
     model_dir: str = ""
+    history: HistoryForm = HistoryForm.POOLED
     threads: int = 1
     index: IndexKind = IndexKind.EXACT
     value_file: str = ""
@@ -315,6 +330,11 @@ class FeedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     training: Training = Training.OFF
     training_minutes: float = 8.0
     training_engagements: int = 1_000
+
+    @property
+    def pooled(self) -> PooledHistory | None:
+        """Return how a history is pooled where a model does not say; None for one in the prompt."""
+        return PooledHistory() if self.history is HistoryForm.POOLED else None
 
 
 class ActionFit(Struct, frozen=True, kw_only=True):
