@@ -15,12 +15,13 @@ from msgspec.structs import replace
 from waiting import until
 
 from millrace.community.testing import Rooms
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.room import Feed
 from millrace.feed.testing import parts_for, save_tiny_llama
 from millrace.feed.types import Embedding, FeedConfig
 from millrace.kernel.clock import SystemClock
-from millrace.kernel.errors import SetupError
+from millrace.kernel.errors import SetupError, UnavailableError
 from millrace.settings import Settings
 from millrace.store.types import StoreConfig
 
@@ -113,6 +114,8 @@ async def test_a_process_embeds_and_is_started_again_when_it_is_killed(
         second = await feed.page(gus.member)
         failures = feed.freshness.failures
         report = await feed.fit()
+        with pytest.raises(UnavailableError, match="no encoder 'another'"):
+            await process.fit("another")  # not of whichever leads there at the moment
 
         assert process.pid not in (None, killed)
         assert feed.index.find(before.key) is not None
@@ -175,7 +178,7 @@ async def test_somebody_else_may_embed(router, conninfo, model, tmp_path):
         "MILLRACE_FEED_MODEL_DIR": str(model),
     }
     config = FeedConfig(embedding=Embedding.ELSEWHERE, coalesce_seconds=0.0, fit_minutes=0.0)
-    encoder = TextEncoder.load(model)
+    encoder = TextEncoder.load(model, history=PooledHistory())
     feed = Feed(parts_for(rooms, conninfo, encoder, config))
     await feed.start()
     hand = await asyncio.create_subprocess_exec(*COMMAND[:-1], env=os.environ | set_up)

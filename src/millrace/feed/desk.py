@@ -109,11 +109,11 @@ class Desk:
                 await self.freshness.settled(asked.seconds)
                 return Answered(number=asked.number)
             case Verb.FIT:
-                return Answered(number=asked.number, report=await self._fit())
+                return Answered(number=asked.number, report=await self._fit(asked.version))
 
-    async def _fit(self) -> FitReport:
-        """Fit the scorer for the encoder that serves."""
-        version = self.freshness.version
+    async def _fit(self, wanted: str) -> FitReport:
+        """Fit the scorer for an encoder: the one that serves where it is asked for."""
+        version = wanted or self.freshness.version
         if version not in self._models:
             embeddings = await self.freshness.embeddings(version)
             parts = replace(self._parts, encoder=embeddings.encoder)

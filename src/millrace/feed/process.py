@@ -126,13 +126,16 @@ class EmbeddingProcess:
             )
         return answer
 
-    async def fit(self) -> FitReport:
+    async def fit(self, version: str = "") -> FitReport:
         """Have the scorer fitted there, so that it takes nothing from whoever serves.
+
+        Args:
+            version: of the encoder that serves here; there another one may lead for a moment more.
 
         Raises:
             UnavailableError: it is gone, or could not.
         """
-        answer = await self._ask(Verb.FIT)
+        answer = await self._ask(Verb.FIT, version=version)
         if answer is None or answer.report is None:
             raise UnavailableError(
                 "the embedding process ended while it fitted", next_step="it is tried again"
