@@ -96,7 +96,9 @@ def base_recipe(steps: int, **changes: Any) -> EncoderRecipe:
     """Return the recipe that all rows change.
 
     Every training takes all its steps and is read as it is then: no checkpoint is chosen, so that
-    a difference is one of recipes and not of when each stopped (docs/decisions/0159).
+    a difference is one of recipes and not of when each stopped (docs/decisions/0159). Each pair has
+    one negative that nobody was shown: without these no row could learn what is popular, because
+    all other posts of a batch are ones that somebody liked.
     """
     always = EncoderRecipe(
         steps=steps,
@@ -106,7 +108,8 @@ def base_recipe(steps: int, **changes: Any) -> EncoderRecipe:
         hard=1,
         history_in="prompt",  # as LinkedIn has it; where else it may stand is a row
     )
-    return replace(always, **changes)
+    made = replace(always, **changes)
+    return replace(made, random=made.batch)
 
 
 def differing(was: Struct, now: Struct) -> str:
