@@ -36,11 +36,12 @@ done <<<"$towns"
 python3 - "$out" <<'END'
 import json, pathlib, sys
 
+UNIONS = ("union", "union_tuned", "union_pooled")
 rows = [json.loads(path.read_text()) for path in sorted(pathlib.Path(sys.argv[1]).glob("*.json"))]
-ours = "trained" if all(row["systems"]["trained"] for row in rows) else "zero_shot"
+ours = "trained" if all(row["systems"]["trained"] for row in rows) else "zero_shot_pooled"
 systems = [name for name in rows[0]["systems"] if rows[0]["systems"][name]]
 for measure in list(rows[0]["systems"]["union"]):
-    leads = [f"{ours}_minus_{one}_{measure}" for one in ("union", "union_tuned")]
+    leads = [f"{ours}_minus_{one}_{measure}" for one in UNIONS]
     names = [*systems, *(name.removesuffix("_" + measure) for name in leads)]
     print(f"\n{measure}\n\n| overlap, drift, noise; seed | " + " | ".join(names) + " |")
     print("|---" * (len(names) + 1) + "|")

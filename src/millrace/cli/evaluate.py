@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 
 from millrace.cli.evaluate_ablations import encoder_ablations
+from millrace.cli.evaluate_examples import examples
 from millrace.cli.exams import MEMBERS, MEMBERS_QUICK, data_option, dial, exam_of
 from millrace.cli.frame import console, hushed, json_option, print_json
 
@@ -32,6 +33,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(encoder_ablations)
+evaluate.add_command(examples)
 
 
 @evaluate.command(
@@ -47,30 +49,38 @@ evaluate.add_command(encoder_ablations)
 @dial("--drift", default=0.5, help="Of the town: how fast interests move on.")
 @dial("--noise", default=0.3, help="Of the town: engagement that has nothing to do with taste.")
 @dial("--popularity", default=0.5, help="Of the town: how much engagement raises exposure.")
+@click.option(
+    "--history",
+    type=click.Choice(["pooled", "prompt"]),
+    default="pooled",
+    show_default=True,
+    help="Of the feed that is asked: the setting feed.history.",
+)
 @click.option("--quick", is_flag=True, help="A small town, or one moment; few members.")
 @click.option("--seed", default=1, show_default=True, help="Of the town, members and bootstrap.")
 @json_option
 def retrieval(
     data: str,
     model: Path | None,
-    elsewhere: bool,
     quick: bool,
     seed: int,
     as_json: bool,
-    **dials: float,
+    **options: float | str,
 ) -> None:
     """Find what members liked afterwards, with what was known before.
 
-    Random, newest first, decayed popularity, BM25, retrieval by an untrained encoder, and the
-    whole feed rank the same candidates for the same members, on an installation of their own. The
-    keys are those of BENCH.md and do not change.
+    Random, newest first, decayed popularity, BM25, retrieval by an untrained encoder (a member's
+    history in the prompt, and pooled), and the whole feed rank the same candidates for the same
+    members, on an installation of their own. The keys are those of BENCH.md and do not change.
     """
+    from millrace.feed.types import HistoryForm
     from millrace.lab import evaluate_retrieval  # numpy and bm25s are loaded only here
 
     tell = hushed(as_json=as_json)
-    exam = exam_of(data, quick, seed, dials, tell)
-    asked = MEMBERS_QUICK if quick else MEMBERS
-    found = evaluate_retrieval.run(exam, seed, asked, _trained(model, exam, elsewhere), tell)
+    form, elsewhere = HistoryForm(options.pop("history")), bool(options.pop("elsewhere"))
+    exam = exam_of(data, quick, seed, {k: float(v) for k, v in options.items()}, tell)
+    asked, taught = MEMBERS_QUICK if quick else MEMBERS, _trained(model, exam, elsewhere)
+    found = evaluate_retrieval.run(exam, seed, asked, taught, form, tell)
     if as_json:
         print_json(found)
     else:
@@ -106,8 +116,8 @@ def five_sources(
     """Let one encoder find posts beside the five sources that it replaces.
 
     Network chronology, trending, trending by place, collaborative filtering, retrieval by an
-    untrained encoder, their union, and a trained encoder each give a hundred candidates. The keys
-    are those of BENCH.md and do not change.
+    untrained encoder (a member's history in the prompt, and pooled), their union, and a trained
+    encoder each give a hundred candidates. The keys are those of BENCH.md and do not change.
     """
     from millrace.lab import five_sources  # numpy is loaded only here
 

@@ -9,15 +9,16 @@ by posts drawn at random, so no feed of the past decides what could be found (si
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import datetime
 
 import msgspec
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from millrace.community.types import Key
+from millrace.feed.pooled_history import PooledHistory
+from millrace.feed.types import HistoryForm
 from millrace.kernel.clock import ShiftedClock
 from millrace.lab import quality, report, rivals
 from millrace.lab.dataset import Keys, load
@@ -26,14 +27,14 @@ from millrace.lab.figures import Figures
 from millrace.lab.installation import installation
 from millrace.lab.prompt_facts import PromptFacts
 from millrace.lab.quality import DEPTH, Difference
-from millrace.lab.rivals import Places, Words
+from millrace.lab.rivals import Places, Scores, Words
 from millrace.lab.trained import Trained
-from millrace.lab.vectors import Reader, Vectors, encoded, lent_encoder, prompts_at
-from millrace.store.queries import load as queries
+from millrace.lab.vectors import Reader, encoded, in_both_forms, lent_encoder, prompts_at
 from millrace.wiring import Program
 
-QUERIES = queries("millrace.lab")
-SYSTEMS = ("random", "newest_first", "popularity_decay", "bm25", "zero_shot", "feed")
+ZERO_SHOT = "zero_shot"  # the untrained encoder that reads a history in the prompt
+POOLED = f"{ZERO_SHOT}_pooled"  # the same encoder, where the vectors of liked posts are pooled
+SYSTEMS = ("random", "newest_first", "popularity_decay", "bm25", ZERO_SHOT, POOLED, "feed")
 ORACLE = "oracle"  # where the truth is known
 TRAINED = "trained"  # where a model is named
 MEASURES = ("recall_10", "recall_50", "recall_100", "ndcg_10")
@@ -44,7 +45,10 @@ Say = Callable[[str], None]
 
 
 class Stage(Struct, frozen=True):
-    """Where a question is asked: an installation, and the data set that it holds."""
+    """Where a question is asked: an installation, and the data set that it holds.
+
+    readers: the encoders that retrieve by themselves, by the name of the system.
+    """
 
     program: Program
     world: World
@@ -52,15 +56,7 @@ class Stage(Struct, frozen=True):
     half_life: float
     oracle: Oracle | None
     facts: PromptFacts
-    trained: Reader | None
-
-
-class VectorRow(Struct, frozen=True):
-    """A stored vector, as fp16 bytes."""
-
-    community_id: int
-    id: int
-    vector: bytes
+    readers: Mapping[str, Reader]
 
 
 class Outcome(Figures):
@@ -80,7 +76,12 @@ class Outcome(Figures):
 
 
 def run(
-    exam: Exam, seed: int, members_max: int, model: Trained | None, say: Say
+    exam: Exam,
+    seed: int,
+    members_max: int,
+    model: Trained | None,
+    history: HistoryForm,
+    say: Say,
 ) -> dict[str, object]:
     """Evaluate every system on a data set.
 
@@ -89,14 +90,19 @@ def run(
         seed: of the random order, of the members drawn, of the bootstrap.
         members_max: how many members are asked at each moment.
         model: a trained encoder, if there is one.
+        history: how what members liked comes into the vectors of the feed that is asked.
         say: told of progress.
 
     Returns:
         The keys of BENCH.md for `retrieval`.
     """
     start = report.begin(seed)
-    with lent_encoder(model.model) if model else nullcontext() as trained:
-        outcome = asyncio.run(_asked(exam, seed, members_max, trained, say))
+    with ExitStack() as lent:
+        forms = in_both_forms(lent.enter_context(lent_encoder(None)), PooledHistory())
+        readers: dict[str, Reader] = dict(zip((ZERO_SHOT, POOLED), forms, strict=True))
+        if model:
+            readers[TRAINED] = lent.enter_context(lent_encoder(model.model))
+        outcome = asyncio.run(_asked(exam, (seed, members_max), readers, history, say))
     asked = [*SYSTEMS, *([ORACLE] if exam.oracle else []), *([TRAINED] if model else [])]
     systems: dict[str, dict[str, float | None] | None] = {
         system: outcome.means(system, (*MEASURES, NEW)) for system in asked
@@ -110,6 +116,7 @@ def run(
         "members": len(outcome.of("feed", "ndcg_10")),
         "new_members": len(outcome.of("feed", NEW)),
         "model": msgspec.to_builtins(model, enc_hook=str),
+        "history": history.value,
         "systems": systems,
         "differences": msgspec.to_builtins(_differences(outcome, seed)),
         **exam.settings,
@@ -120,19 +127,19 @@ def run(
 def _differences(outcome: Outcome, seed: int) -> dict[str, Difference | None]:
     """Return how far the feed leads in nDCG, and retrieval in recall for new members."""
     found: dict[str, Difference | None] = {}
-    ours = outcome.of("feed", "ndcg_10")
+    feed = outcome.of("feed", "ndcg_10")
     for system in SYSTEMS[: SYSTEMS.index("feed")]:
         name = f"feed_minus_{system}_ndcg_10"
-        found[name] = quality.difference(ours, outcome.of(system, "ndcg_10"), seed)
-    ours = outcome.of("zero_shot", NEW)
-    for system in ("bm25", "popularity_decay"):
-        name = f"zero_shot_to_{system}_{NEW}"
-        found[name] = quality.ratio(ours, outcome.of(system, NEW), seed)
-    if len(outcome.of(TRAINED, "ndcg_10")):
-        for measure in (*MEASURES, NEW):
-            pair = outcome.of(TRAINED, measure), outcome.of("zero_shot", measure)
-            found[f"trained_minus_zero_shot_{measure}"] = quality.difference(*pair, seed)
-            found[f"trained_to_zero_shot_{measure}"] = quality.ratio(*pair, seed)
+        found[name] = quality.difference(feed, outcome.of(system, "ndcg_10"), seed)
+    for one in (ZERO_SHOT, POOLED):
+        for system in ("bm25", "popularity_decay"):
+            pair = outcome.of(one, NEW), outcome.of(system, NEW)
+            found[f"{one}_to_{system}_{NEW}"] = quality.ratio(*pair, seed)
+    for ours, theirs in ((POOLED, ZERO_SHOT), (TRAINED, ZERO_SHOT), (TRAINED, POOLED)):
+        for measure in (*MEASURES, NEW) if len(outcome.of(ours, "ndcg_10")) else ():
+            pair = outcome.of(ours, measure), outcome.of(theirs, measure)
+            found[f"{ours}_minus_{theirs}_{measure}"] = quality.difference(*pair, seed)
+            found[f"{ours}_to_{theirs}_{measure}"] = quality.ratio(*pair, seed)
     return found
 
 
@@ -140,14 +147,20 @@ def _differences(outcome: Outcome, seed: int) -> dict[str, Difference | None]:
 
 
 async def _asked(
-    exam: Exam, seed: int, members_max: int, trained: Reader | None, say: Say
+    exam: Exam,
+    drawing: tuple[int, int],
+    readers: Mapping[str, Reader],
+    history: HistoryForm,
+    say: Say,
 ) -> Outcome:
+    """Return what everybody finds; `drawing` is the seed and number of the members asked."""
+    seed, members_max = drawing
     world, outcome, keys = World(exam.data, exam.live_days), Outcome(), Keys()
     facts = PromptFacts(world)
     half_life = _half_life(world, exam.tuning, seed, members_max)
     before: datetime | None = None
     clock = ShiftedClock(exam.questions[0].at)
-    async with installation(clock, exam.live_days, say) as program:
+    async with installation(clock, exam.live_days, history, say) as program:
         for number, question in enumerate(exam.questions, 1):
             say(f"moment {number} of {len(exam.questions)}, {question.at:%Y-%m-%d %H:%M}: loading")
             clock.set(question.at)
@@ -158,7 +171,7 @@ async def _asked(
             asked = drawn(world, question, seed, members_max)
             say(f"asking for {len(asked)} members")
             await _moment(
-                Stage(program, world, keys, half_life, exam.oracle, facts, trained),
+                Stage(program, world, keys, half_life, exam.oracle, facts, readers),
                 question,
                 asked,
                 outcome,
@@ -174,36 +187,36 @@ async def _moment(stage: Stage, question: Question, asked: list[int], outcome: O
     words = Words(moment.texts)
     popular = rivals.popularity(moment, stage.half_life)
     feeds = {one: await _feed(stage, one) for one in asked}
-    members, posts = await _vectors(stage)
     given = {one: world.candidates(one, question.at) for one in asked}
-    trained = await asyncio.to_thread(_trained, stage, question.at, given)
+    nearest = await asyncio.to_thread(_nearest, stage, question.at, given)
     for one, candidates in given.items():
         allowed = set(candidates.tolist())
         found = words.scores(rivals.query_of(moment, one))
-        near = posts[candidates] @ members[one]
         rankings = {
             "random": rivals.at_random(candidates, one),
             "newest_first": rivals.newest_first(moment, candidates),
             "popularity_decay": rivals.best(popular[candidates], candidates, moment),
             "bm25": rivals.best(found[candidates], candidates, moment),
-            "zero_shot": rivals.best(near.astype(np.float64), candidates, moment),
             "feed": [post for post in feeds[one] if post in allowed],
         }
         if stage.oracle is not None:
             appeal = stage.oracle(one, candidates)
             rankings[ORACLE] = rivals.best(appeal, candidates, moment)
-        if trained is not None:
-            near = trained.nearness(one, candidates)
-            rankings[TRAINED] = rivals.best(near, candidates, moment)
+        for system, near in nearest.items():
+            rankings[system] = rivals.best(near[one], candidates, moment)
         outcome.judge(one, question.relevant[one], rankings, new=one not in active)
 
 
-def _trained(stage: Stage, at: datetime, given: Mapping[int, Places]) -> Vectors | None:
-    """Return the trained encoder's vectors of those asked, and of all that can be given to them."""
-    if stage.trained is None:
-        return None
+def _nearest(
+    stage: Stage, at: datetime, given: Mapping[int, Places]
+) -> dict[str, dict[int, Scores]]:
+    """Return how near each encoder's vectors of those asked are to what can be given to them."""
     posts = sorted({post for candidates in given.values() for post in candidates.tolist()})
-    return encoded(prompts_at(stage.facts, at, list(given), posts, stage.trained), stage.trained)
+    found: dict[str, dict[int, Scores]] = {}
+    for system, reader in stage.readers.items():
+        vectors = encoded(prompts_at(stage.facts, at, list(given), posts, reader), reader)
+        found[system] = {one: vectors.nearness(one, places) for one, places in given.items()}
+    return found
 
 
 async def _feed(stage: Stage, member: int) -> list[int]:
@@ -217,26 +230,6 @@ async def _feed(stage: Stage, member: int) -> list[int]:
         world.post_of[names[item.view.post.community_id], item.view.post.external_id]
         for item in page.items
     ]
-
-
-async def _vectors(stage: Stage) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the stored vectors of members and of posts, by number; zeros where there is none."""
-    tables: list[NDArray[np.float32]] = []
-    world, keys = stage.world, stage.keys
-    for query, names, ids in (
-        ("member_vectors", world.members, keys.members),
-        ("post_vectors", world.posts, keys.posts),
-    ):
-        async with stage.program.router.read() as session:
-            rows = await session.rows(QUERIES[query], VectorRow)
-        stored = {(row.community_id, row.id): row.vector for row in rows}
-        found = np.zeros((len(names), stage.program.feed.index.dims), dtype=np.float32)
-        for at, name in enumerate(names):
-            vector = stored.get((keys.communities[name[0]], ids.get(name, 0)))
-            if vector is not None:
-                found[at] = np.frombuffer(vector, dtype="<f2")
-        tables.append(found)
-    return tables[0], tables[1]
 
 
 def _half_life(world: World, tuning: Question, seed: int, most: int) -> float:

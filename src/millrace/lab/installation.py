@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from millrace.feed.types import HistoryForm
 from millrace.kernel.clock import Clock
 from millrace.settings import Settings
 from millrace.wiring import Program, build
@@ -22,13 +23,14 @@ def own_folder() -> Generator[str]:
 
 @asynccontextmanager
 async def installation(
-    clock: Clock, age_days_max: float, say: Callable[[str], None]
+    clock: Clock, age_days_max: float, history: HistoryForm, say: Callable[[str], None]
 ) -> AsyncGenerator[Program]:
     """Lend a program on a fresh database. It fits when it is told to, and not by itself.
 
     Args:
         clock: its time.
         age_days_max: how old a post may be that a feed shows; 0 is for ever.
+        history: how what members liked comes into their vectors.
         say: told what is being waited for.
     """
     with own_folder() as folder:
@@ -36,7 +38,13 @@ async def installation(
         settings = replace(
             settings,
             store=replace(settings.store, data_dir=folder),
-            feed=replace(settings.feed, fit_minutes=0.0, threads=2, age_days_max=age_days_max),
+            feed=replace(
+                settings.feed,
+                fit_minutes=0.0,
+                threads=2,
+                age_days_max=age_days_max,
+                history=history,
+            ),
         )
         async with build(settings, clock=clock, say=say) as program:
             yield program
