@@ -61,8 +61,8 @@ def encoder_ablations(data: str, quick: bool, seed: int, as_json: bool, **option
     it over the same members and seeds. What is found is kept in a folder; a run that was killed
     goes on there, in the middle of a training too, and another configuration is refused.
 
-    A training takes about 0.09 seconds of one core for each pair, with the defaults 10 minutes;
-    all rows are some eight trainings of three seeds each, so four hours of a quiet core. The keys
+    A training takes about 0.1 seconds of one core for each pair, with the defaults ten minutes;
+    all rows are ten of them for each of three seeds, so five hours of a quiet core. The keys
     are those of BENCH.md and do not change.
     """
     from millrace.lab import encoder_ablations as lab  # numpy is loaded only here
