@@ -2,13 +2,12 @@
 
 Logged examples have their features from the served feed, as they were at serving, with the
 position where the post was seen. Replayed ones come from what an import brought: visits where it
-has impressions, engagement beside drawn posts where it has none. The member's prompt is made anew
-as of each moment.
+has impressions, engagement beside drawn posts where it has none. The member's vector is made anew
+as of each moment (past_members.py).
 """
 
 import asyncio
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -18,13 +17,12 @@ from numpy.typing import NDArray
 
 from millrace.community.types import POSITIVE_ACTIONS, Action, Key
 from millrace.feed import record
-from millrace.feed.embeddings import HISTORY_MAX, Embeddings, profile_of, unpacked
-from millrace.feed.facts import member_facts
+from millrace.feed.embeddings import Embeddings
 from millrace.feed.features import COLUMN, FEATURES, Matrix, position_of, words
 from millrace.feed.lens import Lens, Meetings, learned
 from millrace.feed.parts import FeedParts
+from millrace.feed.past_members import PastMembers
 from millrace.feed.profiles import languages_of
-from millrace.feed.prompts.types import MemberFacts, Prompt, prompt_hash
 from millrace.feed.replay import (
     History,
     Moment,
@@ -33,7 +31,7 @@ from millrace.feed.replay import (
     PastImpression,
     PastPost,
 )
-from millrace.feed.repository import QUERIES, MemberRow, columns
+from millrace.feed.repository import QUERIES, MemberRow
 from millrace.feed.scorer_fit import Examples
 from millrace.feed.value import ACTIONS
 from millrace.kernel.rng import rng
@@ -68,22 +66,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
     kinds: list[Action]
 
 
-class VectorRow(Struct, frozen=True):
-    """A post's vector."""
-
-    community_id: int
-    post_id: int
-    vector: bytes
-
-
-class LikedRow(Struct, frozen=True):
-    """A post that a member had liked to engage with by a moment; `number` counts from 1."""
-
-    number: int
-    post_community_id: int
-    post_id: int
-
-
 class Line(Struct, frozen=True):
     """One example.
 
@@ -115,7 +97,7 @@ class Training:
     def __init__(self, parts: FeedParts, embeddings: Embeddings) -> None:
         self._parts = parts
         self._embeddings = embeddings
-        self._made: dict[str, NDArray[np.float32]] = {}  # by prompt, of the last fit alone
+        self._past = PastMembers(parts, embeddings)
 
     async def examples(self) -> Collected:
         """Return all examples."""
@@ -151,24 +133,21 @@ class Training:
                 feeds=[one.served_feed_id for one in served],
                 times=[one.served_at for one in served],
             )
-        return await asyncio.to_thread(_logged_lines, served, outcomes)
+        pooled = self._parts.encoder.history is not None
+        return await asyncio.to_thread(_logged_lines, served, outcomes, pooled)
 
     async def _replayed(self) -> tuple[list[Line], Lens | None]:
         """Return what happened elsewhere: visits, and engagement that no impression goes with."""
         history, most = await self._history(), self._parts.config.fit_moments_max
         moments = history.visits(await self._visits(most))
         moments += history.moments(max(most - len(moments), 0), rng(SEED))
-        vectors = await self._vectors({key for moment in moments for key in moment.posts})
+        vectors = await self._past.posts({key for moment in moments for key in moment.posts})
         moments = [moment for moment in moments if all(key in vectors for key in moment.posts)]
         known = await self._members({moment.member for moment in moments})
         moments = [moment for moment in moments if moment.member in known]
         if not moments:
             return [], None
-        facts = await self._facts(moments, known)
-        prompts = await asyncio.to_thread(
-            lambda: [self._embeddings.member_prompt(f) for f in facts]
-        )
-        members = await self._encoded(prompts)
+        members = await self._past.vectors(moments, known)
         communities = {key.community_id for moment in moments for key in moment.posts}
         of = {c: (await self._parts.percentiles.scales(c)).of for c in sorted(communities)}
         rows: list[Matrix] = []
@@ -209,37 +188,6 @@ class Training:
             rows[place][:, LEARNED] = values
         return lens
 
-    async def _facts(
-        self, moments: Sequence[Moment], known: Mapping[Key, MemberRow]
-    ) -> list[MemberFacts]:
-        """Return what the prompts of these moments say: two reads, however many moments."""
-        async with self._parts.router.read() as session:
-            rows = await session.rows(
-                QUERIES["past_positives"],
-                LikedRow,
-                **columns((one.member for one in moments), "communities", "members"),
-                times=[one.time for one in moments],
-                kinds=POSITIVE,
-                limit=HISTORY_MAX,
-            )
-        liked: dict[int, list[Key]] = defaultdict(list)
-        for row in rows:
-            liked[row.number].append(Key(row.post_community_id, row.post_id))
-        keys = sorted({key for found in liked.values() for key in found})
-        views = await self._embeddings.views(keys)
-        return [
-            member_facts(profile_of(known[one.member]), liked[number], views)
-            for number, one in enumerate(moments, 1)
-        ]
-
-    async def _encoded(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float32]]:
-        """Return the vectors of prompts; those that the last fit made are kept for the next."""
-        names = [prompt_hash(prompt) for prompt in prompts]
-        new = {n: p for n, p in zip(names, prompts, strict=True) if n not in self._made}
-        found = dict(zip(new, await self._parts.encoder.embed(list(new.values())), strict=True))
-        self._made = {name: found[name] if name in found else self._made[name] for name in names}
-        return [self._made[name] for name in names]
-
     async def _history(self) -> History:
         async with self._parts.router.read() as session:
             return History(
@@ -254,16 +202,6 @@ class Training:
             return await session.rows(
                 QUERIES["past_visits"], PastImpression, limit=limit, kinds=POSITIVE
             )
-
-    async def _vectors(self, keys: set[Key]) -> dict[Key, NDArray[np.float32]]:
-        async with self._parts.router.read() as session:
-            rows = await session.rows(
-                QUERIES["post_vectors"],
-                VectorRow,
-                model_version=self._parts.encoder.version,
-                **columns(sorted(keys), "communities", "ids"),
-            )
-        return {Key(row.community_id, row.post_id): unpacked(row.vector) for row in rows}
 
     async def _members(self, keys: set[Key]) -> dict[Key, MemberRow]:
         rows = {key: await self._embeddings.row(key) for key in sorted(keys)}
@@ -293,8 +231,17 @@ def _meetings(
     )
 
 
-def _logged_lines(served: Sequence[ServedToFit], outcomes: Sequence[Outcome]) -> list[Line]:
-    """Join served feeds with what became of them; takes a while where there are many."""
+def _logged_lines(
+    served: Sequence[ServedToFit], outcomes: Sequence[Outcome], pooled: bool
+) -> list[Line]:
+    """Join served feeds with what became of them; takes a while where there are many.
+
+    Args:
+        served: what was served.
+        outcomes: what members did with it.
+        pooled: whether the fit is for vectors of members whose history is pooled. Nearness to
+            others begins elsewhere, so feeds that were made with them are left out.
+    """
     by_feed: dict[tuple[int, int, int], list[Outcome]] = {}
     for one in outcomes:
         by_feed.setdefault((one.community_id, one.member_id, one.served_feed_id), []).append(one)
@@ -303,6 +250,8 @@ def _logged_lines(served: Sequence[ServedToFit], outcomes: Sequence[Outcome]) ->
         found = record.decode(feed.record)
         if found.feature_names != list(FEATURES):
             continue  # of a release with other features
+        if (found.pooled is not None) != pooled:
+            continue
         rows = {post.key: place for place, post in enumerate(found.ranked)}
         matrix = found.feature_matrix()
         for one in by_feed.get((feed.community_id, feed.member_id, feed.served_feed_id), []):

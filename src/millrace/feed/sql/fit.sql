@@ -69,8 +69,9 @@ select community_id, post_id, vector
 
 -- name: past_positives
 -- What members liked to do before a moment each, newest first, as far as they still may see it:
--- the `positives` of the community's activity for many moments in one statement.
-select asked.number, liked.post_community_id, liked.post_id
+-- the `positives` of the community's activity for many moments in one statement. What they had done
+-- one of `against` with by then is left out.
+select asked.number, liked.post_community_id, liked.post_id, liked.happened_at
   from unnest(%(communities)s::bigint[], %(members)s::bigint[], %(times)s::timestamptz[])
        with ordinality as asked (community_id, member_id, moment, number)
  cross join lateral (
@@ -87,6 +88,14 @@ select asked.number, liked.post_community_id, liked.post_id
                   and reaction.post_community_id = engagement.post_community_id
                   and reaction.post_id = engagement.post_id
                   and reaction.created_at <= engagement.happened_at))
+          and not exists (
+              select from engagement other
+               where other.community_id = asked.community_id
+                 and other.member_id = asked.member_id
+                 and other.happened_at < asked.moment
+                 and other.kind = any(%(against)s::text[])
+                 and other.post_community_id = engagement.post_community_id
+                 and other.post_id = engagement.post_id)
         order by happened_at desc, post_community_id desc, post_id desc, kind desc
         limit %(limit)s) as liked
   join lateral post_seen_by('member', asked.community_id, asked.member_id) as post
