@@ -12,7 +12,15 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from millrace.feed.pooled_history import Averages, PooledHistory, member_vector
+from millrace.feed.averages import UNKNOWN
+from millrace.feed.pooled_history import (
+    Averages,
+    PooledHistory,
+    counted_from,
+    days_between,
+    member_vector,
+)
+from millrace.feed.slot_table import microseconds
 from millrace.lab.prompt_facts import Liked, PromptFacts
 
 AVERAGED_POSTS_MAX = 1_000  # the mean of so many is off by a thirtieth of how far they lie apart
@@ -47,9 +55,11 @@ class Pools(Struct, frozen=True):
 def pools_at(facts: PromptFacts, at: datetime, members: Sequence[int], how: PooledHistory) -> Pools:
     """Return what is pooled at a moment for some members, by their numbers."""
     posts, there = facts.existing(at)
+    now = microseconds(at)
+    early = float(days_between(np.array(counted_from(now, how)), now))
     return Pools(
         how=how,
-        liked={one: facts.liked(one, at, how.posts_max) for one in members},
+        liked={one: _since(facts.liked(one, at, how.posts_max), early) for one in members},
         averaged_posts=_drawn(posts, AVERAGED_POSTS_MAX),
         averaged_members=_drawn(there, AVERAGED_MEMBERS_MAX),
     )
@@ -72,9 +82,14 @@ def pooled(pools: Pools, profiles: Matrix, posts: Matrix) -> Matrix:
     return found
 
 
+def _since(liked: Liked, days: float) -> Liked:
+    """Return the same with ages counted from so many days before the moment, as a feed counts."""
+    return Liked(liked.posts, liked.ages_days - days)
+
+
 def _mean(vectors: Matrix, numbers: Sequence[int]) -> Matrix:
-    """Return the mean of some vectors, and zeros of none."""
-    return vectors[list(numbers)].mean(axis=0) if numbers else np.zeros_like(vectors[0])
+    """Return the mean of some vectors and of `UNKNOWN` of nothing, as an installation makes it."""
+    return vectors[list(numbers)].sum(axis=0) / np.float32(len(numbers) + UNKNOWN)
 
 
 def _drawn(numbers: NDArray[np.int64], most: int) -> list[int]:

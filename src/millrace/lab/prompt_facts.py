@@ -18,7 +18,7 @@ from millrace.community.percentiles import CUTS, RATE_PRIOR_VIEWS, Scales, engag
 from millrace.community.types import Action
 from millrace.feed.embeddings import HISTORY_MAX
 from millrace.feed.facts import post_facts
-from millrace.feed.history import LIKED_MAX
+from millrace.feed.history import AGAINST, LIKED_MAX
 from millrace.feed.numbers import PromptRow, percentiles
 from millrace.feed.prompts.types import MemberFacts, PostFacts
 from millrace.feed.prompts.v2 import PERCENTILES
@@ -82,6 +82,7 @@ class PromptFacts:
         self._events = _events(world)
         self._blocks = _blocks(world)
         self._follows = _follows(world)
+        self._against = _against(world)
         order = np.lexsort((world.done[:, 0], world.done[:, 1]))
         self._done = world.done[order]
         self._shown = world.shown[np.lexsort((world.shown[:, 0], world.shown[:, 1]))]
@@ -136,7 +137,7 @@ class PromptFacts:
         ]
 
     def liked(self, member: int, at: datetime, most: int) -> Liked:
-        """Return what a member engaged with and may still see, with the newest engagements first.
+        """Return what a member engaged with, may still see and has not hidden; the newest first.
 
         Args:
             member: whose.
@@ -146,7 +147,12 @@ class PromptFacts:
         newest: dict[int, float] = {}
         for when, post in self._engaged(member, at, LIKED_MAX):
             newest.setdefault(post, when)
-        kept = [one for one in newest if self._meets(member, one, at)][:most]
+        against = self._against.get(member, {})
+        kept = [
+            post
+            for post in newest
+            if self._meets(member, post, at) and against.get(post, math.inf) > self._world.day(at)
+        ][:most]
         return Liked(kept, self._world.day(at) - np.array([newest[one] for one in kept]))
 
     def existing(self, at: datetime) -> tuple[Counts, Counts]:
@@ -298,6 +304,17 @@ def _blocks(world: World) -> list[Block]:
         pair = _known(world, home, one.member, one.post) if one.kind is Action.BLOCK else None
         if pair:
             found.append(Block(one.happened_at, pair[0], int(world.authors[pair[1]])))
+    return found
+
+
+def _against(world: World) -> dict[int, dict[int, float]]:
+    """Return since when, in days of the world, members have hidden or reported posts."""
+    found: defaultdict[int, dict[int, float]] = defaultdict(dict)
+    for home, one in world.data.engagements:
+        pair = _known(world, home, one.member, one.post) if one.kind in AGAINST else None
+        if pair:
+            day = world.day(one.happened_at)
+            found[pair[0]][pair[1]] = min(day, found[pair[0]].get(pair[1], math.inf))
     return found
 
 

@@ -13,7 +13,12 @@ from millrace.community.types import (
     MemberDraft,
     PostDraft,
 )
-from millrace.feed.pooled_history import Averages, PooledHistory, member_vector
+from millrace.feed.pooled_history import (
+    STEPS_PER_HALF_LIFE,
+    Averages,
+    PooledHistory,
+    member_vector,
+)
 from millrace.feed.testing import FakeEncoder
 from millrace.lab import pools
 from millrace.lab.dataset import Dataset
@@ -100,6 +105,13 @@ def test_posts_of_somebody_blocked_are_not_pooled(data):
     assert facts(data).liked(ADA, at(4), 40).posts == []
 
 
+def test_posts_that_were_hidden_are_not_pooled(data):
+    data.engagements += [click("ada", "p1", 3.5, Action.HIDE), click("ada", "p0", 4.5, Action.HIDE)]
+
+    assert facts(data).liked(ADA, at(3.2), 40).posts == [0, 1]
+    assert facts(data).liked(ADA, at(4), 40).posts == [0]
+
+
 def test_averages_are_made_from_what_exists(data):
     found = pools_at(facts(data), at(4), [ADA], HOW)
 
@@ -128,8 +140,10 @@ def test_members_are_pooled_as_the_formula_says(data, asked):
     told = prompts_at(facts(data), at(5), [ADA, BEN], range(6), bare)
     posts = bare.encode(told.post_prompts)
     profiles = encoded(prompts_at(facts(data), START, [ADA, BEN], [], bare), bare).members
-    averages = Averages(posts.mean(axis=0), profiles.mean(axis=0))
-    ages = np.array([2.0, 3.0])
+    averages = Averages(posts.sum(axis=0) / 26, profiles.sum(axis=0) / 22)
+    step = 4 / STEPS_PER_HALF_LIFE
+    early = (at(5) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1) % step
+    ages = np.array([2.0, 3.0]) - early
     ours = member_vector(profiles[ADA], posts[[0, 1]], ages, averages, HOW)
     assert vectors.members[ADA] == pytest.approx(ours, abs=1e-5)
     new = member_vector(profiles[BEN], posts[[]], ages[:0], averages, HOW)
