@@ -65,8 +65,11 @@ def test_a_model_is_left_that_says_what_it_is(whole, data: Path):
     assert looks == [0, 10, 20, 30]
     assert whole["best_step"] in looks
     assert set(whole["metrics"]) == {
-        f"recall_{depth}{at}" for depth in (10, 100) for at in ("", "_at_8")
+        f"recall_{depth}{at}" for depth in (10, 100) for at in ("", "_at_8", "_profile")
     }
+    kept = json.loads((folder / "recipe.json").read_text())
+    assert kept["history_in"] == "pooled"
+    assert kept["profile_weight"] != whole["recipe"]["profile_weight"] or not whole["best_step"]
     assert whole["recipe"]["matryoshka"] == [32, 8]
     assert lineage["data"] == manifest["fingerprint"]
     assert lineage["cut_at"].startswith(manifest["cut_at"][:19])

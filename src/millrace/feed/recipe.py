@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.feed.pooled_history import PooledHistory
 from millrace.kernel.errors import InvalidError
@@ -64,7 +65,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     random: int = 0
     log_q: bool = False
     history: History = "positives"
-    history_in: HistoryIn = "prompt"
+    history_in: HistoryIn = "pooled"
     profile_weight: float = 2.0
     half_life_days: float = 16.0
     history_posts_max: int = 40
@@ -102,6 +103,19 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
             profile_weight=self.profile_weight,
             half_life_days=self.half_life_days,
             posts_max=self.history_posts_max,
+        )
+
+    def reading(self, history: PooledHistory | None) -> "EncoderRecipe":
+        """Return the recipe of the same model, read with a history that is pooled or in the prompt."""
+        if history is None:
+            return replace(self, history_in="prompt")
+        return replace(
+            self,
+            history="positives",
+            history_in="pooled",
+            profile_weight=history.profile_weight,
+            half_life_days=history.half_life_days,
+            history_posts_max=history.posts_max,
         )
 
     def rate(self, step: int) -> float:

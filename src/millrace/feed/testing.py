@@ -162,6 +162,31 @@ def drawn_batch(*, seed: int, pairs: int, posts: int, words: int = 50) -> Batch:
     )
 
 
+def recalling(batch: Batch, remembered: int) -> Batch:
+    """Return a batch that also takes from a memory of so many posts, and of a profile per pair.
+
+    The first posts of the batch are the first of the memory; every third is in nobody's history.
+    """
+    draw = np.random.default_rng((batch.step, remembered))
+    known = min(batch.posts.rows, remembered)
+    columns = np.full(batch.posts.rows, ABSENT)
+    columns[:known] = np.arange(known)
+    recalled = np.arange(known, remembered)
+    history = draw.integers(ABSENT, batch.posts.rows + len(recalled), size=(batch.pairs, 6))
+    history[(history >= known) & (history < batch.posts.rows)] = ABSENT  # not in the memory
+    more = draw.random((batch.pairs, len(recalled))) < BARRED_SHARE
+    return replace(
+        batch,
+        barred=np.hstack((batch.barred, more)),
+        log_q=np.concatenate((batch.log_q, np.zeros(len(recalled), np.float32))),
+        recalled=recalled,
+        history=np.where(history % 3 == 0, ABSENT, history),
+        ages_days=draw.random(history.shape, np.float32) * 20,
+        columns=columns,
+        who=np.arange(batch.pairs),
+    )
+
+
 class BrokenEncoder(FakeEncoder):
     """An encoder that can be told to fail; it counts what it was asked to embed."""
 

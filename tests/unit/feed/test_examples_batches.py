@@ -19,7 +19,9 @@ from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.testing import packaged_encoder
 from millrace.kernel.errors import InvalidError
 
-RECIPE = EncoderRecipe(batch=8, hard=2, random=4, seed=3, empty_history_share=0.0)
+RECIPE = EncoderRecipe(
+    batch=8, hard=2, random=4, seed=3, empty_history_share=0.0, history_in="prompt"
+)
 EMPTY_HISTORY = {"empty_history_share": 1.0}
 
 

@@ -4,50 +4,17 @@ import numpy as np
 import pytest
 import torch  # noqa: TID253 - the encoder is what is tested here
 from msgspec.structs import replace
+from tiny_reader import ALONE, WORDS, gradients, reader
 
 from millrace.feed.encoder.gradient import Machine, Reader, backward, vectors_of
 from millrace.feed.encoder.parallel import Ranks
-from millrace.feed.encoder.pooling import Pooled
 from millrace.feed.examples.batch import Batch, joined
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.testing import drawn_batch
 
-WORDS = 50
-ALONE = Machine(device=torch.device("cpu"), dtype=torch.float32, ranks=Ranks())
-torch.set_num_threads(1)  # as everywhere: a second one would only wait for the first
-RECIPE = EncoderRecipe(temperature=0.2, matryoshka=(), memory_tokens_max=100_000)
-
-
-def reader(kind: str, pooling: str = "mean", dropout: float = 0.0) -> Reader:
-    """A tiny model with random weights."""
-    import transformers
-
-    torch.manual_seed(1)
-    sizes = {
-        "vocab_size": WORDS,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 40,
-    }
-    if kind == "llama":
-        model = transformers.LlamaModel(transformers.LlamaConfig(**sizes))
-    else:
-        config = transformers.BertConfig(
-            **sizes, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
-        )
-        model = transformers.BertModel(config, add_pooling_layer=False)
-        model.config._attn_implementation = "eager"
-    return Reader(model=Pooled(model, pooling).train(), dims=16, padding=0, tokens_max=40)
-
-
-def gradients(made: Reader) -> dict[str, torch.Tensor]:
-    return {
-        name: one.grad.clone()
-        for name, one in made.model.named_parameters()
-        if one.grad is not None
-    }
+RECIPE = EncoderRecipe(
+    temperature=0.2, matryoshka=(), memory_tokens_max=100_000, history_in="prompt"
+)
 
 
 def plainly(made: Reader, batch: Batch, recipe: EncoderRecipe) -> float:

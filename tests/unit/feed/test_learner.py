@@ -15,6 +15,7 @@ from millrace.feed.encoder.gradient import Machine, vectors_of
 from millrace.feed.encoder.learner import Learner, Lesson, Progress, Running, Trained
 from millrace.feed.encoder.parallel import Ranks
 from millrace.feed.encoder.trainee import trainable
+from millrace.feed.encoder.vector_memory import Remembering
 from millrace.feed.examples.batch import ABSENT, Batch, Tokens, joined
 from millrace.feed.examples.questions import Questions
 from millrace.feed.prompts.types import Marker
@@ -35,8 +36,10 @@ RECIPE = EncoderRecipe(
     warm_up=0.1,
     temperature=0.1,
     matryoshka=(32, 8),
+    history_in="prompt",
     precision="fp32",
 )
+POOLED = replace(RECIPE, history_in="pooled", refresh_every=4, pooling_rate=0.05)
 LINEAGE = Lineage(data="examples", start="", cut_at="2026-11-01T00:00:00+00:00")
 WORDS = ["quantum", "gates", "trains", "gardens", "member", "community"]
 WORDS += ["posts", "reads", "about", "a", "of", "and"]
@@ -74,16 +77,54 @@ class Town:
             moments=np.arange(12),
         )
 
-    def questions(self) -> Questions:
+    def remembering(self) -> Remembering:
+        """Six posts of each taste, and a profile."""
+        draw = np.random.default_rng(5)
+        posts = self._texts(np.repeat(np.arange(TASTES), 6) + TASTES, draw)
+        profiles = self._texts(np.arange(TASTES), draw)
+        return Remembering(posts=posts.rows, profiles=TASTES, texts=lambda: (posts, profiles))
+
+    def pooled(self, step: int) -> Batch:
+        """Half of the members liked two posts of their taste; one post of each taste is recalled."""
+        batch = self.batch(step)
+        draw = np.random.default_rng((8, step))
+        recalled = np.arange(TASTES) * 6 + draw.integers(1, 6, size=TASTES)
+        liked = np.stack((batch.positive, batch.positive + TASTES), axis=1)
+        liked[::2] = ABSENT
+        return replace(
+            batch,
+            barred=np.hstack((batch.barred, batch.positive[:, None] == np.arange(TASTES))),
+            log_q=np.zeros(2 * TASTES, np.float32),
+            recalled=recalled,
+            history=liked,
+            ages_days=draw.random(liked.shape, np.float32) * 10,
+            columns=np.arange(TASTES) * 6,
+            who=np.full(12, ABSENT),
+        )
+
+    def questions(self, *, pooled: bool = False) -> Questions:
+        """One of three members of a taste has a history: a post of it that is asked, another one."""
         draw = np.random.default_rng(99)
         tastes = np.repeat(np.arange(TASTES), 3)
         posts = np.repeat(np.arange(TASTES), 12)
         relevant = tastes[:, None] == posts[None, :]
-        return Questions(
+        asked = Questions(
             members=self._texts(tastes, draw),
             posts=self._texts(posts + TASTES, draw),
             allowed=np.ones_like(relevant),
             relevant=relevant,
+        )
+        history = np.stack((tastes * 12, tastes + len(posts)), axis=1)
+        history[np.arange(len(tastes)) % 3 > 0] = ABSENT
+        return (
+            asked
+            if not pooled
+            else replace(
+                asked,
+                others=self._texts(np.arange(TASTES) + TASTES, draw),
+                history=history,
+                ages_days=np.ones(history.shape, np.float32),
+            )
         )
 
     def _texts(self, words: np.ndarray, draw: np.random.Generator) -> Tokens:
@@ -102,15 +143,18 @@ def train(llama: Path) -> Train:
         recipe: EncoderRecipe = RECIPE,
         *,
         asked: bool = True,
-        draw: Callable[[Town, int], Batch] = Town.batch,
+        draw: Callable[[Town, int], Batch] | None = None,
         **running,
     ) -> Trained:
+        pooled = recipe.history_in == "pooled"
+        draw = draw or (Town.pooled if pooled else Town.batch)
         trainee = trainable(llama, recipe, ALONE)
         town = Town(trainee.vocabulary)
         lesson = Lesson(
             draw=lambda step: draw(town, step),
-            questions=town.questions() if asked else None,
+            questions=town.questions(pooled=pooled) if asked else None,
             lineage=replace(LINEAGE, start=trainee.fingerprint),
+            remembering=town.remembering() if recipe.history_in == "pooled" else None,
         )
         return Learner(trainee, lesson, recipe, ALONE, Running(to=to, **running)).train()
 
@@ -158,16 +202,47 @@ def test_a_causal_model_learns_what_belongs_together(
     assert json.loads((done.folder / "metrics.json").read_text())["recall_10"] > 0.6
 
 
+def test_a_pooled_history_is_learned_and_served_as_it_was_learned(train: Train, tmp_path: Path):
+    """Profiles find more, so do histories; and the checkpoint says how it pools."""
+    recipe = replace(POOLED, steps=25, evaluate_every=25, refresh_every=0)
+    told: list[tuple[int, int]] = []
+
+    done = train(tmp_path / "run", recipe, watch=lambda *far: told.append(far))
+
+    before, after = (look.metrics for look in done.looks)
+    assert after["recall_10"] > 0.6 > before["recall_10"]
+    assert after["recall_10_profile"] > 0.6 > 0.4 > before["recall_10_profile"]
+    assert told == [(36, 42), (42, 42)]
+    how = TextEncoder.load(done.folder).history
+    assert how is not None
+    assert how.profile_weight != recipe.profile_weight
+    assert how.half_life_days != recipe.half_life_days
+    assert how.posts_max == recipe.history_posts_max
+    metrics = json.loads((done.folder / "metrics.json").read_text())
+    assert metrics["start"] == before
+
+
+def test_weights_that_are_not_to_be_learned_stay(train: Train, tmp_path: Path):
+    done = train(tmp_path / "run", replace(POOLED, learn_pooling=False), asked=False)
+
+    assert TextEncoder.load(done.folder).history == POOLED.pooled
+
+
 class KilledError(Exception):
     """Stands for a kill: nothing that is above may run on."""
 
 
-@pytest.mark.parametrize("save_every", [1, 2])
+@pytest.mark.parametrize(
+    ("recipe", "save_every"), [(RECIPE, 1), (RECIPE, 2), (POOLED, 1), (POOLED, 2)]
+)
 def test_a_killed_training_ends_with_the_same_weights(
-    train: Train, tmp_path: Path, save_every: int
+    train: Train, tmp_path: Path, recipe: EncoderRecipe, save_every: int
 ):
-    """Killed once at every step, and after each look, it ends as one that was never killed."""
-    whole = train(tmp_path / "whole", save_every=save_every)
+    """Killed once at every step, and after each look, it ends as one that was never killed.
+
+    With a memory of vectors too, which is computed anew after every fourth step.
+    """
+    whole = train(tmp_path / "whole", recipe, save_every=save_every)
     to = tmp_path / "killed"
     for at in range(1, RECIPE.steps + 1):
 
@@ -176,14 +251,16 @@ def test_a_killed_training_ends_with_the_same_weights(
                 raise KilledError
 
         with pytest.raises(KilledError):
-            train(to, resume=True, save_every=save_every, tell=kill)
+            train(to, recipe, resume=True, save_every=save_every, tell=kill)
 
-    done = train(to, resume=True, save_every=save_every)
+    done = train(to, recipe, resume=True, save_every=save_every)
 
     assert done.looks == whole.looks
     assert done.best == whole.best
     assert same(weights(done.folder), weights(whole.folder))
-    again = train(to, resume=True)
+    kept = [(one / "recipe.json").read_bytes() for one in (done.folder, whole.folder)]
+    assert kept[0] == kept[1]
+    again = train(to, recipe, resume=True)
     assert (again.best, again.looks) == (done.best, done.looks)
 
 
@@ -217,7 +294,8 @@ def test_a_kill_while_it_writes_leaves_what_was_there(
 
 def test_judges_beside_find_the_same(train: Train, tmp_path: Path):
     """Whoever judges, the looks are the same, and training stops after the same one."""
-    recipe = replace(RECIPE, steps=9, evaluate_every=2, patience=1, learning_rate=0.0)
+    rates = {"learning_rate": 0.0, "pooling_rate": 0.0}
+    recipe = replace(POOLED, steps=9, evaluate_every=2, patience=1, **rates)
 
     here = train(tmp_path / "here", recipe)
     beside = train(tmp_path / "beside", recipe, judges=1)

@@ -3,7 +3,7 @@
     DIR/step-000050/   a Hugging Face directory with markers in its tokenizer, recipe.json,
                        data.json (what it was taught by), metrics.json (once it is judged)
     DIR/best/          the best of them, when training is over
-    DIR/last/          weights, optimizer and how far it came, all in fp32
+    DIR/last/          weights, optimizer and how far it came, in fp32; remembered vectors
 
 Each is written beside its place and renamed, so a kill leaves the old one or the new one.
 """
@@ -23,10 +23,12 @@ from msgspec import Struct
 from millrace.feed.encoder.judging import Metrics
 from millrace.feed.encoder.loading import METRICS, RECIPE, first_line, refuse
 from millrace.feed.encoder.trainee import Trainee
+from millrace.feed.encoder.vector_memory import VectorMemory
 from millrace.feed.recipe import EncoderRecipe, complete
 
 BEST, LAST, DATA, STATE = "best", "last", "data.json", "state.json"
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
+MEMORY = "memory.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each parameter
 BEING_WRITTEN, OLD = ".new", ".old"
 
@@ -77,20 +79,25 @@ def save_model(folder: Path, trainee: Trainee, recipe: EncoderRecipe, lineage: L
     with _replaced(folder) as beside:
         trainee.reader.model.model.save_pretrained(beside)
         trainee.tokenizer.save_pretrained(beside)
-        _write(beside / RECIPE, recipe)
+        _write(beside / RECIPE, trainee.recipe(recipe))
         _write(beside / DATA, lineage)
 
 
 def save_metrics(folder: Path, step: int, looks: tuple[Look, ...]) -> None:
-    """Write beside the model of a step what was measured of it, and of the others."""
+    """Write beside the model of a step what was measured of it, of the start, and of the others."""
     of_steps = {look.step: look.metrics for look in looks}
     beside = folder / f"{METRICS}{BEING_WRITTEN}"
-    _write(beside, {**of_steps.get(step, {}), "step": step, "looks": of_steps})
+    start = of_steps.get(0, {})
+    _write(beside, {**of_steps.get(step, {}), "step": step, "start": start, "looks": of_steps})
     beside.replace(folder / METRICS)
 
 
 def save_last(
-    to: Path, trainee: Trainee, optimizer: torch.optim.Optimizer, standing: Standing
+    to: Path,
+    trainee: Trainee,
+    optimizer: torch.optim.Optimizer,
+    standing: Standing,
+    memory: VectorMemory | None,
 ) -> None:
     """Write what a training goes on from."""
     torch_files: Any = import_module("safetensors.torch")
@@ -104,6 +111,8 @@ def save_last(
         weights = {name: one.detach().contiguous() for name, one in trainee.parameters.items()}
         torch_files.save_file(weights, beside / WEIGHTS)
         torch_files.save_file(kept, beside / OPTIMIZER)
+        if memory is not None:
+            torch_files.save_file(memory.kept(), beside / MEMORY)
         _write(beside / STATE, standing)
 
 
@@ -120,13 +129,21 @@ def standing_of(to: Path) -> Standing | None:
         refuse(to / LAST, f"its {STATE} cannot be read: {first_line(error)}", error)
 
 
-def load_last(to: Path, trainee: Trainee, optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Give a model and its optimizer what they had after so many steps."""
+def load_last(
+    to: Path,
+    trainee: Trainee,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    memory: VectorMemory | None,
+) -> None:
+    """Give a model, its optimizer and the memory of vectors what they had after so many steps."""
     torch_files: Any = import_module("safetensors.torch")
     folder = to / LAST
     try:
         weights: Mapping[str, torch.Tensor] = torch_files.load_file(folder / WEIGHTS)
         kept: Mapping[str, torch.Tensor] = torch_files.load_file(folder / OPTIMIZER)
+        if memory is not None:
+            memory.restore(torch_files.load_file(folder / MEMORY))
     except Exception as error:  # noqa: BLE001 - a broken file fails in every way
         refuse(folder, first_line(error), error)
     if weights.keys() != trainee.parameters.keys():

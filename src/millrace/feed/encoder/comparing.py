@@ -11,19 +11,20 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from millrace.feed.encoder.checkpoints import DATA, Lineage
-from millrace.feed.encoder.gradient import vectors_of
-from millrace.feed.encoder.judging import DEPTHS, Metrics, recalls_of_each
-from millrace.feed.encoder.loading import packaged, trained_with
+from millrace.feed.encoder.judging import DEPTHS, Metrics, asked_of, recalls_of_each
+from millrace.feed.encoder.loading import packaged, pooled_by, trained_with
 from millrace.feed.encoder.parallel import Ranks
 from millrace.feed.encoder.trainee import machine_for, trainable
 from millrace.feed.examples import leaks
 from millrace.feed.examples.prompted import Prompted
 from millrace.feed.examples.questions import questions_of
 from millrace.feed.examples.reading import Examples, Part
+from millrace.feed.pooled_history import PooledHistory
 from millrace.kernel.errors import InvalidError
 
 SEED = 20261121
 PRECISION = "fp32"
+STANDARD = PooledHistory()
 FIRST_DEPTH = DEPTHS[0]
 
 
@@ -40,13 +41,19 @@ class Compared(Struct, frozen=True, kw_only=True):
     each: list[NDArray[np.float64]]
 
 
-def compared(data: Path, encoders: Sequence[tuple[str, int]], threads: int = 1) -> Compared:
+def compared(
+    data: Path,
+    encoders: Sequence[tuple[str, int]],
+    threads: int = 1,
+    history: PooledHistory | None = STANDARD,
+) -> Compared:
     """Return the recall of encoders on the moments of a folder that none of them learned from.
 
     Args:
         data: examples, as `millrace train export` writes them; a folder that leaks is refused.
         encoders: directories, empty for the packaged one, and how many numbers of a vector count.
         threads: of a processor.
+        history: how that of a directory without a recipe is pooled; None where it is in the prompt.
 
     Raises:
         InvalidError: nothing in it is later than what they learned from.
@@ -66,7 +73,7 @@ def compared(data: Path, encoders: Sequence[tuple[str, int]], threads: int = 1) 
             next_step="export newer examples: millrace train export DIR",
         )
     found = [
-        _found(folder, dims, examples, part)
+        _found(folder, dims, part, pooled_by(folder, history))
         for folder, (_, dims) in zip(folders, encoders, strict=True)
     ]
     return Compared(
@@ -81,18 +88,16 @@ def compared(data: Path, encoders: Sequence[tuple[str, int]], threads: int = 1) 
 
 
 def _found(
-    folder: Path, dims: int, examples: Examples, part: Part
+    folder: Path, dims: int, part: Part, history: PooledHistory | None
 ) -> dict[int, NDArray[np.float64]]:
     """Return the recall of one encoder for each member, by depth."""
-    recipe = trained_with(folder)
+    recipe, examples = trained_with(folder).reading(history), part.examples
     machine = machine_for(torch.device("cpu"), PRECISION, Ranks())
     trainee = trainable(folder, recipe, machine)
     said = Prompted(examples, trainee.vocabulary, recipe, trainee.tokens_max)
-    questions = questions_of(part, said, SEED)
-    trainee.reader.model.eval()
-    members = vectors_of(trainee.reader, questions.members, machine)[:, :dims]
-    posts = vectors_of(trainee.reader, questions.posts, machine)[:, :dims]
-    return recalls_of_each(members, posts, questions)
+    questions = questions_of(part, said, SEED, pooled=history)
+    asked = asked_of(trainee.reader, questions, recipe, machine)
+    return recalls_of_each(asked.members[:, :dims], asked.posts[:, :dims], questions)
 
 
 def _learned_until(folder: Path, examples: Examples) -> datetime:

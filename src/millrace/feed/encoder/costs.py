@@ -15,11 +15,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.feed.encoder.gradient import Machine, Reader, backward
-from millrace.feed.encoder.learner import draw_of, optimizer_of
+from millrace.feed.encoder.history_weights import HistoryWeights
+from millrace.feed.encoder.learner import Lesson, draw_of, memory_of, optimizer_of
 from millrace.feed.encoder.parallel import Ranks, own_device
 from millrace.feed.encoder.pooling import Pooled
 from millrace.feed.encoder.teaching import Place, lesson_of
-from millrace.feed.encoder.trainee import machine_for, trainable
+from millrace.feed.encoder.trainee import Trainee, machine_for, trainable
+from millrace.feed.encoder.vector_memory import VectorMemory
 from millrace.feed.examples.batch import Batch, joined
 from millrace.feed.examples.reading import Examples
 from millrace.feed.recipe import EncoderRecipe
@@ -67,7 +69,10 @@ def costs_of(
     examples = Examples(data)
     steps: dict[str, list[tuple[float, float, Batch]]] = {name: [] for name in recipes}
     trainee = trainable(start, next(iter(recipes.values())), machine_for(device, "auto", Ranks()))
-    draws = {name: lesson_of(examples, trainee, one).draw for name, one in recipes.items()}
+    lessons = {name: lesson_of(examples, trainee, one) for name, one in recipes.items()}
+    memories = {
+        name: _remembering(lessons[name], trainee, one, device) for name, one in recipes.items()
+    }
     optimizer = optimizer_of(trainee, next(iter(recipes.values())))
     for number in range(rounds):
         for name, recipe in recipes.items():
@@ -76,14 +81,24 @@ def costs_of(
                 trainee.reader,
                 model=Pooled(trainee.reader.model.model, recipe.pooling).to(device).train(),
             )
-            batch = draws[name](number)
-            memory = _memory(reader, batch, recipe, machine) / batch.pairs
+            batch, known = lessons[name].draw(number), memories[name]
+            memory = _memory(reader, batch, recipe, machine, known) / batch.pairs
             begun = processor()
-            backward(reader, batch, recipe, machine, draw_of(recipe.seed, number))
+            backward(reader, batch, recipe, machine, draw_of(recipe.seed, number), known)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             steps[name].append((memory, processor() - begun, batch))
     return {name: _cost(found) for name, found in steps.items()}
+
+
+def _remembering(
+    lesson: Lesson, trainee: Trainee, recipe: EncoderRecipe, device: torch.device
+) -> VectorMemory | None:
+    """Return a memory of a recipe's vectors; what is in it costs nothing, so nothing is."""
+    pooled = recipe.history_in == "pooled"
+    weights = HistoryWeights(recipe.pooled, learned=recipe.learn_pooling) if pooled else None
+    reading = replace(trainee, history=weights.to(device) if weights is not None else None)
+    return memory_of(reading, lesson.remembering, machine_for(device, recipe.precision, Ranks()))
 
 
 def _cost(steps: list[tuple[float, float, Batch]]) -> Cost:
@@ -97,7 +112,13 @@ def _cost(steps: list[tuple[float, float, Batch]]) -> Cost:
     )
 
 
-def _memory(reader: Reader, batch: Batch, recipe: EncoderRecipe, machine: Machine) -> float:
+def _memory(
+    reader: Reader,
+    batch: Batch,
+    recipe: EncoderRecipe,
+    machine: Machine,
+    known: VectorMemory | None,
+) -> float:
     """Return the bytes that the graph of a batch holds, beyond copies of the weights."""
     chunks = 0
 
@@ -107,7 +128,7 @@ def _memory(reader: Reader, batch: Batch, recipe: EncoderRecipe, machine: Machin
 
     hook = reader.model.register_forward_hook(count)
     with _counted(reader.model) as held:
-        backward(reader, batch, replace(recipe, memory_tokens_max=ALL), machine, 0)
+        backward(reader, batch, replace(recipe, memory_tokens_max=ALL), machine, 0, known)
     hook.remove()
     reader.model.zero_grad(set_to_none=True)
     return sum(held.values()) - chunks * _copies(reader, batch, machine)

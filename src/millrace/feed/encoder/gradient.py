@@ -6,6 +6,8 @@ chunk by chunk what that means for the weights (Gao et al. 2021, arXiv 2101.0698
 gradient as without chunks, docs/decisions/0147.
 """
 
+from typing import Protocol
+
 import torch
 from msgspec import Struct
 
@@ -56,8 +58,37 @@ class Reader(Struct, frozen=True, kw_only=True):
             return self.model(numbers, real)
 
 
+class Met(Struct, frozen=True):
+    """Vectors of a batch that a loss compares: of its members, and of its columns."""
+
+    members: torch.Tensor
+    posts: torch.Tensor
+
+
+class Memory(Protocol):
+    """What a pooled history needs of a memory of vectors."""
+
+    @property
+    def weights(self) -> torch.nn.Module:
+        """Return what is learned beside the model."""
+        ...
+
+    def learn(self, batch: Batch, met: Met) -> None:
+        """Remember the vectors that a batch computed."""
+        ...
+
+    def meet(self, batch: Batch, met: Met) -> Met:
+        """Return the members of a batch with their histories, and all its columns."""
+        ...
+
+
 def backward(
-    reader: Reader, batch: Batch, recipe: EncoderRecipe, machine: Machine, draw: int
+    reader: Reader,
+    batch: Batch,
+    recipe: EncoderRecipe,
+    machine: Machine,
+    draw: int,
+    memory: Memory | None = None,
 ) -> float:
     """Add a batch's gradient to that of the model's parameters; return its loss.
 
@@ -67,10 +98,12 @@ def backward(
         recipe: which loss, and how many tokens' graphs may be held.
         machine: where.
         draw: seeds what dropout drops; another for each step.
+        memory: of vectors, where histories are pooled.
     """
-    texts = joined(
-        [part.row(at) for part in (batch.members, batch.posts) for at in range(part.rows)]
-    )
+    assert memory is not None or recipe.history_in == "prompt", "a pooled history needs a memory"
+    both = memory is None or recipe.gradient_through == "all"
+    learned = (batch.members, batch.posts) if both else (batch.members,)
+    texts = joined([part.row(at) for part in learned for at in range(part.rows)])
     held = recipe.memory_tokens_max or CHUNK_TOKENS[machine.device.type]
     chunks = reader.chunks(texts, held, machine)
     ranks = machine.ranks
@@ -88,15 +121,44 @@ def backward(
     for number, share in shares.items():
         whole[_places(chunks[number], machine)] = share.detach()
     vectors = ranks.whole(whole).requires_grad_()
-    members, posts = vectors[: batch.pairs], vectors[batch.pairs :]
-    loss = matryoshka(members, posts, _truth(batch, machine.device), recipe)
-    (gradient,) = torch.autograd.grad(loss, vectors)
+    met = Met(
+        vectors[: batch.pairs],
+        vectors[batch.pairs :] if both else read_together(reader, batch.posts, machine),
+    )
+    if memory is not None:
+        memory.learn(batch, met)
+        met = memory.meet(batch, met)
+    loss = matryoshka(met.members, met.posts, _truth(batch, machine.device), recipe)
+    gradient = _gradient(loss, vectors, memory)
     for number in mine:
         kept = shares.pop(number)
         share = kept if keep else encoded(number)
         share.backward(gradient[_places(chunks[number], machine)])
     ranks.sum_gradients(reader.model.parameters())
     return float(loss.detach())
+
+
+def _gradient(loss: torch.Tensor, vectors: torch.Tensor, memory: Memory | None) -> torch.Tensor:
+    """Return the gradient of a loss for each vector; add that for what is learned beside the model.
+
+    Each process has the whole loss, so all have the same one.
+    """
+    beside = [] if memory is None else [p for p in memory.weights.parameters() if p.requires_grad]
+    gradient, *others = torch.autograd.grad(loss, [vectors, *beside])
+    for parameter, one in zip(beside, others, strict=True):
+        parameter.grad = one if parameter.grad is None else parameter.grad + one
+    return gradient
+
+
+def read_together(reader: Reader, texts: Tokens, machine: Machine) -> torch.Tensor:
+    """Return the unit vectors of texts without a graph, each process having read its share."""
+    ranks = machine.ranks
+    whole = torch.zeros((texts.rows, reader.dims), device=machine.device)
+    chunks = reader.chunks(texts, CHUNK_TOKENS[machine.device.type], machine)
+    with torch.no_grad():
+        for chunk in chunks[ranks.rank :: ranks.count]:
+            whole[_places(chunk, machine)] = reader.read(chunk, machine)
+    return ranks.whole(whole)
 
 
 def vectors_of(reader: Reader, texts: Tokens, machine: Machine) -> torch.Tensor:

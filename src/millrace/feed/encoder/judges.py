@@ -8,10 +8,11 @@ from types import TracebackType
 import torch
 from msgspec import Struct
 
-from millrace.feed.encoder.gradient import Machine, Reader
+from millrace.feed.encoder.gradient import Machine
 from millrace.feed.encoder.judging import Metrics, judged
+from millrace.feed.encoder.loading import trained_with
 from millrace.feed.encoder.parallel import Ranks
-from millrace.feed.encoder.trainee import trainable
+from millrace.feed.encoder.trainee import Trainee, trainable
 from millrace.feed.examples.questions import Questions
 from millrace.feed.recipe import EncoderRecipe
 
@@ -66,8 +67,8 @@ class Judges:
         """Return whether others judge, so that answers come later."""
         return self._pool is not None
 
-    def begin(self, step: int, folder: Path, reader: Reader | None = None) -> None:
-        """Have a checkpoint judged; `reader` is the same model where this process still has it."""
+    def begin(self, step: int, folder: Path, here: Trainee | None = None) -> None:
+        """Have a checkpoint judged; `here` is the same model where this process still has it."""
         if self._pool is not None:
             self._waiting[step] = self._pool.submit(judge, folder, self._paper)
             return
@@ -75,8 +76,8 @@ class Judges:
         paper = self._paper
         answer.set_result(
             judge(folder, paper)
-            if reader is None
-            else judged(reader, paper.questions, paper.recipe, self._machine)
+            if here is None
+            else judged(here.reader, paper.questions, here.recipe(paper.recipe), self._machine)
         )
         self._waiting[step] = answer
 
@@ -94,5 +95,5 @@ def judge(folder: Path, paper: Paper) -> Metrics:
         dtype=torch.bfloat16 if paper.mixed else torch.float32,
         ranks=Ranks(),
     )
-    trainee = trainable(folder, paper.recipe, machine)
-    return judged(trainee.reader, paper.questions, paper.recipe, machine)
+    recipe = trained_with(folder)  # with what was learned of how a history is pooled
+    return judged(trainable(folder, recipe, machine).reader, paper.questions, recipe, machine)

@@ -7,6 +7,7 @@ killed goes on from `last/` and ends with the same weights as one that was not.
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from msgspec import Struct
@@ -17,7 +18,8 @@ from millrace.feed.encoder.checkpoints import Lineage, Look, Standing, place_of
 from millrace.feed.encoder.gradient import Machine, backward
 from millrace.feed.encoder.judges import Judges
 from millrace.feed.encoder.judging import JUDGED_BY
-from millrace.feed.encoder.trainee import Trainee
+from millrace.feed.encoder.trainee import HISTORY, Trainee
+from millrace.feed.encoder.vector_memory import Remembering, VectorMemory, Watch
 from millrace.feed.examples.batch import Batch
 from millrace.feed.examples.loader import Loader
 from millrace.feed.examples.questions import Questions
@@ -27,6 +29,7 @@ from millrace.kernel.hashing import hash64
 
 SAVE_EVERY = 50  # steps; so many are done again after a kill, at most
 MATRIX_DIMS = 2
+HISTORY_KIND = 2  # of a parameter, beside matrices and those that are none
 DRAW_SHIFT = 24  # leaves 40 bits, so that a step's chunks have room for draws of their own
 
 
@@ -34,12 +37,14 @@ class Lesson(Struct, frozen=True, kw_only=True):
     """What is learned from, and what is asked.
 
     draw: the batch of a step, the same for the same step.
+    remembering: what vectors are remembered of, where histories are pooled.
     questions: None where recall is not looked at; then the last weights are the best.
     """
 
     draw: Callable[[int], Batch]
     questions: Questions | None
     lineage: Lineage
+    remembering: Remembering | None = None
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -61,6 +66,10 @@ def silent(_: Progress) -> None:
     """Tell nobody."""
 
 
+def unwatched(_done: int, _count: int) -> None:
+    """Tell nobody."""
+
+
 class Running(Struct, frozen=True, kw_only=True):
     """How a training runs; nothing here changes what it ends with.
 
@@ -69,6 +78,7 @@ class Running(Struct, frozen=True, kw_only=True):
     judges: processes that judge checkpoints while training goes on; 0: this one does.
     save_every: steps.
     tell: told of each step.
+    watch: told how many of the vectors are computed that are remembered, and of how many.
     """
 
     to: Path
@@ -76,6 +86,7 @@ class Running(Struct, frozen=True, kw_only=True):
     judges: int = 0
     save_every: int = SAVE_EVERY
     tell: Callable[[Progress], None] = silent
+    watch: Watch = unwatched
 
 
 class Trained(Struct, frozen=True, kw_only=True):
@@ -109,12 +120,16 @@ class Learner:
         self._running = running
         self._optimizer = optimizer_of(trainee, recipe)
         self._standing = _begun(lesson, recipe, machine, running)
+        self._memory = memory_of(trainee, lesson.remembering, machine)
         if self._standing.step:
-            checkpoints.load_last(running.to, trainee, self._optimizer, self._standing.step)
+            step, memory = self._standing.step, self._memory
+            checkpoints.load_last(running.to, trainee, self._optimizer, step, memory)
 
     def train(self) -> Trained:
         """Train to the end, and leave the best of the checkpoints in `best/`."""
         if not self._standing.finished:
+            if not self._standing.step:
+                self._fill()
             with self._judges() as judges:
                 self._learn(judges)
             self._finish()
@@ -124,6 +139,11 @@ class Learner:
             steps=self._standing.step,
             looks=self._standing.judged,
         )
+
+    def _fill(self) -> None:
+        """Compute all vectors that are remembered."""
+        if self._memory is not None:
+            self._memory.fill(self._trainee.reader, self._running.watch)
 
     def _judges(self) -> Judges | nullcontext[None]:
         """Return who judges; nobody where nothing is asked, and in all processes but the first."""
@@ -154,10 +174,12 @@ class Learner:
         """Learn from a batch; look and save where it is time to."""
         recipe, done, heard = self._recipe, self._standing.step, len(self._standing.judged)
         draw = draw_of(recipe.seed, done)
-        loss = backward(self._trainee.reader, batch, recipe, self._machine, draw)
-        norm = torch.nn.utils.clip_grad_norm_(self._trainee.parameters.values(), recipe.clip)
+        if recipe.refresh_every and done and done % recipe.refresh_every == 0:
+            self._fill()
+        loss = backward(self._trainee.reader, batch, recipe, self._machine, draw, self._memory)
+        norm = torch.nn.utils.clip_grad_norm_(self._trainee.reader.model.parameters(), recipe.clip)
         for group in self._optimizer.param_groups:
-            group["lr"] = recipe.rate(done)
+            group["lr"] = group["highest"] * recipe.share(done)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._standing = replace(self._standing, step=done + 1)
@@ -185,7 +207,7 @@ class Learner:
             lineage = self._lesson.lineage
             checkpoints.save_model(place_of(to, step), self._trainee, self._recipe, lineage)
             if judges is not None:
-                judges.begin(step, place_of(to, step), self._trainee.reader)
+                judges.begin(step, place_of(to, step), self._trainee)
                 self._standing = replace(self._standing, waiting=(step,))
                 if not judges.aside:
                     self._hear(judges)
@@ -216,7 +238,8 @@ class Learner:
     def _save(self) -> None:
         """Write what a training goes on from."""
         if self._machine.ranks.first:
-            checkpoints.save_last(self._running.to, self._trainee, self._optimizer, self._standing)
+            to, optimizer, standing = self._running.to, self._optimizer, self._standing
+            checkpoints.save_last(to, self._trainee, optimizer, standing, self._memory)
 
     def _finish(self) -> None:
         """Name the best checkpoint, and write down that this is the end."""
@@ -228,15 +251,29 @@ class Learner:
 
 
 def optimizer_of(trainee: Trainee, recipe: EncoderRecipe) -> torch.optim.AdamW:
-    """Return AdamW; biases and norms, which are no directions, are not drawn to nothing."""
-    parameters = list(trainee.parameters.values())
-    matrices = [one for one in parameters if one.dim() >= MATRIX_DIMS]
-    others = [one for one in parameters if one.dim() < MATRIX_DIMS]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    """Return AdamW; biases and norms, which are no directions, are not drawn to nothing.
+
+    Weights of a pooled history have a rate of their own: there are two of them, and each is a
+    logarithm.
+    """
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    kinds = ((decay, rate), (0.0, rate), (0.0, recipe.pooling_rate))
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": drawn, "highest": top} for drawn, top in kinds
     ]
+    for name, one in trainee.parameters.items():
+        kind = HISTORY_KIND if name.startswith(HISTORY) else int(one.dim() < MATRIX_DIMS)
+        groups[kind]["params"].append(one)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+
+
+def memory_of(
+    trainee: Trainee, remembering: Remembering | None, machine: Machine
+) -> VectorMemory | None:
+    """Return the memory of vectors that a training needs, empty; None where it needs none."""
+    if trainee.history is None or remembering is None:
+        return None
+    return VectorMemory(trainee.history, remembering, trainee.reader.dims, machine)
 
 
 def draw_of(seed: int, step: int) -> int:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from millrace.feed.encoder.comparing import compared
 from millrace.feed.encoder.gradient import backward, vectors_of
-from millrace.feed.encoder.learner import Progress, Running, draw_of
+from millrace.feed.encoder.learner import Progress, Running, draw_of, memory_of
 from millrace.feed.encoder.parallel import Ranks, own_device
 from millrace.feed.encoder.teaching import Place, lesson_of, teach
 from millrace.feed.encoder.trainee import machine_for, trainable
@@ -39,10 +39,12 @@ class School(Struct, frozen=True, kw_only=True):
         machine = machine_for(own_device(self.place.device), recipe.precision, Ranks())
         trainee = trainable(start, recipe, machine)
         lesson = lesson_of(Examples(data), trainee, recipe)
+        memory = memory_of(trainee, lesson.remembering, machine)
         steps: list[float] = []
         for step in range(1 + STEPS_MEASURED):
             began = self.clock.monotonic()
-            backward(trainee.reader, lesson.draw(step), recipe, machine, draw_of(recipe.seed, step))
+            draw = draw_of(recipe.seed, step)
+            backward(trainee.reader, lesson.draw(step), recipe, machine, draw, memory)
             steps.append(self.clock.monotonic() - began)
         texts = lesson.draw(0).posts
         began = self.clock.monotonic()

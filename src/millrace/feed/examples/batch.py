@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 ABSENT = -1
@@ -42,10 +42,16 @@ class Tokens(Struct, frozen=True):
         return self.numbers[self.starts[place] : self.starts[place + 1]]
 
 
+def nothing() -> Rows:
+    """Return no rows."""
+    return np.empty(0, np.int64)
+
+
 class Batch(Struct, frozen=True, kw_only=True):
     """Pairs of a member in a moment and a post that the member then engaged with.
 
-    A post has one text in a batch, whoever it is shown to; columns are the rows of `posts`. Each
+    A post has one text in a batch, whoever it is shown to; columns are the rows of `posts`, and
+    behind them, where histories are pooled, those of the memory of vectors that are recalled. Each
     column is a negative of each pair unless it is barred or the pair's positive.
 
     step: the same plan, seed and step make the same batch.
@@ -60,6 +66,13 @@ class Batch(Struct, frozen=True, kw_only=True):
     log_q: logarithm of how often a column is in a batch, as a share of all columns; what log-Q
         correction takes off the logits. Shape: (columns,).
     moments: row of `moments.arrow` of each pair. Shape: (pairs,).
+    recalled: rows of the memory whose vectors are columns too. Shape: (recalled,).
+    history: columns of what each member had engaged with, the newest; ABSENT behind it. Shape:
+        (pairs, posts_max).
+    ages_days: how long before the moment that was. The same shape.
+    columns: row of the memory that each post of the batch has, ABSENT where it has none or another
+        column has it. Shape: (posts,).
+    who: row of the memory of profiles of each pair's member, likewise. Shape: (pairs,).
     """
 
     step: int
@@ -71,6 +84,11 @@ class Batch(Struct, frozen=True, kw_only=True):
     barred: NDArray[np.bool_]
     log_q: NDArray[np.float32]
     moments: Rows
+    recalled: Rows = field(default_factory=nothing)
+    history: Rows = field(default_factory=lambda: nothing().reshape(0, 0))
+    ages_days: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    columns: Rows = field(default_factory=nothing)
+    who: Rows = field(default_factory=nothing)
 
     @property
     def pairs(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from millrace.feed.examples.batch import ABSENT, Batch, Numbers, Rows, joined
@@ -15,6 +16,8 @@ from millrace.feed.examples.frequencies import Frequencies
 from millrace.feed.examples.pairs import Pairs
 from millrace.feed.examples.prompted import Prompted
 from millrace.feed.examples.reading import Examples, Part
+from millrace.feed.examples.recalling import Recalling
+from millrace.feed.examples.remembered import remembered
 from millrace.feed.examples.standing_posts import StandingPosts
 from millrace.feed.recipe import EncoderRecipe
 
@@ -38,6 +41,14 @@ class Batches:
         community = self._pairs.community
         self._group = community if recipe.same_community else np.full_like(community, EVERYBODY)
         self._frequencies = self._counted()
+        self.remembered = None
+        self._recalling = None
+        if recipe.history_in == "pooled":
+            limit = recipe.memory_posts_max
+            self.remembered = remembered(part, self._pairs, self._standing, limit, recipe.seed)
+            self._recalling = Recalling(
+                self._examples, self._pairs, self._standing, self.remembered, recipe
+            )
         self._epoch = lru_cache(2)(self._cut)
         self._engaged_set = lru_cache(MEMBERS_KEPT_MAX)(self._engaged_posts)
         self.steps_per_epoch = len(self._epoch(0))
@@ -54,9 +65,10 @@ class Batches:
         draw = np.random.default_rng((self._recipe.seed, DRAWS, step))
         moments = self._pairs.moment[pairs]
         alone = draw.random(len(pairs)) < self._recipe.empty_history_share
+        in_words = ~alone & (self._recalling is None)
         members = [
-            self._prompted.member(moment, history=not empty)
-            for moment, empty in zip(moments.tolist(), alone.tolist(), strict=True)
+            self._prompted.member(moment, history=shown)
+            for moment, shown in zip(moments.tolist(), in_words.tolist(), strict=True)
         ]
         positive = self._pairs.state[pairs]
         hard = self._hard(pairs, draw)
@@ -66,7 +78,7 @@ class Batches:
         ends = np.cumsum([len(one) for one in wanted])
         hard[hard != ABSENT] = place_of[ends[0] : ends[1]]
         posts: list[Numbers] = [self._prompted.post(state) for state in columns.tolist()]
-        return Batch(
+        batch = Batch(
             step=step,
             members=joined(members),
             posts=joined(posts),
@@ -78,6 +90,32 @@ class Batches:
                 int(self._group[pairs[0]]), self._examples.post_of[columns]
             ),
             moments=moments,
+        )
+        return self._with_memory(batch, pairs, alone, columns, draw)
+
+    def _with_memory(
+        self,
+        batch: Batch,
+        pairs: Rows,
+        alone: NDArray[np.bool_],
+        states: Rows,
+        draw: np.random.Generator,
+    ) -> Batch:
+        """Return a batch with what its pairs take from the memory of vectors, where there is one."""
+        if self._recalling is None:
+            return batch
+        found = self._recalling.recall(pairs, alone, self._examples.post_of[states], draw)
+        more = self._recalling.states(found.recalled)
+        group, posts = int(self._group[pairs[0]]), self._examples.post_of[more]
+        return replace(
+            batch,
+            barred=np.hstack((batch.barred, self._barred(pairs, more) | found.fell)),
+            log_q=np.concatenate((batch.log_q, self._frequencies.log_q(group, posts))),
+            recalled=found.recalled,
+            history=found.history,
+            ages_days=found.ages_days,
+            columns=found.columns,
+            who=found.who,
         )
 
     def _cut(self, epoch: int) -> list[Rows]:
@@ -146,7 +184,9 @@ class Batches:
     def _engaged(self, pair: int) -> Rows:
         return self._pairs.engaged_by(int(self._pairs.member[pair]))
 
-    def _barred(self, pairs: Rows, columns: Rows, positive: Rows) -> NDArray[np.bool_]:
+    def _barred(
+        self, pairs: Rows, columns: Rows, positive: Rows | None = None
+    ) -> NDArray[np.bool_]:
         """Return which columns may not be a pair's negatives."""
         examples = self._examples
         posts = examples.post_of[columns]
@@ -159,13 +199,15 @@ class Batches:
             theirs[engaged] = True
             barred[row] |= theirs[posts]
             theirs[engaged] = False
-        barred[np.arange(len(pairs)), positive] = False
+        if positive is not None:
+            barred[np.arange(len(pairs)), positive] = False
         return barred
 
     def _counted(self) -> Frequencies:
         """Return how often posts are in batches."""
         recipe, pairs = self._recipe, self._pairs
-        frequencies = Frequencies((recipe.batch, recipe.batch * recipe.hard, recipe.random))
+        drawn = recipe.random + (recipe.memory_negatives if recipe.history_in == "pooled" else 0)
+        frequencies = Frequencies((recipe.batch, recipe.batch * recipe.hard, drawn))
         same = recipe.same_community
         passed = pairs.passed_community if same else np.full_like(pairs.passed_community, EVERYBODY)
         frequencies.count(0, self._group, self._examples.post_of[pairs.state])

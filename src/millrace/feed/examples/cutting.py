@@ -217,7 +217,29 @@ class Cutter:
             return None
         behind = [line for line in lines if line.position <= logged.position]
         line = behind[-1] if behind else lines[-1]
+        if logged.liked is not None:
+            return Before(line.state, *self._pooled(row.at, logged.encoder, logged.liked))
         return Before(line.state, list(line.positives), list(line.positives_at))
+
+    def _pooled(
+        self, at: Instant, encoder: str, liked: Sequence[tuple[Key, Instant]]
+    ) -> tuple[list[int], list[Instant]]:
+        """Return the history that a vector was pooled from, oldest first: states, and times.
+
+        What a member did by a clock that runs ahead is in the record before it has happened; that
+        is left out, and heard of in its turn.
+        """
+        states: list[int] = []
+        times: list[Instant] = []
+        before = [one for one in liked if one[1] < at][: self._plan.positives_max]
+        for key, when in reversed(before):
+            post = self._posts.get(key)
+            if post is None:
+                continue
+            said = self._said[encoder].get(post)
+            states.append(self._state(post, at) if said is None else said)
+            times.append(when)
+        return states, times
 
     def _shown(self, row: MomentRow, member: int, before: Before, logged: Logged | None) -> Shown:
         """Return the posts of a moment, in the states that were in force."""

@@ -206,8 +206,8 @@ class Pass:
 
 
 def logged_of(found: Record, row: MomentRow) -> Logged:
-    """Return what a record says for examples: whose vectors chose, and the features of then."""
-    features = None
+    """Return what a record says for examples: whose vectors chose, of what, and the features."""
+    features, pooled = None, found.pooled
     if found.feature_names == list(FEATURES):
         wanted = {Key(*key) for key in zip(row.post_communities, row.post_ids, strict=True)}
         matrix = found.feature_matrix()
@@ -220,6 +220,7 @@ def logged_of(found: Record, row: MomentRow) -> Logged:
         encoder=found.versions.get("encoder", ""),
         position=position_of(found.versions.get("member_embedding_position", "")),
         features=features,
+        liked=None if pooled is None else list(zip(pooled.posts, pooled.at, strict=True)),
     )
 
 

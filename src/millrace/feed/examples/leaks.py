@@ -137,6 +137,13 @@ def _history(one: Stretch, states: States) -> Bools:
     return lists.any(lists.values >= at[lists.rows], one.count)
 
 
+def _times(one: Stretch, states: States) -> Bools:
+    """Return which moments have a history whose posts and times are not as many."""
+    posts, times = one.lists("positives"), one.lists("positives_at")
+    counts = (np.bincount(lists.rows, minlength=one.count) for lists in (posts, times))
+    return np.not_equal(*counts)
+
+
 def _honest(one: Stretch, states: States) -> Bools:
     until, found = one.times("known_until"), np.zeros(one.count, dtype=np.bool_)
     for name in ("positives", "shown"):
@@ -187,6 +194,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("something that a moment says was not known before it", _known),
     ("a state is of the moment or later", _states),
     ("an engagement of the moment or later is in the history", _history),
+    ("not every post of the history has its time", _times),
     ("known_until is earlier than something that is said", _honest),
     ("what was shown is in the history: the answer is given away", _answers),
     ("an engagement is in the history of a moment and the answer of a later one", _split),

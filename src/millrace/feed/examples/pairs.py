@@ -14,6 +14,7 @@ from millrace.feed.examples.ragged import Ragged, Rows
 from millrace.feed.examples.reading import Examples, Part
 from millrace.kernel.errors import InvalidError
 
+USUAL_SHARE = 0.5
 SHOWN_AGE_SHARE = 0.99
 """Posts are drawn that are no older than so large a share of those that were shown."""
 
@@ -26,6 +27,7 @@ class Pairs:
     moment: row of each pair's moment. state: of its post. member, community: of its member.
     passed_community, passed_post: of each post that was shown and not engaged with.
     shown_age_max: microseconds; hardly any post was older when it was shown.
+    shown_age_usual: the median.
     """
 
     def __init__(self, part: Part) -> None:
@@ -52,12 +54,18 @@ class Pairs:
         self.passed_community = _community(examples, moment[~engaged])
         self.passed_post = examples.post_of[state[~engaged]]
         self._meets = _meets(examples, moment, state)
-        self.shown_age_max = _shown_age(examples, moment, state)
+        ages = _shown_ages(examples, moment, state)
+        self.shown_age_max = int(np.quantile(ages, SHOWN_AGE_SHARE, method="higher"))
+        self.shown_age_usual = int(np.quantile(ages, USUAL_SHARE, method="lower"))
 
     def engaged_by(self, member: int) -> Rows:
         """Return the posts that a member engaged with at any time of the part, or before it."""
         low, high = np.searchsorted(self._engaged, (member * self.posts, (member + 1) * self.posts))
         return self._engaged[low:high] - member * self.posts
+
+    def liked_posts(self) -> Rows:
+        """Return the posts that anybody engaged with at any time of the part, or before it."""
+        return np.unique(self._engaged % self.posts)
 
     def met(self, members: Rows, posts: Rows) -> NDArray[np.bool_]:
         """Return whether members of communities are ever shown posts of communities.
@@ -122,9 +130,8 @@ def _meets(examples: Examples, moments: Rows, states: Rows) -> frozenset[tuple[i
     return frozenset((member, post) for member, post in both)
 
 
-def _shown_age(examples: Examples, moments: Rows, states: Rows) -> int:
-    """Return the age that nearly all posts had not reached when they were shown, in microseconds."""
+def _shown_ages(examples: Examples, moments: Rows, states: Rows) -> Rows:
+    """Return how old posts were when they were shown, in microseconds."""
     first = np.full(examples.posts, np.iinfo(np.int64).max)
     np.minimum.at(first, examples.post_of, examples.post_known_at)
-    ages = examples.at[moments] - first[examples.post_of[states]]
-    return int(np.quantile(ages, SHOWN_AGE_SHARE, method="higher"))
+    return examples.at[moments] - first[examples.post_of[states]]

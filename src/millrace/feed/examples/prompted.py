@@ -69,9 +69,12 @@ class Prompted:
             history: False for the profile alone.
         """
         if not history:
-            state = int(self._examples.member_state[moment])
-            return self._kept.get(("profile", state), lambda: self._member(state, []))
+            return self.profile(int(self._examples.member_state[moment]))
         return self._kept.get(("member", moment), lambda: self._with_history(moment))
+
+    def profile(self, state: int) -> Numbers:
+        """Return the token numbers of a member in a state, without a history."""
+        return self._kept.get(("profile", state), lambda: self._member(state, []))
 
     def _post(self, state: int) -> Numbers:
         kind = self._recipe.numbers

@@ -60,7 +60,12 @@ class Examples:
             Ragged(moments[name])
             for name in ("positives", "past", "past_engaged", "shown", "engaged")
         )
+        self._positives_at = Ragged(moments["positives_at"])
         _check(self)
+
+    def positives_at(self, moment: int) -> Rows:
+        """Return when a member had engaged with each of the posts of `positives`."""
+        return self._positives_at[moment].astype("datetime64[us]").astype(np.int64)
 
     @property
     def fingerprint(self) -> str:
@@ -221,10 +226,11 @@ def _check(examples: Examples) -> None:
         ragged: Ragged = getattr(examples, name)
         for _, values in ragged.stretches(0, examples.moments):
             _check_rows(folder, name, values, len(examples.post_of))
-    for name, other in (("past", "past_engaged"), ("shown", "engaged")):
+    pairs = (("positives", "_positives_at"), ("past", "past_engaged"), ("shown", "engaged"))
+    for name, other in pairs:
         one, two = getattr(examples, name).lengths, getattr(examples, other).lengths
         for place in np.flatnonzero(one != two)[:1].tolist():
-            counts = f"{one[place]} rows of {name} and {two[place]} of {other}"
+            counts = f"{one[place]} rows of {name} and {two[place]} of {other.lstrip('_')}"
             _refuse(folder, f"moment {place} has {counts}")
 
 

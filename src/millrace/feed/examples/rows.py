@@ -123,9 +123,12 @@ class Logged(Struct, frozen=True, kw_only=True):
     """What the record of a served feed says for examples.
 
     position: of the member's vector in the log of changes; -1 where there was none.
+    liked: the posts that the vector was pooled from, the newest engagement first, and when each was
+        engaged with; None where the prompt showed them.
     features: of the posts that were shown; None where another release made them.
     """
 
     encoder: str
     position: int
     features: dict[Key, list[float]] | None
+    liked: list[tuple[Key, Instant]] | None = None

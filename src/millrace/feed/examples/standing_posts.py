@@ -18,6 +18,8 @@ class StandingPosts:
         self._first = np.searchsorted(posts, np.arange(examples.posts + 1))
         there = np.flatnonzero(np.diff(self._first))
         begins = self._known_at[self._first[there]]
+        self._begin = np.full(examples.posts, np.iinfo(np.int64).max)
+        self._begin[there] = begins
         community = examples.post_community[order[self._first[there]]]
         by_time = np.argsort(begins, kind="stable")
         self._by_community = {
@@ -29,6 +31,11 @@ class StandingPosts:
     def count(self, community: int) -> int:
         """Return how many posts a community ever had."""
         return len(self._of(community)[0])
+
+    @property
+    def begin(self) -> Rows:
+        """Return from when on each post was known; the end of time for a number without a post."""
+        return self._begin
 
     def posts(self, community: int, at: int, age_max: int) -> Rows:
         """Return the posts of a community that were known before a time, not longer than `age_max`."""

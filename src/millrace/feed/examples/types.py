@@ -137,8 +137,8 @@ class Moment(Struct, frozen=True, kw_only=True):
 
     member_state: a row of `members`.
     positives: rows of `posts`, engaged with before, oldest engagement first. Of a served feed those
-        that the member's prompt was made of.
-    positives_at: when each was engaged with.
+        that the member's prompt was made of, or that their vector was pooled from.
+    positives_at: when each was engaged with last, as far as was known then.
     past: rows of `posts`, of all impressions before, oldest first. past_engaged: whether the member
         had engaged with it before this moment.
     shown: rows of `posts`, in force when they were shown; never a post of `positives`.
