@@ -7,6 +7,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from millrace.api.metrics_trainings import TrainingGauges
+from millrace.feed.encoder_trainings import EncoderTraining
 from millrace.feed.room import Feed
 from millrace.feed.types import StageTotal, VariantTotals
 from millrace.release.flags.room import Flags
@@ -279,6 +281,8 @@ class Metrics:
         self.registry.register(self._flags)
         self.registry.register(self._slots)
         self.registry.register(self._caches)
+        self._trainings = TrainingGauges()
+        self.registry.register(self._trainings)
         self._feed = {
             name: Gauge(f"millrace_{name}", about, registry=self.registry)
             for name, about in FEED_GAUGES.items()
@@ -289,7 +293,13 @@ class Metrics:
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
-    def text(self, feed: Feed, flags: Flags, slots: Sequence[SlotState] = ()) -> bytes:
+    def text(
+        self,
+        feed: Feed,
+        flags: Flags,
+        slots: Sequence[SlotState] = (),
+        trainings: Sequence[EncoderTraining] = (),
+    ) -> bytes:
         """Return everything in Prometheus' text form; feed and flags are asked how they keep up."""
         self._feed["index_posts"].set(len(feed.index))
         held = feed.holding.bytes_held()
@@ -304,5 +314,6 @@ class Metrics:
         self._streams.states = [feed.stream.state(), feed.freshness.stream(), flags.state()]
         self._flags.flags = flags
         self._slots.slots = list(slots)
+        self._trainings.newest = trainings
         self._caches.statistics = feed.caches()
         return generate_latest(self.registry)

@@ -7,6 +7,7 @@ from litestar import MediaType, Response, get
 from millrace.api import metrics, wire
 from millrace.api.asked import Asked, program_of
 from millrace.api.idempotency import QUERIES
+from millrace.feed.encoder_trainings import EncoderTraining, EncoderTrainings
 from millrace.kernel.errors import UnavailableError
 from millrace.store.changes.slots import SlotState, slots
 from millrace.wiring import Program
@@ -33,6 +34,15 @@ async def _slots(program: Program) -> list[SlotState]:
         return []
 
 
+async def _trainings(program: Program) -> list[EncoderTraining]:
+    """Return the newest trainings; none where the database does not answer in time."""
+    try:
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            return await EncoderTrainings(program.router, program.clock, program.ids).newest()
+    except (UnavailableError, TimeoutError):
+        return []
+
+
 @get("/health/live", summary="Whether the process answers", tags=TAGS)
 async def live() -> wire.State:
     """Answer. Whoever gets no answer should restart the process."""
@@ -55,7 +65,9 @@ async def read_metrics(request: Asked) -> Response[bytes]:
     """Tell the numbers, to operators and to programs on the same machine."""
     counted: metrics.Metrics = request.app.state.metrics
     program = program_of(request)
-    text = counted.text(program.feed, program.flags, await _slots(program))
+    text = counted.text(
+        program.feed, program.flags, await _slots(program), await _trainings(program)
+    )
     return Response(text, media_type=metrics.MEDIA_TYPE)
 
 

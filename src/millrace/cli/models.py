@@ -26,6 +26,7 @@ from millrace.feed.encoder_versions import (
     State,
     named,
 )
+from millrace.feed.gate import judgement_of
 from millrace.feed.short_encoder import ShortEncoder
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import ConflictError, SetupError
@@ -98,6 +99,12 @@ def list_them(frame: Frame, data_dir: str | None, as_json: bool) -> None:
     for one in found:
         if one.encoder.fault:
             click.echo(f"{one.encoder.name}: {one.encoder.fault}")
+        gate = judgement_of(one.encoder.metrics)
+        if gate is not None:
+            click.echo(
+                f"{one.encoder.name}: its gate, by {one.encoder.added_by}: {gate.sentence}; "
+                f"examples {one.encoder.metrics.get('data', '')}"
+            )
 
 
 @models.command(

@@ -3,10 +3,12 @@
 Both are asked the same questions, of a time that neither learned from. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from millrace.kernel.bootstrap import difference
 MEMBERS_MIN = 100
 """Fewer say too little: an interval of few members is too narrow more often than it says."""
 SEED = 20261122
+GATE = "gate"
+"""Under this name it stands among the figures of an encoder."""
 
 
 class Answer(StrEnum):
@@ -86,6 +90,12 @@ def judge(asked: Asked) -> Judgement:
         difference=found.value,
         interval=found.interval,
     )
+
+
+def judgement_of(metrics: Mapping[str, Any]) -> Judgement | None:
+    """Return what a gate said of an encoder, from its figures; None where it met none."""
+    found = metrics.get(GATE)
+    return None if found is None else msgspec.convert(found, Judgement)
 
 
 def _mean(figures: Sequence[float] | NDArray[np.float64]) -> float:
