@@ -1,6 +1,7 @@
 """A new encoder embeds beside the old one, serves at once when it is told to, and goes back."""
 
 import asyncio
+import weakref
 
 import psycopg
 import pytest
@@ -17,8 +18,14 @@ from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.community.types import PostChanges
-from millrace.feed import record
-from millrace.feed.encoder_versions import EncoderVersion, EncoderVersions, State
+from millrace.feed import following, record
+from millrace.feed.encoder_versions import (
+    RETIRED_SECONDS,
+    EncoderVersions,
+    NewVersion,
+    State,
+)
+from millrace.feed.repository import QUERIES
 from millrace.feed.testing import FakeSwitches, Said
 from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import SystemClock
@@ -268,8 +275,9 @@ async def test_another_model_of_the_settings_is_embedded_beside_first(router, co
     assert states == {"packaged": State.READY, "short": State.SERVING}
 
 
-async def test_a_retired_encoder_goes_with_its_vectors(router, conninfo):
+async def test_a_retired_encoder_goes_with_its_vectors(router, conninfo, monkeypatch):
     """One that serves cannot be retired; what is retired is nowhere any more."""
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.02)
     rooms = Rooms(router)
     versions = EncoderVersions(router, rooms.clock)
     await village(rooms)
@@ -281,32 +289,91 @@ async def test_a_retired_encoder_goes_with_its_vectors(router, conninfo):
             await versions.retire("packaged", "operator:olga")
         with pytest.raises(ConflictError, match="no encoder that served before"):
             await versions.rollback("operator:olga")
+        gone = weakref.ref(feed.catalogue.indexes[SHORT.version])
         await versions.retire("short", "operator:olga")
         await until(lambda: SHORT.version not in feed.catalogue.indexes)
+        named, held = feed.holding.of("short"), gone()
+        dropped = await versions.drop_retired(100)
+        rooms.clock.move(RETIRED_SECONDS)
         await until(lambda: vectors(conninfo, "post_embedding") == {OLD.version: {32}})
-        named = feed.holding.of("short")
 
     assert named is None
+    assert held is None, "the memory of its index was given back"
+    assert dropped == 0, "a server that has not changed over yet still serves with them"
     assert SHORT.version not in vectors(conninfo, "member_embedding")
 
 
-async def test_whatever_is_asked_at_once_one_encoder_serves(router, conninfo):
-    """Promotions and rollbacks side by side: each is one transaction, and the table allows one."""
+async def test_an_index_that_was_searched_gives_its_memory_back(router, conninfo):
+    """Whoever was served with it holds it no longer than their feed is made."""
     rooms = Rooms(router)
     versions = EncoderVersions(router, rooms.clock)
-    await village(rooms)
+    rita, _, _ = await village(rooms)
     async with serving(rooms, conninfo) as feed:
         await feed.settled()
         await versions.add(short_version(), "operator:olga")
         await until(lambda: feed.holding.of("short"))
-        moves = [versions.promote(name, "olga") for name in ("short", "packaged") * 4]
-        asked = await asyncio.gather(
-            *moves, *(versions.rollback("olga") for _ in range(4)), return_exceptions=True
-        )
-        states = sorted(one.state for one in await versions.all())
-        wanted = await versions.serving()
-        assert wanted is not None
-        await until(lambda: feed.catalogue.version == wanted.version)
+        await versions.promote("short", "operator:olga")
+        await until(lambda: feed.catalogue.version == SHORT.version)
+        page = await feed.page(rita.member)
+        gone = weakref.ref(feed.catalogue.indexes[SHORT.version])
+        await versions.promote("packaged", "operator:olga")
+        await until(lambda: feed.catalogue.version == OLD.version)
+        await versions.retire("short", "operator:olga")
+        await until(lambda: SHORT.version not in feed.catalogue.indexes)
+        held = gone()
 
-    assert states == [State.READY, State.SERVING]
-    assert all(isinstance(one, EncoderVersion | ConflictError) for one in asked)
+    assert page.items
+    assert held is None
+
+
+async def test_what_comes_late_moves_nothing(router):
+    """An encoder is found broken, and a person promotes or retires meanwhile: the person was right."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    await versions.propose(
+        NewVersion(version=OLD.version, name="packaged", directory="", dims=OLD.dims)
+    )
+    await versions.add(short_version(), "olga")
+    await versions.take_up(SHORT.version)
+    await versions.finish(SHORT.version)
+    await versions.promote("short", "olga")
+    await versions.blame(SHORT.version, "it could not be loaded a moment ago")
+    await versions.blame(OLD.version, "nor could this one")
+    gone = await versions.fall_back(OLD.version, SHORT.version, "too late")
+    promoted = {one.name: (one.state, one.fault) for one in await versions.all()}
+    await versions.retire("packaged", "olga")
+    await versions.blame(OLD.version, "it cannot be loaded")
+    kept = await versions.fall_back(SHORT.version, OLD.version, "its files are gone")
+    retired = {one.name: (one.state, one.fault) for one in await versions.all()}
+
+    assert (gone, kept) == (True, False)
+    assert promoted == {
+        "short": (State.SERVING, ""),
+        "packaged": (State.CANDIDATE, "nor could this one"),
+    }
+    assert retired == {
+        "short": (State.SERVING, "its files are gone"),
+        "packaged": (State.RETIRED, ""),
+    }
+
+
+async def test_an_encoder_is_not_finished_while_somebody_decides_about_it(router, conninfo):
+    """Else one that is retired in that moment would be ready all the same."""
+    versions = EncoderVersions(router, Rooms(router).clock)
+    await versions.add(short_version(), "olga")
+    await versions.take_up(SHORT.version)
+    async with router.write() as session:
+        await session.value(QUERIES["lock_encoder_versions"])
+        finishing = asyncio.create_task(versions.finish(SHORT.version))
+        await until(lambda: _waits(conninfo))
+        meanwhile = await state_of(versions, "short")
+
+    assert await finishing
+    assert meanwhile is State.EMBEDDING
+
+
+def _waits(conninfo: str) -> bool:
+    """Return whether somebody waits for an advisory lock."""
+    with psycopg.connect(conninfo) as connection:
+        query = "select from pg_locks where locktype = 'advisory' and not granted"
+        return connection.execute(query).fetchone() is not None

@@ -41,22 +41,30 @@ class Wire:
         self._port = int(port)
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._cuts = 0
         self.port = 0
 
     async def mend(self) -> None:
         """Let connections through."""
-        self._server = await asyncio.start_server(self._joined, "127.0.0.1", self.port)
+        cuts = self._cuts  # of a connection that is accepted now, and joined some moments later
+        self._server = await asyncio.start_server(
+            lambda reader, writer: self._joined(reader, writer, cuts), "127.0.0.1", self.port
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """End all connections at once, and take no more."""
         assert self._server is not None
         self._server.close()
+        self._cuts += 1
         for writer in self._open:
             writer.transport.abort()
 
-    async def _joined(self, reader, writer) -> None:
-        self._open.add(writer)  # at once: who is cut while the other half is made is cut, too
+    async def _joined(self, reader, writer, cuts: int) -> None:
+        if cuts < self._cuts:
+            writer.transport.abort()
+            return
+        self._open.add(writer)
         there, back = await asyncio.open_connection(self._host, self._port)
         self._open.add(back)
         await asyncio.gather(self._carried(reader, back), self._carried(there, writer))

@@ -342,7 +342,7 @@ class EncoderVersions:
 
     async def _moved(self, version: str, before: State, state: State) -> bool:
         async with self._router.write() as session:
-            #await _locked(session)  # whoever has read a state and is about to act on it goes first
+            await _locked(session)  # whoever has read a state and is about to act on it goes first
             touched = await session.run(
                 QUERIES["move_encoder_version"],
                 version=version,
