@@ -45,11 +45,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """Figures of each member asked, in their order."""
+    """Figures of each member asked, in their order; None where there is none."""
 
-    recall_10: list[float]
-    recall_100: list[float]
-    popularity_correlation: list[float]
+    recall_10: list[float | None]
+    recall_100: list[float | None]
+    popularity_correlation: list[float | None]
 
 
 class Reading(Struct, frozen=True, kw_only=True):

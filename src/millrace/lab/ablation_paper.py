@@ -151,14 +151,14 @@ def shortened(vectors: Vectors, length: int) -> Vectors:
 
 
 def correlation(scores: Scores, views: Sequence[int]) -> float:
-    """Return Pearson's correlation of scores with the ranks of views; 0 where either is all equal.
+    """Return Pearson's correlation of scores with the ranks of views; NaN where either is all equal.
 
     Ranks, because a few posts have most of the views and would decide it alone.
     """
     _, places, counts = np.unique(np.array(views), return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     if not np.ptp(scores) or not np.ptp(ranks):
-        return 0.0
+        return float("nan")
     return float(np.corrcoef(scores, ranks)[0, 1])
 
 
@@ -173,7 +173,13 @@ def _judge(figures: Figures, sheet: Sheet, member: int, scores: Scores) -> None:
 
 
 def _found(figures: Figures) -> Found:
-    return Found(**{one: figures.of(SYSTEM, one).round(6).tolist() for one in MEASURES})
+    columns = {one: figures.of(SYSTEM, one).round(6) for one in MEASURES}
+    return Found(
+        **{
+            name: [None if np.isnan(one) else float(one) for one in values]
+            for name, values in columns.items()
+        }
+    )
 
 
 def _short(vectors: Matrix, length: int) -> Matrix:

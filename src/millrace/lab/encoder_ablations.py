@@ -78,12 +78,12 @@ def run(exam: Exam, plan: Plan, say: Say) -> dict[str, object]:
     start = report.begin(plan.seed)
     laboratory = Laboratory(exam, plan, say)
     laboratory.measure_costs()
-    done: set[str] = set()
-    for row in plan.rows:
-        if (model := model_of(row)) not in done:
-            laboratory.find(row)
-            done.add(model)
     table = Table(plan, laboratory.folder, laboratory.paper.new_members)
+    rows: list[dict[str, object]] = []
+    for row in plan.rows:
+        laboratory.find(row)
+        rows.append(table.row(row))
+        say(_told(rows[-1]))
     return report.finish(
         start,
         {
@@ -96,7 +96,7 @@ def run(exam: Exam, plan: Plan, say: Say) -> dict[str, object]:
             "trainings": plan.trainings,
             "memory_mib": MEMORY_MIB,
             "recipe": msgspec.to_builtins(plan.recipe),
-            "rows": [table.row(row) for row in plan.rows],
+            "rows": rows,
             **exam.settings,
         },
         PACKAGES,
@@ -241,8 +241,8 @@ class Table:
         }
 
     def _values(self, row: Row, measure: str) -> Values:
-        """Return a measure of each member in each training. Shape: (trainings, members)."""
-        found: list[list[float]] = [getattr(one, measure) for one in self._founds(row)]
+        """Return a measure of each member in each training; NaN is none. (trainings, members)."""
+        found: list[list[float | None]] = [getattr(one, measure) for one in self._founds(row)]
         return np.array(found, np.float64).reshape(len(found), len(self._new))
 
     def _founds(self, row: Row) -> Iterable[Found]:
@@ -260,7 +260,10 @@ class Table:
         ours, theirs = self._values(row, measure), self._values(BY_NAME[other], measure)
         if not len(ours) or not len(theirs):
             return None
-        return quality.difference_of_trainings(ours, theirs, self._plan.seed)
+        known = ~np.isnan(ours).any(axis=0) & ~np.isnan(theirs).any(axis=0)
+        if not known.any():
+            return None
+        return quality.difference_of_trainings(ours[:, known], theirs[:, known], self._plan.seed)
 
     def _cost(self, row: Row) -> dict[str, object]:
         from millrace.feed.encoder.costs import Cost
@@ -274,8 +277,18 @@ class Table:
         return dict(zip(COSTS, figures, strict=True))
 
 
+def _told(row: dict[str, object]) -> str:
+    """Return a row that is done, for whoever waits for the others."""
+    gap = msgspec.convert(row["difference_to_previous"], quality.Difference | None)
+    found = f"{row['name']}: recall@10 {row['recall_10']}"
+    if gap is None:
+        return found
+    low, high = gap.interval
+    return f"{found}, {gap.value:+} ({low:+} to {high:+}) beside {row['previous']}"
+
+
 def _mean(values: Values) -> float | None:
-    return quality.mean(values.ravel())
+    return quality.mean(values[~np.isnan(values)])
 
 
 def _relative(ours: Values, theirs: Values | None) -> float | None:
