@@ -21,6 +21,7 @@ from millrace.feed.examples import leaks
 from millrace.feed.examples.exporting import export
 from millrace.feed.examples.reading import Examples
 from millrace.feed.examples.types import ExportPlan
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import prompt_hash
 from millrace.feed.testing import FakeEncoder, feeding
@@ -98,6 +99,34 @@ async def village(router, conninfo):
     made = Village(router, conninfo)
     await made.settle()
     return made
+
+
+async def test_a_pooled_feed_becomes_a_moment_with_what_was_pooled(village, tmp_path):
+    """Goal: the history that the vector was made of, by the record; the profile's line names none."""
+    reader = village.readers[0]
+    encoder = FakeEncoder(history=PooledHistory(posts_max=2))
+    async with feeding(village.rooms, village.conninfo, encoder=encoder) as feed:
+        await feed.settled()
+        village.clock.move(60)
+        first = await village.visit(feed, reader, limit=8)
+        liked_at = village.clock.now() - timedelta(seconds=60)
+        late = await village.rooms.post(village.authors[0], "tomatoes at last", topics=["garden"])
+        await feed.settled()
+        village.clock.move(60)
+        await village.visit(feed, reader, limit=1)
+    found = await village.exported(tmp_path / "x")
+    moments, posts = rows(tmp_path / "x", "moments"), rows(tmp_path / "x", "posts")
+
+    assert found.manifest.counts.unlogged == 0
+    before, after = moments
+    assert (before["positives"], before["positives_at"]) == ([], [])
+    told = {posts[state]["post_id"] for state in after["positives"]}
+    garden = {item.view.post.post_id for item in first.items if "garden" in item.view.post.topics}
+    assert len(told) == 2, "more are not pooled"
+    assert told < garden
+    assert after["positives_at"] == [liked_at] * 2
+    assert [posts[state]["post_id"] for state in after["shown"]] == [late.post_id]
+    assert after["encoder"] == encoder.version
 
 
 async def test_a_served_feed_becomes_a_moment(village, tmp_path):

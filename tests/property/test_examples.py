@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from millrace.community.types import Key
 from millrace.feed.examples import leaks
 from millrace.feed.examples.cutting import Cutter
 from millrace.feed.examples.rows import BirthRow, DeedRow, LineRow, Logged, MomentRow, ProfileRow
@@ -24,6 +25,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 WINDOW = HOUR  # answers are waited for so long
+AHEAD = 2 * HOUR  # of the clocks of members, in what a record says that they did
 PEOPLE, POSTS = 4, 6
 DEEDS = ("click", "like", "comment", "share", "hide")
 
@@ -46,7 +48,7 @@ visit = st.tuples(
     time,
     person,
     st.lists(post, min_size=1, max_size=4, unique=True),
-    st.booleans(),
+    st.sampled_from([False, "prompt", "pooled"]),
 )
 log = st.lists(st.one_of(deed, follow, edit, visit), max_size=40)
 
@@ -96,6 +98,24 @@ class World:
             model_version=model, position=place, facts=encode(said),
         )  # fmt: skip
 
+    def deeds_of(self, member, until):
+        """What a member liked to do before a time."""
+        return [
+            o
+            for o in self.happened
+            if o[0] == "deed" and o[1] < until and o[2] == member and o[4] != "hide"
+        ]
+
+    def pooled(self, row):
+        """What the record of a feed says that was pooled; the clocks of members run ahead a little."""
+        visit = next(o for o in self.happened if o[:3] == ("visit", row.at, row.member_id))
+        if visit[4] != "pooled":
+            return None
+        newest = {}
+        for o in reversed(self.deeds_of(row.member_id, row.at + AHEAD)):
+            newest.setdefault(Key(HOME, o[3]), o[1])
+        return list(newest.items())
+
     def _visit(self, feed, at, what, until):
         """A moment, if its answers are complete, and its impressions; a logged one has a prompt."""
         member, posts, logged = what
@@ -104,11 +124,7 @@ class World:
                 (at, 3, DeedRow(at, HOME, member, HOME, number, "shown")) for number in posts
             )
         if logged and at - 1 < until:
-            liked = [
-                o[3]
-                for o in self.happened
-                if o[0] == "deed" and o[1] < at - 1 and o[2] == member and o[4] != "hide"
-            ]
+            liked = [o[3] for o in self.deeds_of(member, at - 1)] if logged == "prompt" else []
             said = MemberSaid(
                 display_name="Bob", headline="", about="", skills=[], place="", languages=[],
                 liked=list(dict.fromkeys(reversed(liked))), communities=[], shown=0,
@@ -136,8 +152,8 @@ def cut(happened, until, folder):
     """Cut a log as it is at a time; return the folder and its manifest."""
     plan = ExportPlan(until=datetime.fromtimestamp(until / SECOND, UTC), label_hours=1.0)
     tables = opened(folder, "arrow")
-    cutter = Cutter(plan, tables)
-    for row in World(happened).rows(until):
+    cutter, world = Cutter(plan, tables), World(happened)
+    for row in world.rows(until):
         if isinstance(row, BirthRow):
             cutter.birth(row)
         elif isinstance(row, LineRow):
@@ -147,7 +163,10 @@ def cut(happened, until, folder):
         else:
             logged = None
             if row.served_at is not None:
-                logged = Logged(encoder=MODEL, position=row.served_feed_id, features=None)
+                logged = Logged(
+                    encoder=MODEL, position=row.served_feed_id, features=None,
+                    liked=world.pooled(row),
+                )  # fmt: skip
             profile = ProfileRow(
                 community_id=HOME, member_id=row.member_id, display_name="Bob", headline="",
                 about="", skills=[], place="", languages=[], said=None,
@@ -231,7 +250,7 @@ def test_nothing_that_is_cut_leaks(happened, scratch):
 HAPPENED = [
     ("visit", BEGIN + 86_400 * SECOND, 1, [1, 2, 5], False),
     ("deed", BEGIN + 86_460 * SECOND, 1, 1, "click"),
-    ("visit", BEGIN + 2 * 86_400 * SECOND, 1, [3, 6], True),
+    ("visit", BEGIN + 2 * 86_400 * SECOND, 1, [3, 6], "prompt"),
     ("deed", BEGIN + (2 * 86_400 + 60) * SECOND, 1, 6, "like"),
     ("visit", BEGIN + 4 * 86_400 * SECOND, 1, [2, 3], False),
 ]
@@ -277,6 +296,7 @@ PLANTS = {
     "an engagement of the moment or later": lambda f, m, p: planted(
         f, "moments", 1, positives_at=[late(m[1]["at"], minutes=1)]
     ),
+    "has its time": lambda f, m, p: planted(f, "moments", 1, positives_at=[]),
     "known_until is earlier": lambda f, m, p: planted(
         f, "moments", 1, known_until=late(m[1]["positives_at"][0], days=-1)
     ),
@@ -327,6 +347,26 @@ def test_a_logged_moment_has_the_states_of_its_own_encoder(scratch):
     posts, wordings = table(folder, "posts").to_pylist(), table(folder, "wordings").to_pylist()
     assert {wordings[posts[state]["wording"]]["title"] for state in one["shown"]} == {"first"}
     assert "by the other" in {wording["title"] for wording in wordings}
+
+
+def test_a_pooled_moment_has_the_history_that_was_pooled(scratch):
+    """Goal: posts and times of the record, oldest first; not what the log knows besides."""
+    day = 86_400 * SECOND
+    happened = [
+        ("deed", BEGIN + day, 1, 6, "click"),
+        ("deed", BEGIN + 2 * day, 1, 2, "like"),
+        ("deed", BEGIN + 3 * day, 1, 6, "comment"),
+        ("visit", BEGIN + 4 * day, 1, [3, 5], "pooled"),
+        ("deed", BEGIN + 4 * day + HOUR // 2, 1, 3, "click"),
+    ]
+    folder, manifest = cut(happened, END, scratch())
+    (one,) = table(folder, "moments").to_pylist()
+    posts = table(folder, "posts").to_pylist()
+
+    assert leaks.leaks_of(folder, manifest) == []
+    assert [posts[state]["post_id"] for state in one["positives"]] == [2, 6]
+    assert [instant(when) for when in one["positives_at"]] == [BEGIN + 2 * day, BEGIN + 3 * day]
+    assert one["engaged"] == [True, False], "what a clock that runs ahead told is no history"
 
 
 def test_a_feed_is_told_with_the_vector_that_its_record_names(scratch):
