@@ -13,7 +13,7 @@ from millrace.community.testing import NOON, OPERATOR, Rooms
 from millrace.community.types import Action, EngagementDraft
 from millrace.feed.encoder_shelf import EncoderShelf
 from millrace.feed.encoder_trainings import EncoderTrainings
-from millrace.feed.encoder_versions import EncoderVersions
+from millrace.feed.encoder_versions import EncoderVersion, EncoderVersions
 from millrace.feed.gate import Asked
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.room import Feed
@@ -71,10 +71,10 @@ class FakeSchool:
         (to / "best" / MODEL).write_text(str(self.dims))
         return to / "best"
 
-    def ask(self, data: Path, candidate, serving) -> Asked:
+    def ask(self, data: Path, candidate: Path, serving: EncoderVersion) -> Asked:
         """Return figures with the gain between them."""
         self.reach("ask")
-        assert Path(candidate[0], MODEL).is_file()
+        assert (candidate / MODEL).is_file()
         draw = np.random.default_rng(3)
         theirs = draw.random(200) * 0.5
         return Asked(since=NOON, candidate=theirs + self.gain * draw.random(200), serving=theirs)

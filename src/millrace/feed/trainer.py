@@ -26,7 +26,8 @@ from millrace.feed.encoder_versions import (
 )
 from millrace.feed.examples.held_back import hold_back
 from millrace.feed.examples.types import LABEL_HOURS
-from millrace.feed.gate import MEMBERS_MIN, Answer, Asked, Judgement, judge
+from millrace.feed.formed_encoder import in_form
+from millrace.feed.gate import GATE, MEMBERS_MIN, Answer, Asked, Judgement, judge
 from millrace.feed.ports import Encoder
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.trainer_plan import Due, Pace, due, timed
@@ -68,8 +69,8 @@ class School(Protocol):
         """Train, or go on; return the directory of the model."""
         ...
 
-    def ask(self, data: Path, candidate: tuple[str, int], serving: tuple[str, int]) -> Asked:
-        """Ask two encoders, each a directory and a length, the same questions of the last time."""
+    def ask(self, data: Path, candidate: Path, serving: EncoderVersion) -> Asked:
+        """Ask a trained model and the encoder that serves the same questions of the last time."""
         ...
 
 
@@ -278,8 +279,7 @@ class Trainer:
         assert serving is not None, "one served when the training began"
         encoder = await parts.load(str(folder))
         data = parts.shelf.folder(training, ALL)
-        both = (str(folder), encoder.dims), (serving.directory, serving.dims)
-        asked = await asyncio.to_thread(lambda: parts.school().ask(data, *both))
+        asked = await asyncio.to_thread(lambda: parts.school().ask(data, folder, serving))
         found = judge(asked)
         known = Known(
             gate=found, against=serving.version, candidate=encoder.version, reason=found.sentence
@@ -294,6 +294,7 @@ class Trainer:
                     name=parts.shelf.name(training),
                     directory=str(kept),
                     dims=encoder.dims,
+                    history=encoder.history,
                     metrics=_metrics(training, found),
                 ),
                 TRAINER,
@@ -334,7 +335,7 @@ class Trainer:
     async def _fit(self, row: EncoderVersion) -> None:
         """Fit a scorer for an encoder; without one the prior serves until whoever serves fits one."""
         try:
-            encoder = await self._parts.load(row.directory)
+            encoder = in_form(await self._parts.load(row.directory), row.history)
             self._say(f"{row.name}: {await self._parts.fit(encoder)}")
         except (MillraceError, TimeoutError, RuntimeError, ValueError) as exc:
             logger.warning(
@@ -390,7 +391,7 @@ def _metrics(training: EncoderTraining, found: Judgement) -> dict[str, object]:
         "step": training.step,
         "data": training.data,
         "training": str(training.training_id),
-        "gate": gate,
+        GATE: gate,
     }
 
 

@@ -25,10 +25,14 @@ class Due(Struct, frozen=True, kw_only=True):
 
 
 class Pace(Struct, frozen=True, kw_only=True):
-    """How quick training is here: seconds a step, and seconds a text that is only read."""
+    """How quick training is here: seconds a step, and seconds a text that is only read.
+
+    texts: that are read before the first step, to be remembered.
+    """
 
     step_seconds: float
     text_seconds: float
+    texts: int = 0
 
 
 def due(trainings: Sequence[EncoderTraining], engagements_min: int) -> Due:
@@ -66,7 +70,7 @@ def timed(recipe: EncoderRecipe, pace: Pace, seconds_left: float, texts: int) ->
         seconds_left: until it shall serve.
         texts: that are read after the last step: judged, embedded, fitted to.
     """
-    for_steps = (seconds_left - texts * pace.text_seconds) * SPARE
+    for_steps = (seconds_left - (pace.texts + texts) * pace.text_seconds) * SPARE
     steps = int(for_steps / max(pace.step_seconds, 1e-6))
     steps = min(max(steps, STEPS_MIN), STEPS_MAX)
     return replace(recipe, steps=steps, evaluate_every=steps, held_back=0.0, patience=0)

@@ -12,12 +12,14 @@ from millrace.feed.encoder.learner import Progress, Running, draw_of, memory_of
 from millrace.feed.encoder.parallel import Ranks, own_device
 from millrace.feed.encoder.teaching import Place, lesson_of, teach
 from millrace.feed.encoder.trainee import machine_for, trainable
+from millrace.feed.encoder_versions import EncoderVersion
 from millrace.feed.examples.reading import Examples
 from millrace.feed.gate import Asked
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.trainer_plan import Pace
 from millrace.kernel.clock import Clock
 
+WHOLE = 1 << 20  # longer than any vector: all of it counts
 STEPS_MEASURED = 2  # behind one that also fetches the memory
 
 
@@ -49,7 +51,9 @@ class School(Struct, frozen=True, kw_only=True):
         texts = lesson.draw(0).posts
         began = self.clock.monotonic()
         vectors_of(trainee.reader, texts, machine)
+        known = lesson.remembering
         return Pace(
+            texts=0 if known is None else known.posts + known.profiles,
             step_seconds=sum(steps[1:]) / STEPS_MEASURED,
             text_seconds=(self.clock.monotonic() - began) / max(texts.rows, 1),
         )
@@ -78,14 +82,15 @@ class School(Struct, frozen=True, kw_only=True):
         running = Running(to=to, resume=True, tell=told)
         return teach(data, start, recipe, running, self.place).folder
 
-    def ask(self, data: Path, candidate: tuple[str, int], serving: tuple[str, int]) -> Asked:
+    def ask(self, data: Path, candidate: Path, serving: EncoderVersion) -> Asked:
         """Ask two encoders the same questions: of the moments behind what either learned from.
 
         Args:
             data: examples, to their end.
-            candidate: its directory, and how many numbers of a vector count.
-            serving: that of the encoder that serves; an empty directory is the packaged one.
+            candidate: directory of a trained model.
+            serving: the encoder that serves, in its length and its form.
         """
-        found = compared(data, [candidate, serving], self.place.threads)
+        both = [(str(candidate), WHOLE), (serving.directory, serving.dims)]
+        found = compared(data, both, self.place.threads, serving.history)
         mine, theirs = found.each
         return Asked(since=found.since, candidate=mine, serving=theirs)
