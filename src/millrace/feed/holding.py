@@ -167,9 +167,9 @@ class Holding:
         full = [one for one in held.values() if one.version in self._full]
         names = {one.version: one.version for one in full}
         names |= {one.name: one.version for one in full}
-        packaged = [one.version for one in full if not one.directory]
-        if packaged:
-            names[PACKAGED] = packaged[0]
+        packaged = [one for one in full if not one.directory]
+        if packaged:  # there are two where its histories came in otherwise before
+            names[PACKAGED] = max(packaged, key=lambda one: one.added_at).version
         if full:
             names[NEWEST] = max(full, key=lambda one: one.added_at).version
         return names

@@ -167,9 +167,14 @@ def terms(
         found[0] = np.float32(how.profile_weight) * (profile - averages.profiles)
     if len(posts):
         weights = how.weights(ages_days) * posts.any(axis=1)
-        found[1:] = weights[:, None] * (posts - averages.posts)
-    length = float(np.linalg.norm(found.sum(axis=0)))
-    return found / length if length > NORM_MIN else np.zeros_like(found)
+        np.subtract(posts, averages.posts, out=found[1:])  # in place: it is done for every feed
+        found[1:] *= weights[:, None]
+    total = found.sum(axis=0)
+    length = float(np.sqrt(total @ total))
+    if length <= NORM_MIN:
+        return np.zeros_like(found)
+    found /= np.float32(length)
+    return found
 
 
 def member_vector(

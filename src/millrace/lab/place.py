@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from millrace.community.types import Key, MemberDraft, program
+from millrace.feed.pooled_history import PooledHistory
 from millrace.kernel.clock import Clock, SystemClock
 from millrace.lab.filling import Encoding, Size, fill
 from millrace.lab.installation import own_folder
@@ -70,7 +71,7 @@ async def place(
         settings = Settings()
         settings = replace(settings, store=replace(settings.store, data_dir=str(folder / "data")))
         say(f"filling a database with {size.posts:,} posts")
-        encoding = _encoding(model)
+        encoding = _encoding(model, settings.feed.pooled)
         patient = replace(settings.store, statement_seconds_max=FILL_SECONDS_MAX)
         async with opened(replace(settings, store=patient)) as domain:
             filled = await fill(domain, size, encoding, seed)
@@ -117,11 +118,11 @@ def packaged_encoder(_: Path) -> None:
     """Take the packaged model, as an installation does."""
 
 
-def _encoding(model: Path | None) -> Encoding:
+def _encoding(model: Path | None, history: PooledHistory | None) -> Encoding:
     """Return what the server's encoder calls itself; it is loaded once to ask."""
     from millrace.feed.encoder import TextEncoder
 
-    encoder = TextEncoder.load(model, threads=1)
+    encoder = TextEncoder.load(model, threads=1, history=history)
     found = Encoding(encoder.version, encoder.dims)
     encoder.close()
     return found

@@ -15,6 +15,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from millrace.community.types import Key
+from millrace.feed import record
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.lab.filling import QUERIES
 from millrace.lab.light import Answer
@@ -157,27 +159,37 @@ class Probes:
         await self._sent(pair.reader, "PUT", _relation(pair.reader, "follows", pair.author))
 
     async def engage(self, visitor: Caller) -> None:
-        """Engage with posts, and wait until the member's vector is from after that.
+        """Engage with posts, and ask for the visitor's own feed until it is ranked by all of them.
+
+        Without the token of the visit: how soon what somebody did counts, wherever they ask next.
 
         Raises:
             UnavailableError: the server did not take the visit.
         """
-        key = visitor.key
-        answer = await self._town.visit(visitor)
-        asked = self._router.claimed(answer.header(b"millrace-token"))
-        if asked is None:  # every write that was done is answered with a token
+        posts = self._town.some_posts()
+        answer = await self._town.visit(visitor, posts)
+        if answer.status >= 300:
             raise UnavailableError(said(answer))
         began = perf_counter()
         while perf_counter() - began < EFFECT_SECONDS_MAX:
-            async with self._router.read() as session:
-                made = await session.value(
-                    QUERIES["vector_of_member"], community_id=key.community_id, member_id=key.id
-                )
-            if made is not None and made >= asked.lsn:
-                self.members.milliseconds.append((perf_counter() - began) * 1000)
+            asked = perf_counter()
+            await self._feed(visitor)
+            answered = perf_counter()
+            if await self._pooled(visitor.key) >= {*posts}:
+                self.members.milliseconds.append((answered - began) * 1000)
+                self.members.asked.append((asked - began) * 1000)
                 return
             await asyncio.sleep(POLL_SECONDS)
         self.members.late += 1
+
+    async def _pooled(self, member: Key) -> set[Key]:
+        """Return the posts that the member's newest feed was pooled from."""
+        async with self._router.read() as session:
+            content = await session.value(
+                QUERIES["newest_record"], community_id=member.community_id, member_id=member.id
+            )
+        pooled = None if content is None else record.decode(content).pooled
+        return set() if pooled is None else {*pooled.posts}
 
     async def _write(self, author: Caller, words: str) -> str:
         """Write a post that the reader is interested in; return its id."""

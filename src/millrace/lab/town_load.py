@@ -152,20 +152,26 @@ class Town:
         }
         return await self._sent(writer, "POST", "/v1/posts", body)
 
-    async def visit(self, caller: Caller | None = None) -> Answer:
+    def some_posts(self) -> list[Key]:
+        """Return as many posts as a visit is about."""
+        places: list[int] = self._rng.integers(
+            len(self._posts), size=ENGAGEMENTS_PER_VISIT
+        ).tolist()
+        return [self._posts[place] for place in places]
+
+    async def visit(
+        self, caller: Caller | None = None, posts: Sequence[Key] | None = None
+    ) -> Answer:
         """Have somebody engage with a few posts, as one sends them after a visit."""
         caller = caller or self._readers[int(self._rng.integers(len(self._readers)))]
         now = datetime.now(UTC)  # noqa: TID251 - what a client says of the time
-        chosen: list[int] = self._rng.integers(
-            len(self._posts), size=ENGAGEMENTS_PER_VISIT
-        ).tolist()
         items = [
             {
-                "post_id": str(self._posts[number]),
-                "kind": KINDS[place],
+                "post_id": str(post),
+                "kind": KINDS[place % len(KINDS)],
                 "happened_at": (now - timedelta(milliseconds=place)).isoformat(),
             }
-            for place, number in enumerate(chosen)
+            for place, post in enumerate(self.some_posts() if posts is None else posts)
         ]
         self.engaged += len(items)
         return await self._sent(caller, "POST", "/v1/engagements", {"items": items})

@@ -1,8 +1,10 @@
--- name: vector_of_member
--- Where the log stood when a member's vector was made.
-select (position - '0/0'::pg_lsn)::bigint
-  from member_embedding
+-- name: newest_record
+-- What a member was served last.
+select record
+  from served_feed
  where community_id = %(community_id)s and member_id = %(member_id)s
+ order by served_feed_id desc
+ limit 1
 
 -- name: embedded_after
 -- How long after they were written posts of this run had a vector, in milliseconds.
