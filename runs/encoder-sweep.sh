@@ -4,6 +4,7 @@
 # first question, a training on them, and the question.
 #   runs/encoder-sweep.sh OUT [SEED...]          QUICK=1: small towns and four steps, to see that it runs
 #   DESKDROP=DIR QUANTUM=DIR                     logs to ask, too: folders that can be imported
+#   TOWNS="0.3 0.5 0.3"                          overlap, drift and noise of each, one a line
 #   TRAIN="--steps 400 --batch 64"               options of `millrace train encoder`
 # Every step whose result is in OUT is left out, and a training that was killed goes on, so an
 # interrupted sweep goes on where it was. A town takes about fifteen minutes of one quiet core, of
@@ -45,7 +46,7 @@ ask() {
 }
 
 # overlap drift noise
-towns="
+towns=${TOWNS:-"
 0.0 0.1 0.3
 0.0 0.5 0.3
 0.3 0.1 0.3
@@ -53,7 +54,7 @@ towns="
 0.6 0.5 0.3
 0.3 0.5 0.0
 0.3 0.5 0.6
-"
+"}
 [ -n "${DESKDROP:-}" ] && ask deskdrop --data "$DESKDROP" ${QUICK:+--quick}
 [ -n "${QUANTUM:-}" ] && ask quantum --data "$QUANTUM" ${QUICK:+--quick}
 while read -r overlap drift noise; do
