@@ -269,7 +269,11 @@ class Pipeline:
         if pool is not None:
             run.parts = parts(pool, run.vectors[run.candidates.row])
         run.reasons = ranking.sentences(
-            self._catalogue, run.member.subject, run.candidates, run.features
+            self._catalogue,
+            run.member.subject,
+            run.candidates,
+            run.features,
+            pooled=pool is not None,
         )
 
 

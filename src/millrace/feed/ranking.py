@@ -31,6 +31,7 @@ from millrace.feed.reasons import (
     AFFINITY,
     LIKED_SHARE,
     NEAR,
+    NEAR_POOLED,
     POPULAR,
     RECENT,
     Tastes,
@@ -164,7 +165,12 @@ def _language_match(catalogue: Catalogue, subject: Subject, slots: Slots) -> NDA
 
 
 def sentences(
-    catalogue: Catalogue, subject: Subject, posts: Candidates, features: Matrix
+    catalogue: Catalogue,
+    subject: Subject,
+    posts: Candidates,
+    features: Matrix,
+    *,
+    pooled: bool = False,
 ) -> list[str]:
     """Return one sentence for each post, in their order.
 
@@ -173,8 +179,10 @@ def sentences(
         subject: the member.
         posts: each with its `row` in the features.
         features: as they were scored.
+        pooled: whether nearness is to a vector that the history was pooled into.
     """
-    strong = features[posts.row][:, [COLUMN[name] for name in LEAST]] >= list(LEAST.values())
+    least = LEAST | {"similarity": NEAR_POOLED} if pooled else LEAST
+    strong = features[posts.row][:, [COLUMN[name] for name in least]] >= list(least.values())
     new = posts.ranks[:, SOURCES.index(EXPLORATION)] >= 0
     flags = np.column_stack([strong, new])
     numbers = _told_topics(catalogue, posts.slots)

@@ -10,6 +10,7 @@ from millrace.feed.features import Subject, mentions
 LIKED_SHARE = 0.2  # a topic of fewer liked posts than this share is not worth naming
 NAMED_MAX = 2
 NEAR = 0.35  # cosine; from here on two texts are about the same
+NEAR_POOLED = 0.2  # the averages are taken away; as many posts are as near as that (docs/LOG.md)
 AFFINITY = 0.45
 RECENT = 0.7
 POPULAR = 0.85

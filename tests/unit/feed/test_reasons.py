@@ -46,6 +46,23 @@ def subject(**changes) -> Subject:
     ],
 )  # fmt: skip
 def test_sentence(topics, features, sources, expected):
+    catalogue, posts, row = one_post(features, sources, topics)
+
+    assert sentences(catalogue, subject(), posts, row) == [expected]
+
+
+def test_a_pooled_vector_is_near_to_a_post_from_less_on():
+    """Its averages are taken away, so that texts about the same are no longer so near."""
+    catalogue, posts, row = one_post({"similarity": 0.25}, {"retrieval"}, [])
+
+    assert sentences(catalogue, subject(), posts, row) == ["A post from Village."]
+    assert sentences(catalogue, subject(), posts, row, pooled=True) == [
+        "Close to your profile and to what you read."
+    ]
+
+
+def one_post(features, sources, topics):
+    """A catalogue of one post by Gus, the post as a candidate, and its features."""
     catalogue = Catalogue(4)
     catalogue.communities[1] = "Village"
     catalogue.put_author(AuthorFacts(key=Key(1, 2), name="Gus", stands=True))
@@ -62,8 +79,7 @@ def test_sentence(topics, features, sources, expected):
     row = np.zeros((1, len(FEATURES)))
     for name, value in features.items():
         row[0, COLUMN[name]] = value
-
-    assert sentences(catalogue, subject(), posts, row) == [expected]
+    return catalogue, posts, row
 
 
 @pytest.mark.parametrize(
