@@ -107,10 +107,6 @@ def test_a_run_that_was_killed_goes_on_to_the_same_rows(whole, llama: Path, tmp_
     assert first.stat().st_mtime_ns == written
     with pytest.raises(ConflictError, match=r"recipe\.steps was 4 and is 3"):
         found(words(llama, to, "--steps", "3"))
-    fewer = found(words(llama, to, "--seeds", "1"))
-    assert [row["recall_10_by_seed"] for row in fewer["rows"]] == [
-        row["recall_10_by_seed"][:1] for row in whole["rows"]
-    ]
 
 
 def untimed(row: dict[str, Any]) -> dict[str, Any]:
