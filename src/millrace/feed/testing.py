@@ -250,19 +250,20 @@ class FakeSwitches:
 def parts_for(
     rooms: Rooms, conninfo: str, encoder: Encoder | None = None, config: FeedConfig | None = None
 ) -> FeedParts:
-    """Return the surroundings of a feed over a community."""
+    """Return the surroundings of a feed over a community; the encoder as the settings want it."""
+    config = config or FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0)
     return FeedParts(
         router=rooms.router,
         clock=rooms.clock,
         ids=IdMaker(rooms.clock, 2),
         secret=b"a secret for tests, 32 bytes long",
         conninfo=conninfo,
-        encoder=encoder or FakeEncoder(),
+        encoder=encoder or FakeEncoder(history=config.pooled),
         posts=rooms.posts,
         relations=rooms.relations,
         activity=rooms.activity,
         percentiles=rooms.percentiles,
-        config=config or FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0),
+        config=config,
     )
 
 
