@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from examples_folder import STATES, tables, write
+from msgspec.structs import replace
 
+from millrace.feed.examples.batch import ABSENT
 from millrace.feed.examples.prompted import Prompted
 from millrace.feed.examples.questions import Questions, questions_of
 from millrace.feed.examples.reading import Examples, Part
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.prompts import v2
 from millrace.feed.recipe import EncoderRecipe
 from millrace.feed.testing import save_tiny_llama
@@ -94,6 +97,38 @@ def test_posts_are_as_they_were_when_the_part_began(examples, prompted, behind: 
     assert any(changes_later[asked])
     for state in asked:
         assert state % STATES == (0 if changes_later[state] else STATES - 1)
+
+
+def test_pooled_histories_are_of_the_moment(examples, prompted, behind: Part, monkeypatch):
+    """Places of what was engaged with, with its age; members' texts are those of profiles."""
+    how = PooledHistory(posts_max=3)
+    words = questions_of(behind, prompted)
+    questions = questions_of(behind, prompted, pooled=how)
+    posts = post_of(examples, prompted, questions)
+    more = post_of(examples, prompted, replace(questions, posts=questions.others))
+    owner = examples.member_of[examples.member_state]
+    seen = 0
+
+    assert np.array_equal(questions.relevant, words.relevant)
+    for row in range(questions.members.rows):
+        member = [one for one in range(len(owner)) if texts_equal(prompted, one, questions, row)]
+        first = min(one for one in member if one in behind.rows)
+        before = examples.post_of[examples.positives[first]].tolist()[-3:]
+        places = questions.history[row][questions.history[row] != ABSENT].tolist()
+        assert [(posts + more)[place] for place in places] == before
+        ages = (examples.at[first] - examples.positives_at(first)[-3:]) / 86_400e6
+        assert np.allclose(questions.ages_days[row][: len(places)], ages)
+        seen += len(places)
+    assert seen > 10
+    monkeypatch.setattr("millrace.feed.examples.questions.OTHERS_MAX", 2)
+    few = questions_of(behind, prompted, pooled=how, posts_max=1)
+    assert few.others.rows <= 2
+    assert 0 < few.members.rows < questions.members.rows
+    assert few.allowed.shape == (few.members.rows, few.posts.rows)
+
+
+def texts_equal(prompted: Prompted, moment: int, questions: Questions, row: int) -> bool:
+    return prompted.member(moment, history=False).tolist() == questions.members.row(row).tolist()
 
 
 def test_limits_draw_the_same_and_keep_what_counts(prompted, behind: Part):

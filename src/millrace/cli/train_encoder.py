@@ -31,6 +31,7 @@ HELP = {
     "learn_pooling": "Learn these weights too.",
     "pooling_rate": "How quickly; of their logarithms.",
     "memory_negatives": "Posts per batch that stood at a moment, from the memory of vectors.",
+    "later_positives": "What a member engaged with afterwards, and stood already, is one as well.",
     "memory_posts_max": "Posts whose vectors are remembered while training.",
     "refresh_every": "Steps after which all that is remembered is computed anew; 0: never.",
     "gradient_through": "Texts that are learned from where histories are pooled.",

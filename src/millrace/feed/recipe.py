@@ -36,6 +36,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     learn_pooling: learn the first two as well. pooling_rate: how quickly; of their logarithms.
     memory_negatives: posts per batch that stood at a moment, from the memory of vectors that a
         pooled history needs. They cost next to nothing.
+    later_positives: what a member engaged with afterwards, and stood already, is a positive as well.
     memory_posts_max: posts whose vectors are remembered; those that somebody engaged with first.
     refresh_every: steps after which all that is remembered is computed anew; 0: never, a vector is
         replaced when a batch has its post.
@@ -72,6 +73,7 @@ class EncoderRecipe(Struct, frozen=True, kw_only=True):
     learn_pooling: bool = True
     pooling_rate: float = 0.01
     memory_negatives: int = 1_024
+    later_positives: bool = True
     memory_posts_max: int = 200_000
     refresh_every: int = 0
     gradient_through: GradientThrough = "all"

@@ -79,6 +79,31 @@ def test_infonce_is_the_formula(size: tuple[int, int, int], temperature: float, 
 
 
 @settings(max_examples=40, deadline=None)
+@given(sizes, st.sampled_from([0.2, 1.0]), st.booleans())
+def test_several_positives_stand_each_alone_among_the_negatives(
+    size: tuple[int, int, int], temperature: float, log_q: bool
+):
+    """The mean of the plain loss with each of them as the only one."""
+    members, posts, truth = drawn(*size)
+    also = truth.barred & (torch.arange(len(posts)) % 2 == 0)
+    truth = Truth(truth.positive, truth.barred, truth.log_q, also)
+
+    got = infonce(members, posts, truth, temperature=temperature, log_q=log_q)
+
+    total = 0.0
+    for row in range(len(members)):
+        chosen = [int(truth.positive[row]), *torch.nonzero(also[row]).flatten().tolist()]
+        for one in chosen:
+            barred = truth.barred[row].clone()
+            barred[chosen] = True
+            barred[one] = False
+            alone = Truth(torch.tensor([one]), barred[None], truth.log_q)
+            plain = slow_infonce(members[row : row + 1], posts, alone, temperature, log_q)
+            total += plain / len(chosen) / len(members)
+    assert float(got) == pytest.approx(total, abs=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
 @given(sizes, st.sampled_from([0.2, 1.0]))
 def test_bce_is_the_formula(size: tuple[int, int, int], temperature: float):
     members, posts, truth = drawn(*size)

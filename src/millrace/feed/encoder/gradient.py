@@ -177,5 +177,6 @@ def _places(chunk: Piece, machine: Machine) -> torch.Tensor:
 
 def _truth(batch: Batch, device: torch.device) -> Truth:
     """Return what is true of a batch's pairs, on the device."""
-    parts = (batch.positive, batch.barred, batch.log_q)
+    parts = [batch.positive, batch.barred, batch.log_q]
+    parts += [batch.also] if batch.also.any() else []
     return Truth(*(torch.from_numpy(part).to(device) for part in parts))

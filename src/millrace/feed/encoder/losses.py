@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 import torch
 from msgspec import Struct
-from torch.nn.functional import cross_entropy, logsigmoid, normalize
+from torch.nn.functional import cross_entropy, logsigmoid, normalize, softplus
 
 from millrace.feed.recipe import EncoderRecipe
 
+LEAST = -1e4  # a logit that counts nothing, and of which differences are finite
 EVEN_COSINE = 0.3  # at which BCE calls a pair as likely as not; unrelated texts lie about here
 
 
@@ -23,11 +24,13 @@ class Truth(Struct, frozen=True):
     positive: places in the posts, int64 (B,).
     barred: posts that are no negative of a member, bool (B, P); never the positive.
     log_q: logarithm of how likely a batch has the post, float32 (P,).
+    also: posts that are positives as well, bool (B, P); each is barred.
     """
 
     positive: torch.Tensor
     barred: torch.Tensor
     log_q: torch.Tensor
+    also: torch.Tensor | None = None
 
 
 def infonce(
@@ -39,11 +42,20 @@ def infonce(
     al., arXiv 1807.03748; LinkedIn, arXiv 2510.14223). With `log_q` each post's logit is lowered by
     the logarithm of its chance to be in a batch, so that popular posts, which are negatives often,
     are not pushed away for it (Yi et al. 2019, "Sampling-bias-corrected neural modeling").
+
+    With `also` the mean over the positives of a member, each by itself among the negatives, so that
+    none is pushed away for another (as in Khosla et al., arXiv 2004.11362, outside the logarithm).
     """
     logits = members @ posts.T / temperature
     if log_q:
         logits = logits - truth.log_q
-    return cross_entropy(logits.masked_fill(truth.barred, -torch.inf), truth.positive)
+    if truth.also is None:
+        return cross_entropy(logits.masked_fill(truth.barred, -torch.inf), truth.positive)
+    chosen = truth.positive.unsqueeze(1)
+    against = logits.masked_fill(truth.barred.scatter(1, chosen, value=True), LEAST)
+    surprise = softplus(against.logsumexp(dim=1, keepdim=True) - logits)
+    shares = truth.also.float().scatter(1, chosen, 1.0)
+    return ((surprise * shares).sum(dim=1) / shares.sum(dim=1)).mean()
 
 
 def bce(

@@ -70,6 +70,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     history: columns of what each member had engaged with, the newest; ABSENT behind it. Shape:
         (pairs, posts_max).
     ages_days: how long before the moment that was. The same shape.
+    also: columns that stood at the moment, and that the member engaged with afterwards: they are
+        barred, and count as positives where the recipe has `later_positives`. Shape: as `barred`.
     columns: row of the memory that each post of the batch has, ABSENT where it has none or another
         column has it. Shape: (posts,).
     who: row of the memory of profiles of each pair's member, likewise. Shape: (pairs,).
@@ -87,6 +89,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     recalled: Rows = field(default_factory=nothing)
     history: Rows = field(default_factory=lambda: nothing().reshape(0, 0))
     ages_days: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    also: NDArray[np.bool_] = field(default_factory=lambda: np.empty((0, 0), np.bool_))
     columns: Rows = field(default_factory=nothing)
     who: Rows = field(default_factory=nothing)
 

@@ -112,6 +112,7 @@ class Batches:
             barred=np.hstack((batch.barred, self._barred(pairs, more) | found.fell)),
             log_q=np.concatenate((batch.log_q, self._frequencies.log_q(group, posts))),
             recalled=found.recalled,
+            also=found.also,
             history=found.history,
             ages_days=found.ages_days,
             columns=found.columns,

@@ -18,6 +18,8 @@ class Recalled(Struct, frozen=True, kw_only=True):
     """What a batch takes from the memory; the fields are those of `Batch`.
 
     fell: whether a recalled post did not stand at the moment of a pair. Shape: (pairs, recalled).
+    also: whether the pair's member engaged with a column afterwards, which stood already. Shape:
+        (pairs, columns + recalled).
     """
 
     recalled: Rows
@@ -26,6 +28,7 @@ class Recalled(Struct, frozen=True, kw_only=True):
     columns: Rows
     who: Rows
     fell: NDArray[np.bool_]
+    also: NDArray[np.bool_]
 
 
 class Recalling:
@@ -45,6 +48,8 @@ class Recalling:
         self._standing = standing
         self._known = known
         self._recipe = recipe
+        self._by_member = np.argsort(pairs.member, kind="stable")  # in the order of time for each
+        self._members = pairs.member[self._by_member]
 
     def states(self, recalled: Rows) -> Rows:
         """Return the states of posts, by their rows in the memory."""
@@ -65,8 +70,10 @@ class Recalling:
         columns = _once(known.row_of_post[posts])
         rows, ages = self._histories(pairs, alone)
         drawn = self._drawn(pairs, draw)
-        wanted = np.unique(np.concatenate((rows[rows != ABSENT], drawn)))
+        later = [self._later(pair) for pair in pairs.tolist()]
+        wanted = np.unique(np.concatenate((rows[rows != ABSENT], drawn, *later)))
         recalled = np.setdiff1d(wanted, columns)
+        everything = np.concatenate((columns, recalled))
         begin = self._standing.begin[self._examples.post_of[known.states[recalled]]]
         at = self._examples.at[self._pairs.moment[pairs]][:, None]
         return Recalled(
@@ -76,7 +83,25 @@ class Recalling:
             columns=columns,
             who=_once(known.row_of_member[self._pairs.member[pairs]]),
             fell=(begin >= at) | (begin < at - self._pairs.shown_age_max),
+            also=np.stack([np.isin(everything, one) for one in later]),
         )
+
+    def _later(self, pair: int) -> Rows:
+        """Return rows of posts that stood at a pair's moment and were engaged with since; not its own."""
+        if not self._recipe.later_positives:
+            return np.empty(0, np.int64)
+        pairs, examples = self._pairs, self._examples
+        member = int(pairs.member[pair])
+        low = int(np.searchsorted(self._members, member))
+        theirs = self._by_member[low : int(np.searchsorted(self._members, member + 1))]
+        theirs = theirs[pairs.moment[theirs] >= pairs.moment[pair]]
+        posts = examples.post_of[pairs.state[theirs]]
+        begin, at = self._standing.begin[posts], examples.at[pairs.moment[pair]]
+        stood = (begin < at) & (begin >= at - pairs.shown_age_max)
+        rows = self._known.row_of_post[
+            posts[stood & (posts != examples.post_of[pairs.state[pair]])]
+        ]
+        return rows[rows != ABSENT]
 
     def _histories(self, pairs: Rows, alone: NDArray[np.bool_]) -> tuple[Rows, NDArray[np.float32]]:
         """Return what each member had engaged with, as rows of the memory, and how long ago."""
