@@ -62,8 +62,8 @@ def encoder_ablations(data: str, quick: bool, seed: int, as_json: bool, **option
     goes on there, in the middle of a training too, and another configuration is refused.
 
     A training takes about 0.1 seconds of one core for each pair, with the defaults ten minutes;
-    all rows are ten of them for each of three seeds, so five hours of a quiet core. The keys
-    are those of BENCH.md and do not change.
+    all rows are ten of them for each of three seeds, so five hours of a quiet core, and some 4 GB
+    of memory. The keys are those of BENCH.md and do not change.
     """
     from millrace.lab import encoder_ablations as lab  # numpy is loaded only here
     from millrace.lab.ablation_rows import chosen
