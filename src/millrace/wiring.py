@@ -5,7 +5,6 @@ does not pay for it.
 """
 
 import asyncio
-import logging
 import os
 import socket
 import sys
@@ -38,7 +37,7 @@ from millrace.feed.embeddings import Embeddings
 from millrace.feed.encoder_shelf import EncoderShelf
 from millrace.feed.encoder_trainings import EncoderTrainings
 from millrace.feed.encoder_versions import EncoderVersions
-from millrace.feed.formed_encoder import in_form
+from millrace.feed.first_encoder import first_encoder
 from millrace.feed.freshness import ended
 from millrace.feed.models import Models
 from millrace.feed.parts import FeedParts
@@ -47,12 +46,11 @@ from millrace.feed.process import EmbeddingProcess, FarEncoder
 from millrace.feed.prompt_log import PromptBelongings
 from millrace.feed.room import Feed
 from millrace.feed.scorers import Scorers
-from millrace.feed.short_encoder import at_length
 from millrace.feed.trainer_process import TrainerProcess
 from millrace.feed.types import App, Embedding, FeedConfig
 from millrace.feed.wire import Line
 from millrace.kernel.clock import Clock, SystemClock
-from millrace.kernel.errors import ConflictError, SetupError
+from millrace.kernel.errors import ConflictError
 from millrace.kernel.hashing import hash64
 from millrace.kernel.ids import NODE_MAX, IdMaker
 from millrace.kernel.rng import rng
@@ -70,8 +68,6 @@ if TYPE_CHECKING:
     from millrace.feed.trainer import School, Trainer
 
 Say = Callable[[str], None]
-logger = logging.getLogger(__name__)
-OWN_SECONDS_MAX = 60.0
 OWN_POLL_SECONDS = 1.0
 
 
@@ -327,24 +323,11 @@ def _keeper(domain: Domain) -> PercentileKeeper:
 async def serving_encoder(domain: Domain) -> Encoder:
     """Load the model whose vectors serve; that of the settings where there is none, or it is broken.
 
-    What is broken is told by whoever embeds, in the table (`millrace models list`).
-
-    Raises:
-        SetupError: that of the settings is the one that serves, and it cannot be loaded.
+    That of the settings, where it is the one that serves and broken, is a SetupError.
     """
-    load = encoder_loader(domain.settings.feed)
-    serving = await EncoderVersions(domain.router, domain.clock).serving()
-    if serving is not None:
-        try:
-            loaded = in_form(await load(serving.directory), serving.history)
-            found = at_length(loaded, serving.dims)
-            if found.version == serving.version:
-                return found
-        except SetupError as exc:
-            if serving.directory == domain.settings.feed.model_dir:
-                raise
-            logger.warning("encoder %r cannot be loaded: %s", serving.name, exc)
-    return await load(domain.settings.feed.model_dir)
+    config = domain.settings.feed
+    known = await EncoderVersions(domain.router, domain.clock).all()
+    return await first_encoder(known, config.model_dir, encoder_loader(config))
 
 
 def encoder_loader(config: FeedConfig) -> Callable[[str], Awaitable[Encoder]]:
