@@ -27,7 +27,7 @@ from millrace.kernel.ids import IdMaker
 MODEL = "model.txt"  # holds the length of its vectors
 NAMES = [f"reader{number}" for number in range(110)]
 POSTS = 8
-CONFIG = FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0, training_engagements=500)
+CONFIG = FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0, training_engagements=300)
 
 
 class Killed(BaseException):

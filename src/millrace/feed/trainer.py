@@ -43,6 +43,7 @@ LEAD = "encoder training"
 JUDGED_SHARE = 0.15  # of the moments, the last ones, that a candidate is judged by
 TAUGHT_MIN = 100  # answers, below which nothing is learned
 TEXTS_AFTER = 2 * 2_400 + 1_500  # that two encoders are asked with, and that a scorer is fitted to
+COUNT_MAX = (1 << 63) - 1  # all of them, once for each training
 LOOK_SECONDS = 1.0
 NOTE_SECONDS = 5.0
 WAIT_SECONDS = 30.0  # between two looks at whether there is enough to learn from
@@ -138,9 +139,8 @@ class Trainer:
                 last = await self._parts.trainings.newest()
                 if serving is not None and not any(one.goes_on for one in last):
                     waits = due(last, self._parts.config.training_engagements)
-                    count = await self._count(waits)
-                    if self._is_due(waits, count):
-                        return await self._begin(count, serving)
+                    if self._is_due(waits, await self._count(waits.engagements)):
+                        return await self._begin(serving)
                     told = self._tell_once(told, waits)
             await asyncio.sleep(self._parts.wait_seconds)
 
@@ -160,10 +160,10 @@ class Trainer:
             await parts.trainings.move(found, Stage.FAILED, Known(reason=reason))
         return None
 
-    async def _count(self, waits: Due) -> int:
-        """Return how many engagements are answers by now. Twice what is waited for is not told apart."""
+    async def _count(self, limit: int) -> int:
+        """Return how many engagements are answers by now, counted up to a limit."""
         before = self._parts.clock.now() - timedelta(hours=LABEL_HOURS)
-        return await self._parts.trainings.engagements(before, 2 * waits.engagements)
+        return await self._parts.trainings.engagements(before, limit)
 
     def _is_due(self, waits: Due, count: int) -> bool:
         late = waits.at is None or self._parts.clock.now() >= waits.at
@@ -178,9 +178,9 @@ class Trainer:
             )
         return waits
 
-    async def _begin(self, count: int, serving: EncoderVersion) -> EncoderTraining:
+    async def _begin(self, serving: EncoderVersion) -> EncoderTraining:
         await self._tidy(None)
-        parts = self._parts
+        parts, count = self._parts, await self._count(COUNT_MAX)
         found = await parts.trainings.begin(parts.shelf.place, count, serving.version)
         self._say(f"training {found.training_id} begins, with {count:,} engagements")
         return found
