@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from millrace.feed.trainer import School, Trainer
 
 Say = Callable[[str], None]
+OWN_SECONDS_MAX = 60.0
 OWN_POLL_SECONDS = 1.0
 
 
