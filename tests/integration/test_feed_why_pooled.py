@@ -90,6 +90,7 @@ async def test_the_shares_are_those_of_the_vectors_and_stay_what_they_were(route
         found = await feed.why(reader.member, rope.key)
         near = found.nearness
 
+        assert found.versions["scorer"] == "prior-3"
         assert near.similarity == found.features["similarity"]
         assert near.posts == 3
         assert near.liked[0].post == liked[2].key
@@ -162,5 +163,5 @@ async def test_nothing_is_said_where_nothing_draws_near_or_a_prompt_showed_the_h
         page = await feed.page(reader.member, limit=20)
         found = [await feed.why(reader.member, item.view.post.key) for item in page.items]
 
-    assert found
+    assert {one.versions["scorer"] for one in found} == {"prior-2"}
     assert [one.nearness for one in found] == [None] * len(found)

@@ -10,7 +10,7 @@ from millrace.feed.repository import reader
 from millrace.feed.types import LikedNote, Nearness
 
 SIMILARITY = "similarity"
-NEAR_MIN = 0.05  # below that nothing draws a post near, and shares of it would say nothing
+NEAR_MIN = 0.1  # below that nothing draws a post near, and shares of it would say nothing
 TITLE_CHARACTERS = 200
 
 
