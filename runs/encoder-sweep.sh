@@ -34,9 +34,8 @@ ask() {
     mv "$place/examples.part" "$place/examples.json"
   fi
   if [ ! -s "$place/trained.json" ]; then
-    local go=("${train[@]}") # an option that is not the begun training's own is refused
-    [ -d "$place/encoder/last" ] && go=(--resume)
-    "$millrace" train encoder "$place/examples" --to "$place/encoder" "${go[@]}" --json \
+    # With nothing there --resume begins; with other options than it began with it is refused.
+    "$millrace" train encoder "$place/examples" --to "$place/encoder" "${train[@]}" --resume --json \
       >"$place/trained.part" </dev/null
     mv "$place/trained.part" "$place/trained.json"
   fi
