@@ -98,7 +98,6 @@ async def test_what_became_of_trainings_is_told(router, conninfo, tmp_path, caps
     one = await trainings.move(one, Stage.JUDGING)
     one = await trainings.move(one, Stage.EMBEDDING, Known(gate=JUDGEMENT, candidate="v2"))
     await trainings.move(one, Stage.PROMOTED)
-    newest = await trainings.begin("here", 3_568, "v2")
     for name, value in (("PRIMARY", conninfo), ("DATA_DIR", str(tmp_path))):
         monkeypatch.setenv(f"MILLRACE_STORE_{name}", value)
     monkeypatch.chdir(tmp_path)
@@ -109,8 +108,10 @@ async def test_what_became_of_trainings_is_told(router, conninfo, tmp_path, caps
         assert status == 0
         return capsys.readouterr().out
 
-    told = json.loads(await ran("train", "status", "--json"))["trainings"]
+    waits = json.loads(await ran("train", "status", "--json"))["waits"]
     table = await ran("train", "status")
+    newest = await trainings.begin("here", 3_568, "v2")
+    told = json.loads(await ran("train", "status", "--json"))["trainings"]
     listed = await ran("models", "list")
     gauges = TrainingGauges()
     gauges.newest = await trainings.newest()
@@ -122,7 +123,8 @@ async def test_what_became_of_trainings_is_told(router, conninfo, tmp_path, caps
     assert told[0]["training_id"] == newest.training_id
     assert told[1]["gate"]["interval"] == [0.011, 0.0638]
     assert "0.1035" in table
-    assert "2,854" in table
+    assert waits == {"engagements": 3_568, "at": None}
+    assert "the next one waits for 3,568 engagements that are 24 hours old; there are 0" in table
     assert "trained-1: its gate, by training: surely better" in listed
     assert "examples abc" in listed
     assert 'millrace_training_state{state="exporting"} 1.0' in numbers

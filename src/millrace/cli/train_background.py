@@ -7,10 +7,12 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import BinaryIO
 
 import click
 import msgspec
+from msgspec import Struct
 
 from millrace.cli.flag_desk import ago, row, table, worked
 from millrace.cli.frame import (
@@ -25,6 +27,8 @@ from millrace.cli.frame import (
 )
 from millrace.cli.signals import run_until_signal
 from millrace.feed.encoder_trainings import EncoderTraining, EncoderTrainings, Stage
+from millrace.feed.examples.types import LABEL_HOURS
+from millrace.feed.trainer_plan import Due, due
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import SetupError
 from millrace.settings import Settings
@@ -51,7 +55,7 @@ def background(frame: Frame, once: bool, beside: bool, data_dir: str | None) -> 
     of a time that neither learned from. The new one serves where it surely finds more, and is kept
     out where it does not; `millrace train status` tells, and the next training waits for a quarter
     more engagements. Several may run; one trains. Ctrl-C or SIGTERM ends it, and it goes on there
-    the next time.
+    the next time. On another machine than the one that embeds, both need the same data directory.
     """
     os.nice(NICE)
     if beside:
@@ -67,16 +71,45 @@ def background(frame: Frame, once: bool, beside: bool, data_dir: str | None) -> 
 def status(frame: Frame, data_dir: str | None, as_json: bool) -> None:
     """List the trainings that came by themselves, and what their gates said."""
 
-    async def work(domain: Domain) -> list[EncoderTraining]:
-        return await EncoderTrainings(domain.router, domain.clock, domain.ids).newest()
-
-    found = worked(frame, data_dir, as_json, work)
+    found = worked(frame, data_dir, as_json, _standing)
     if as_json:
-        print_json({"trainings": found})
+        print_json(found)
         return
-    if not found:
-        click.echo("nothing was trained by itself yet; see: millrace train background --help")
-        return
+    if found.trainings:
+        _show(found.trainings)
+    else:
+        click.echo("nothing was trained by itself yet")
+    if found.waits is not None:
+        late = "" if found.waits.at is None else f", not before {found.waits.at:%Y-%m-%d %H:%M} UTC"
+        click.echo(
+            f"the next one waits for {found.waits.engagements:,} engagements that are "
+            f"{LABEL_HOURS:g} hours old{late}; there are {found.engagements:,}"
+        )
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """The newest trainings, and what the next one waits for; None while one goes on.
+
+    engagements: how many are old enough by now, counted up to what is waited for.
+    """
+
+    trainings: list[EncoderTraining]
+    waits: Due | None
+    engagements: int
+
+
+async def _standing(domain: Domain) -> Standing:
+    trainings = EncoderTrainings(domain.router, domain.clock, domain.ids)
+    found = await trainings.newest()
+    if any(one.goes_on for one in found):
+        return Standing(trainings=found, waits=None, engagements=0)
+    waits = due(found, domain.settings.feed.training_engagements)
+    before = domain.clock.now() - timedelta(hours=LABEL_HOURS)
+    count = await trainings.engagements(before, waits.engagements)
+    return Standing(trainings=found, waits=waits, engagements=count)
+
+
+def _show(found: list[EncoderTraining]) -> None:
     shown = table("began", "state", "steps", "engagements", "recall@10", "instead of", "encoder")
     now = SystemClock().now()
     for one in found:
