@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from waiting import until
 
 from millrace.community.testing import Rooms
-from millrace.community.types import Action, Engagement
+from millrace.community.types import Action, Engagement, Impression
 from millrace.feed.averages import read
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.past_members import PastMembers
@@ -17,6 +17,7 @@ from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.replay import Moment
 from millrace.feed.served import ServedFeeds
 from millrace.feed.testing import FakeEncoder, feeding, parts_for
+from millrace.feed.training import Training
 from millrace.kernel.rng import rng
 
 pytestmark = pytest.mark.services
@@ -71,7 +72,7 @@ async def test_what_happens_in_a_moment_or_later_is_in_no_vector(router, conninf
     """With every further deed all earlier vectors stay what they are, to the last bit."""
     rooms = Rooms(router)
     readers, posts = await harbour(rooms, 3)
-    done = deeds(readers, posts, rooms.clock.now(), 60)
+    done = deeds(readers, posts, rooms.clock.now(), 30)
     times = sorted({one.happened_at for one in done})
     rooms.clock.move(25 * 24 * 3600)
     async with feeding(rooms, conninfo, encoder=FakeEncoder(history=HOW)) as feed:
@@ -140,3 +141,31 @@ async def test_a_past_vector_is_what_served_then(router, conninfo):
             assert served.record.pooled.posts
 
     assert encoder.asked == asked, "profiles were stored, and nothing else is encoded"
+
+
+async def test_feeds_that_were_made_with_the_other_form_teach_a_fit_nothing(router, conninfo):
+    """Nearness to a pooled vector begins elsewhere than nearness to that of a prompt."""
+    rooms = Rooms(router)
+    (reader,), _ = await harbour(rooms, 1)
+    forms = FakeEncoder(), FakeEncoder(history=HOW)
+    async with feeding(rooms, conninfo, encoder=forms[1]) as feed:
+        await feed.settled()
+        rooms.clock.move(60)
+        page = await feed.page(reader.member, limit=5)
+        shown = [
+            Impression(
+                member=reader.member,
+                post=item.view.post.key,
+                shown_at=rooms.clock.now(),
+                position=item.position,
+                served_feed_id=page.served_feed_id,
+            )
+            for item in page.items
+        ]
+        await rooms.activity.record(reader, shown, [])
+    found = []
+    for encoder in forms:
+        parts = parts_for(rooms, conninfo, encoder, None)
+        found.append((await Training(parts, Embeddings(parts)).examples()).logged)
+
+    assert found == [0, 5]
