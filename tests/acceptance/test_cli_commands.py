@@ -15,6 +15,7 @@ from millrace.cli.checks import Applied, ContentState, ServerState, State
 from millrace.cli.proof import judged
 from millrace.cli.up import with_demo
 from millrace.community.recount import Compared, Difference
+from millrace.feed.types import Training
 from millrace.settings import overlaid, read
 from millrace.store.changes.slots import RiverRoom, SlotState
 from millrace.store.migrate import Migration
@@ -118,8 +119,12 @@ def test_migrate_twice_changes_nothing(beside: Millrace) -> None:
 def test_demo_is_on_by_itself_only_where_nobody_else_comes_by(
     options: dict[str, object], demo: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert with_demo(overlaid(read(None, {}), options)).door.demo is demo
+    settings = with_demo(overlaid(read(None, {}), options))
+    asked = with_demo(overlaid(read(None, {}), {**options, "feed.training": "off"}))
 
+    assert settings.door.demo is demo
+    assert (settings.feed.training is Training.BACKGROUND) is demo
+    assert asked.feed.training is Training.OFF
     warned = "may sign in as any member" in capsys.readouterr().err
     assert warned is (options.get("door.demo") is True)
 
