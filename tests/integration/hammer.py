@@ -34,7 +34,7 @@ from millrace.community.types import (
 )
 from millrace.feed.proof import proved
 from millrace.feed.testing import feeding, parts_for
-from millrace.feed.types import FeedConfig
+from millrace.feed.types import FeedConfig, HistoryForm
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import MillraceError, UnavailableError
 from millrace.kernel.rng import rng
@@ -46,7 +46,8 @@ MEMBERS = 6
 PROOF_SECONDS_MAX = 15.0
 WRITERS = 4
 WORDS = ["harbour", "boat", "sail", "rope", "tide", "anchor", "soup", "bread", "oven", "garden"]
-CONFIG = FeedConfig(coalesce_seconds=0.05, fit_minutes=0)
+# A history in prompts is the one that engagements, blocks and edits of posts have to be heard for.
+CONFIG = FeedConfig(coalesce_seconds=0.05, fit_minutes=0, history=HistoryForm.PROMPT)
 ACTIONS = (Action.CLICK, Action.LONG_DWELL, Action.SHARE)  # a like would also be a fact
 ABSENT = "there is none"
 Fact = tuple[object, ...]
@@ -201,7 +202,9 @@ async def living(folder: Path, notes: Path, *, prove: bool) -> None:
         async with feeding(rooms, server.conninfo, config=CONFIG) as feed:
             if prove:
                 await feed.settled(PROOF_SECONDS_MAX)
-                found = await proved(parts_for(rooms, server.conninfo), lambda *_: None)
+                found = await proved(
+                    parts_for(rooms, server.conninfo, config=CONFIG), lambda *_: None
+                )
                 differing = [one for one in found if one.differing]
                 sys.stderr.writelines(f"{one}\n" for one in differing)
                 say("wrong" if differing else "right", os.getpid())

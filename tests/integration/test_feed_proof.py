@@ -11,6 +11,7 @@ from millrace.community.types import Action, Engagement, Impression, PostDraft
 from millrace.feed.proof import proved
 from millrace.feed.rebuild import Rebuild
 from millrace.feed.testing import feeding, parts_for
+from millrace.feed.types import FeedConfig, HistoryForm
 from millrace.kernel.rng import rng
 
 pytestmark = pytest.mark.services
@@ -58,16 +59,17 @@ async def run(conninfo: str, *statements: str) -> None:
             await db.execute(statement)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_live_equals_rebuilt(router, conninfo, seed):
+@pytest.mark.parametrize(("seed", "history"), [(1, HistoryForm.PROMPT), (2, HistoryForm.POOLED)])
+async def test_live_equals_rebuilt(router, conninfo, seed, history):
     """After anything that people do, nothing differs, and a rebuild changes no number."""
     rooms = Rooms(router)
-    async with feeding(rooms, conninfo) as feed:
+    config = FeedConfig(coalesce_seconds=0.0, fit_minutes=0.0, history=history)
+    async with feeding(rooms, conninfo, config=config) as feed:
         people, _ = await lively(rooms, seed)
         for one in (people[0], people[1], people[4]):
             await feed.page(one.member)
         await feed.settled()
-        parts = parts_for(rooms, conninfo)
+        parts = parts_for(rooms, conninfo, config=config)
         found = {one.part: one for one in await proved(parts, quiet)}
         wrong = await Recount(router=router, percentiles=rooms.percentiles).counters()
         standing = len(feed.index)
