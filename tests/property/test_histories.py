@@ -44,7 +44,7 @@ class Naive:
             and (kind != "like" or (post in self.likes and self.likes[post] <= at))
         ]
         newest = sorted(counted, reverse=True)[:LIKED_MAX]
-        return tuple(dict.fromkeys(post for _, post, _ in newest))
+        return {post: at for at, post, _ in reversed(newest)}
 
     def against(self):
         return {post for _, post, kind in self.deeds if kind in {"hide", "report"}}
@@ -93,7 +93,10 @@ def test_whatever_happens_in_whatever_order(events):
                 history.tell(set(history.unknown), authors)
                 assert set(history.seen(rest[0])) == naive.seen(rest[0])
                 assert history.affinity(rest[0]) == naive.affinity(rest[0])
-                assert tuple(history.positives()) == naive.positives()
+                moments = history.positive_moments().tolist()
+                found = dict(zip(history.positives(), moments, strict=True))
+                assert found == naive.positives()
+                assert moments == sorted(moments, reverse=True)
                 assert history.against == naive.against()
     assert not history.unknown
 
@@ -211,8 +214,10 @@ async def agree(town, members, catalogue, stream, conninfo):
         since = now - timedelta(days=days)
         assert history.affinity(microseconds(since)) == await activity.affinity(reader, since)
     assert history.against == await activity.hidden_posts(reader)
-    liked = dict.fromkeys(one.post for one in await activity.positives(reader, LIKED_MAX))
-    assert tuple(history.positives()) == tuple(liked)
+    newest = await activity.positives(reader, LIKED_MAX)
+    liked = {one.post: microseconds(one.happened_at) for one in reversed(newest)}
+    moments = history.positive_moments().tolist()
+    assert dict(zip(history.positives(), moments, strict=True)) == liked
     assert relations == await rooms.relations.of(reader)
     assert topics_of(catalogue, reader, relations, catalogue.index.slots(liked)) == topics(
         reader, list(liked), conninfo
