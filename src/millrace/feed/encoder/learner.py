@@ -1,7 +1,8 @@
 """The loop: batches to gradients to steps, with looks at recall in between.
 
-What a step does follows from the recipe, the data and its number alone, so a training that was
-killed goes on from `last/` and ends with the same weights as one that was not.
+What a step does follows from the recipe, the data, its number and what `last/` holds (weights, and
+vectors that are remembered), so a training that was killed goes on from there and ends with the same
+weights as one that was not.
 """
 
 from collections.abc import Callable
