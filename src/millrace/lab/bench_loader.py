@@ -76,7 +76,7 @@ def run(quick: bool, seed: int, data: Path | None, watch: Watch) -> dict[str, ob
             watch("making a town")
         folder = data or _town(quick, seed, Path(scratch) / "examples")
         examples = Examples(folder)
-        recipe = EncoderRecipe(hard=1, random=8, seed=seed)
+        recipe = EncoderRecipe(hard=1, random=8, seed=seed, history_in="prompt")
         vocabulary = _vocabulary()
 
         def fresh() -> Batches:
