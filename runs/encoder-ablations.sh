@@ -3,13 +3,14 @@
 #   runs/encoder-ablations.sh OUT [SEED...]     QUICK=1 only tries it out; SEEDS=1 STEPS=100 take less
 # One folder and one JSON file per town in OUT, and a table of them at the end. What was trained is
 # not trained again, so a run that was interrupted goes on, in the middle of a training too. Nothing
-# else should run: about five hours a town on one quiet core (0.09 processor seconds a pair).
+# else should run: about five hours of processor time a town (0.1 seconds a pair), half of that on
+# two cores, each of which trains one model at a time (JOBS).
 set -euo pipefail
 out=${1:?name a folder for the results}
 shift
 [ $# -gt 0 ] || set -- 7101
 millrace=${MILLRACE:-.venv/bin/millrace}
-options=(${QUICK:+--quick} ${SEEDS:+--seeds "$SEEDS"} ${STEPS:+--steps "$STEPS"} ${ROWS:+--rows "$ROWS"})
+options=(--jobs "${JOBS:-2}" ${QUICK:+--quick} ${SEEDS:+--seeds "$SEEDS"} ${STEPS:+--steps "$STEPS"} ${ROWS:+--rows "$ROWS"})
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 

@@ -49,6 +49,7 @@ TRAININGS, TRAININGS_QUICK = 3, 1
 @click.option("--posts", type=int, help="Of the town.  [default: 3000; 600 with --quick]")
 @click.option("--keep-models", is_flag=True, help="In DIR/models, 90 MB each; else none is kept.")
 @click.option("--threads", default=1, show_default=True, help="That train and read.")
+@click.option("--jobs", default=1, show_default=True, help="Trainings at a time; 2 GB each.")
 @click.option("--quick", is_flag=True, help="A small town, 4 steps: whether all of it runs.")
 @click.option("--seed", default=1, show_default=True, help="Of the town, members and bootstrap.")
 @json_option
@@ -81,6 +82,7 @@ def encoder_ablations(data: str, quick: bool, seed: int, as_json: bool, **option
         seed=seed,
         start=given.pop("start", None),
         threads=given.pop("threads"),
+        jobs=given.pop("jobs"),
         keep_models=given.pop("keep_models"),
     )
     found = lab.run(exam_of(data, quick, seed, town, say), plan, say)

@@ -8,8 +8,11 @@ DIR/models/NAME-SEED/      a model that was read, where models are kept
 DIR/readings/NAME-SEED.json  what a model found
 """
 
+import fcntl
 import os
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,6 +76,26 @@ class Folder:
     def examples(self) -> Path:
         """Return where the examples are."""
         return self.path / "examples"
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Hold the folder for this process; it is let go with the process, however that ends.
+
+        Raises:
+            ConflictError: another process is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise ConflictError(
+                    f"another process is at work on the ablations in {self.path}",
+                    field="--to",
+                    value=str(self.path),
+                    next_step="wait for it, or name another folder",
+                ) from exc
+            yield
 
     def open(self, now: Configuration) -> None:
         """Begin, or go on with what is there.

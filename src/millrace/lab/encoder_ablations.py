@@ -7,8 +7,7 @@ in a folder, training by training, and whoever asks again goes on from there.
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import TYPE_CHECKING
+from time import process_time
 
 import msgspec
 import numpy as np
@@ -23,15 +22,12 @@ from millrace.lab import quality, report
 from millrace.lab.ablation_folder import UNTRAINED, Configuration, Folder, Found, Reading
 from millrace.lab.ablation_paper import Paper
 from millrace.lab.ablation_rows import BY_NAME, RANDOM, ROWS, Row, model_of, recipe_of
+from millrace.lab.ablation_training import Errand, train, train_beside
 from millrace.lab.data_examples import write_examples
 from millrace.lab.exam import Exam
 
-if TYPE_CHECKING:
-    from millrace.feed.encoder.learner import Progress
-
 ROUNDS = 3  # steps of each recipe whose cost is measured
 MEMORY_MIB = 1_024  # in which so many sequences fit
-TELL_EVERY_SECONDS = 30.0
 COSTS: tuple[str, ...] = (
     "memory_mib_per_sequence",
     "sequences_per_batch",
@@ -50,7 +46,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     to: the folder. rows: in the table's order, each with its previous one. trainings: of each row,
     whose seeds are 1 and on. seed: of members drawn and of the bootstrap. start: the model that
-    training begins with; None for the packaged one. keep_models: after they were read.
+    training begins with; None for the packaged one. jobs: trainings at a time. keep_models: after
+    they were read.
     """
 
     to: Path
@@ -61,7 +58,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int
     start: Path | None = None
     threads: int = 1
+    jobs: int = 1
     keep_models: bool = False
+
+    def seeds(self, row: Row) -> Iterable[int]:
+        """Return the seeds of a row's trainings."""
+        return range(1, self.trainings + 1) if row.trained else (UNTRAINED,)
 
 
 def run(exam: Exam, plan: Plan, say: Say) -> dict[str, object]:
@@ -76,31 +78,35 @@ def run(exam: Exam, plan: Plan, say: Say) -> dict[str, object]:
         The keys of BENCH.md for `encoder-ablations`, and more.
     """
     start = report.begin(plan.seed)
-    laboratory = Laboratory(exam, plan, say)
+    with Folder(plan.to).alone():
+        figures = _figures(Laboratory(exam, plan, say), exam, plan, say)
+    return report.finish(start, figures, PACKAGES)
+
+
+def _figures(laboratory: "Laboratory", exam: Exam, plan: Plan, say: Say) -> dict[str, object]:
+    """Return all figures; what is not known yet is found out."""
     laboratory.measure_costs()
+    if plan.jobs > 1:
+        laboratory.train_beside()
     table = Table(plan, laboratory.folder, laboratory.paper.new_members)
     rows: list[dict[str, object]] = []
     for row in plan.rows:
         laboratory.find(row)
         rows.append(table.row(row))
         say(_told(rows[-1]))
-    return report.finish(
-        start,
-        {
-            "data": exam.name,
-            "split_time": exam.questions[0].at.isoformat(),
-            "posts": len(exam.data.posts),
-            "members": len(laboratory.paper.members),
-            "new_members": int(laboratory.paper.new_members.sum()),
-            "pairs": laboratory.pairs,
-            "trainings": plan.trainings,
-            "memory_mib": MEMORY_MIB,
-            "recipe": msgspec.to_builtins(plan.recipe),
-            "rows": rows,
-            **exam.settings,
-        },
-        PACKAGES,
-    )
+    return {
+        "data": exam.name,
+        "split_time": exam.questions[0].at.isoformat(),
+        "posts": len(exam.data.posts),
+        "members": len(laboratory.paper.members),
+        "new_members": int(laboratory.paper.new_members.sum()),
+        "pairs": laboratory.pairs,
+        "trainings": plan.trainings,
+        "memory_mib": MEMORY_MIB,
+        "recipe": msgspec.to_builtins(plan.recipe),
+        "rows": rows,
+        **exam.settings,
+    }
 
 
 class Laboratory:
@@ -152,59 +158,55 @@ class Laboratory:
         for model, cost in found.items():
             self.folder.keep_cost(model, cost)
 
+    def train_beside(self) -> None:
+        """Train and read what is missing of all rows, several models at a time."""
+        missing = {
+            self._errand(model, recipe): (row, model, recipe)
+            for row in self._plan.rows
+            if row.trained
+            for model, recipe in self._missing(row)
+        }
+        for errand, seconds in train_beside(missing, self._plan.jobs):
+            self._read(*missing[errand], seconds)
+
     def find(self, row: Row) -> None:
         """Train and read a row's model with each seed that was not read yet."""
-        seeds = range(1, self._plan.trainings + 1) if row.trained else (UNTRAINED,)
+        for model, recipe in self._missing(row):
+            seconds = train(self._errand(model, recipe), self._say) if row.trained else 0.0
+            self._read(row, model, recipe, seconds)
+
+    def _missing(self, row: Row) -> list[tuple[str, EncoderRecipe]]:
+        """Return the model of a row with the recipe of each training that was not read yet."""
         model = model_of(row)
-        for seed in seeds:
-            recipe = replace(recipe_of(row, self._plan.recipe), seed=seed)
-            if self.folder.reading(model, seed, recipe) is None:
-                self.folder.keep_reading(
-                    model,
-                    seed,
-                    self._reading(row, model, recipe),
-                    keep_model=self._plan.keep_models,
-                )
+        recipes = (
+            replace(recipe_of(row, self._plan.recipe), seed=one) for one in self._plan.seeds(row)
+        )
+        return [
+            (model, one) for one in recipes if self.folder.reading(model, one.seed, one) is None
+        ]
 
-    def _reading(self, row: Row, model: str, recipe: EncoderRecipe) -> Reading:
+    def _read(self, row: Row, model: str, recipe: EncoderRecipe, seconds: float) -> None:
+        """Ask a model, and keep what it finds."""
         if row.name == RANDOM:
-            return Reading(recipe=recipe, lengths={0: self.paper.at_random()})
-        begun = process_time()
-        folder = self._trained(model, recipe) if row.trained else self._plan.start
-        seconds = process_time() - begun
-        self._say(f"{model}, seed {recipe.seed}: reading what it finds")
-        lengths = sorted({one.length for one in ROWS if model_of(one) == model} | {0})
-        return Reading(
-            recipe=recipe,
-            lengths=self.paper.read(folder, recipe, lengths, self._plan.threads),
-            processor_seconds=round(seconds, 1) if row.trained else 0.0,
-        )
+            found = {0: self.paper.at_random()}
+        else:
+            self._say(f"{model}, seed {recipe.seed}: reading what it finds")
+            lengths = sorted({one.length for one in ROWS if model_of(one) == model} | {0})
+            folder = self._errand(model, recipe).best if row.trained else self._plan.start
+            found = self.paper.read(folder, recipe, lengths, self._plan.threads)
+        reading = Reading(recipe=recipe, lengths=found, processor_seconds=round(seconds, 1))
+        keep = self._plan.keep_models
+        self.folder.keep_reading(model, recipe.seed, reading, keep_model=keep)
 
-    def _trained(self, model: str, recipe: EncoderRecipe) -> Path:
-        """Train a model, or go on with its training; return where it is."""
-        from millrace.feed.encoder.learner import Running
-        from millrace.feed.encoder.teaching import Place, teach
-
-        running = Running(
+    def _errand(self, model: str, recipe: EncoderRecipe) -> Errand:
+        return Errand(
+            name=f"{model}, seed {recipe.seed}",
+            examples=self.folder.examples,
+            start=self._plan.start,
             to=self.folder.training(model, recipe.seed),
-            resume=True,
-            tell=teller(f"{model}, seed {recipe.seed}", self._say),
+            recipe=recipe,
+            threads=self._plan.threads,
         )
-        place = Place(device="cpu", threads=self._plan.threads)
-        return teach(self.folder.examples, self._plan.start, recipe, running, place).folder
-
-
-def teller(what: str, say: Say) -> "Callable[[Progress], None]":
-    """Return what says now and then how far a training is."""
-    told = perf_counter()
-
-    def tell(progress: "Progress") -> None:
-        nonlocal told
-        if perf_counter() - told >= TELL_EVERY_SECONDS or progress.step == progress.steps:
-            told = perf_counter()
-            say(f"{what}: step {progress.step} of {progress.steps}, loss {progress.loss:.3f}")
-
-    return tell
 
 
 class Table:
@@ -248,8 +250,7 @@ class Table:
     def _founds(self, row: Row) -> Iterable[Found]:
         """Return what each training of a row found; none where vectors are not that long."""
         model = model_of(row)
-        seeds = range(1, self._plan.trainings + 1) if row.trained else (UNTRAINED,)
-        for seed in seeds:
+        for seed in self._plan.seeds(row):
             recipe = replace(recipe_of(row, self._plan.recipe), seed=seed)
             reading = self._folder.reading(model, seed, recipe)
             assert reading is not None, "every row that is asked for was read"
