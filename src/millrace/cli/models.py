@@ -347,7 +347,12 @@ def _asked(
     from millrace.feed.encoder.comparing import compared
 
     tell("asking both")
-    found = compared(data, [(each.directory, each.dims) for each in (one, other)])
+    both = (one, other)
+    found = compared(
+        data,
+        [(each.directory, each.dims) for each in both],
+        histories=[each.history for each in both],
+    )
     tell(f"{found.members} members, from {found.since:%Y-%m-%d %H:%M} on")
     return _beside(*found.found)
 

@@ -45,7 +45,7 @@ def compared(
     data: Path,
     encoders: Sequence[tuple[str, int]],
     threads: int = 1,
-    history: PooledHistory | None = STANDARD,
+    histories: Sequence[PooledHistory | None] = (),
 ) -> Compared:
     """Return the recall of encoders on the moments of a folder that none of them learned from.
 
@@ -53,7 +53,8 @@ def compared(
         data: examples, as `millrace train export` writes them; a folder that leaks is refused.
         encoders: directories, empty for the packaged one, and how many numbers of a vector count.
         threads: of a processor.
-        history: how that of a directory without a recipe is pooled; None where it is in the prompt.
+        histories: how that of each is pooled where its directory has no recipe, None for one in the
+            prompt; by default as the settings do.
 
     Raises:
         InvalidError: nothing in it is later than what they learned from.
@@ -61,6 +62,7 @@ def compared(
     leaks.check(data)
     torch.set_num_threads(threads)
     examples = Examples(data)
+    forms = histories or [STANDARD] * len(encoders)
     folders = [Path(directory) if directory else packaged() for directory, _ in encoders]
     since = max(_learned_until(folder, examples) for folder in folders)
     _, part = examples.split(since)
@@ -74,7 +76,7 @@ def compared(
         )
     found = [
         _found(folder, dims, part, pooled_by(folder, history))
-        for folder, (_, dims) in zip(folders, encoders, strict=True)
+        for folder, (_, dims), history in zip(folders, encoders, forms, strict=True)
     ]
     return Compared(
         since=since,

@@ -91,6 +91,6 @@ class School(Struct, frozen=True, kw_only=True):
             serving: the encoder that serves, in its length and its form.
         """
         both = [(str(candidate), WHOLE), (serving.directory, serving.dims)]
-        found = compared(data, both, self.place.threads, serving.history)
+        found = compared(data, both, self.place.threads, [serving.history] * len(both))
         mine, theirs = found.each
         return Asked(since=found.since, candidate=mine, serving=theirs)
