@@ -66,6 +66,8 @@ with joined(torch.device("cpu")) as ranks:
     lesson = replace(lesson, draw=lambda step: recalling(drawn(step), 20), remembering=known)
     trainee = trainable(model, pooled, machine)
     Learner(trainee, lesson, pooled, machine, Running(to=out / f"pooled-{ranks.count}")).train()
+threads = [one.read_text() for one in Path("/proc/self/task").glob("*/comm")]
+(out / f"left-{ranks.count}-{ranks.rank}").write_text("".join(threads))
 """
 
 
@@ -138,3 +140,11 @@ def test_two_processes_train_the_model_of_one(
             one, two = (load_file(out / f"{run}-{count}" / file) for count in (1, 2))
             assert one.keys() == two.keys()
             assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one), file
+
+
+def test_nothing_of_the_group_is_left_at_the_end(out: Path):
+    """A thread of gloo that outlives its group may abort a process that has done all it had to."""
+    left = "".join((out / f"left-2-{rank}").read_text() for rank in range(2))
+
+    assert "python" in left
+    assert "gloo" not in left

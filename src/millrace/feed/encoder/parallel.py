@@ -10,6 +10,7 @@ import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -67,6 +68,9 @@ def joined(device: torch.device) -> Generator[Ranks]:
     if count == 1:
         yield Ranks()
         return
+    # transformers imports this too. It keeps the group that there is then as default arguments, to
+    # the end of the interpreter; threads of gloo that are still there then may abort the process.
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
     ranks = Ranks(dist.get_rank(), count)
     yield ranks
