@@ -4,14 +4,17 @@ import asyncio
 
 import psycopg
 import pytest
+from encoder_town import OLD
+from msgspec.structs import replace
 from trainer_town import POSTS, FakeSchool, Killed, Workshop, liked, serving, village
 from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.feed.encoder_trainings import Stage
 from millrace.feed.encoder_versions import NewVersion, State
+from millrace.feed.gate import Answer
 from millrace.feed.testing import FakeEncoder
-from millrace.kernel.errors import ConflictError
+from millrace.kernel.errors import ConflictError, SetupError
 
 pytestmark = pytest.mark.services
 
@@ -169,8 +172,6 @@ async def test_what_was_not_compared_with_the_one_that_serves_is_kept_out(
         await shop.versions.promote("mine", "operator:olga")
         return "fitted"
 
-    from msgspec.structs import replace
-
     shop.parts = replace(shop.parts, fit=fit)
     async with serving(rooms, conninfo) as feed:
         await feed.settled()
@@ -185,6 +186,29 @@ async def test_what_was_not_compared_with_the_one_that_serves_is_kept_out(
     assert serves.name == "mine"
     assert states[done.candidate_name] is State.RETIRED
     assert shop.left() == ["mine/model.txt"]
+
+
+async def test_what_cannot_be_read_where_it_is_embedded_is_let_go(router, conninfo, tmp_path):
+    """As where another machine embeds, which has not the same data directory."""
+    rooms = Rooms(router)
+    await village(rooms)
+    shop = Workshop(rooms, conninfo, tmp_path, FakeSchool())
+
+    async def reads(directory: str):
+        if directory:
+            raise SetupError(f"the model at {directory} cannot be used: it is not a directory")
+        return OLD
+
+    async with serving(rooms, conninfo, reads) as feed:
+        await feed.settled()
+        done = await shop.trainer().run()
+        states = {one.name: one.state for one in await shop.versions.all()}
+
+    assert done.state is Stage.KEPT_OUT
+    assert "cannot be read where that is done" in done.reason
+    assert done.judgement.answer is Answer.PASS
+    assert states == {"packaged": State.SERVING, done.candidate_name: State.RETIRED}
+    assert shop.left() == []
 
 
 async def test_what_breaks_is_tried_again_later(router, conninfo, tmp_path):

@@ -163,10 +163,10 @@ async def liked(rooms: Rooms, count: int) -> None:
 
 
 @asynccontextmanager
-async def serving(rooms: Rooms, conninfo: str) -> AsyncIterator[Feed]:
+async def serving(rooms: Rooms, conninfo: str, reads=load) -> AsyncIterator[Feed]:
     """Lend a feed that loads what the school wrote."""
     parts = parts_for(rooms, conninfo, OLD, CONFIG)
-    feed = Feed(replace(parts, load=load))
+    feed = Feed(replace(parts, load=reads))
     await feed.start()
     try:
         yield feed

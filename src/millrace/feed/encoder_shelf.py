@@ -53,17 +53,14 @@ class EncoderShelf:
             (self.folder(training, RUN) / BEST).rename(kept)
         return kept
 
-    def tidy(self, goes_on: EncoderTraining | None, kept: Collection[str]) -> None:
-        """Remove what is left of trainings that ended, and models that nobody names any more.
+    def tidy(self, kept: Collection[str]) -> None:
+        """Remove what is left of trainings, none of which goes on, and models that nobody names.
 
         Args:
-            goes_on: a training whose folder and model stay.
             kept: directories of models that the table names.
         """
-        stay = {Path(one) for one in kept}
-        if goes_on is not None:
-            stay |= {self.folder(goes_on), self._models / self.name(goes_on)}
+        stay = {Path(one).name for one in kept}  # a data directory may be named in several ways
         for shelf, names in ((self._models, f"{PREFIX}*"), (self._trainings, "[0-9]*")):
             for folder in shelf.glob(names):
-                if folder not in stay:
+                if folder.name not in stay:
                     shutil.rmtree(folder, ignore_errors=True)

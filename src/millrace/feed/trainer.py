@@ -40,9 +40,9 @@ from millrace.store.router import Router
 TRAINER = "training"
 """Who adds, promotes and retires encoders here."""
 LEAD = "encoder training"
-JUDGED_SHARE = 0.15  # of the moments, the last ones, that a candidate is judged by
+JUDGED_SHARE = 0.2  # of the moments, the last ones, that a candidate is judged by
 TAUGHT_MIN = 100  # answers, below which nothing is learned
-TEXTS_AFTER = 2 * 2_400 + 1_500  # that two encoders are asked with, and that a scorer is fitted to
+TEXTS_AFTER = 2 * 4_000  # members, posts and histories that each of the two is asked with
 COUNT_MAX = (1 << 63) - 1  # all of them, once for each training
 LOOK_SECONDS = 1.0
 NOTE_SECONDS = 5.0
@@ -120,7 +120,7 @@ class Trainer:
             training = await self._begun()
             while training.goes_on:
                 training = await self._next(training)
-            await self._tidy(None)
+            await self._tidy()
             return training
         finally:
             await self._lead.leave()
@@ -179,7 +179,7 @@ class Trainer:
         return waits
 
     async def _begin(self, serving: EncoderVersion) -> EncoderTraining:
-        await self._tidy(None)
+        await self._tidy()
         parts, count = self._parts, await self._count(COUNT_MAX)
         found = await parts.trainings.begin(parts.shelf.place, count, serving.version)
         self._say(f"training {found.training_id} begins, with {count:,} engagements")
@@ -306,21 +306,23 @@ class Trainer:
         parts, version = self._parts, training.candidate
         row = await self._embedded(version)
         if row is None:
-            reason = "it was let go before it was embedded, or cannot be embedded: models list"
-            return await parts.trainings.move(training, Stage.KEPT_OUT, Known(reason=reason))
+            reason = "it was let go before it was embedded, or cannot be read where that is done"
+            return await self._keep_out(training, reason)
         if row.state is not State.SERVING:
             await self._fit(row)
             try:
                 await parts.versions.promote(version, TRAINER, instead_of=training.against)
             except ConflictError as exc:
-                with suppress(MillraceError):
-                    await parts.versions.retire(version, TRAINER)
-                return await parts.trainings.move(
-                    training, Stage.KEPT_OUT, Known(reason=exc.message)
-                )
+                return await self._keep_out(training, exc.message)
         moved = await parts.trainings.move(training, Stage.PROMOTED)
         await self._retire(version, training.against)
         return moved
+
+    async def _keep_out(self, training: EncoderTraining, reason: str) -> EncoderTraining:
+        """Let a candidate go that was let pass, and cannot serve after all."""
+        with suppress(MillraceError):
+            await self._parts.versions.retire(training.candidate, TRAINER)
+        return await self._parts.trainings.move(training, Stage.KEPT_OUT, Known(reason=reason))
 
     async def _embedded(self, version: str) -> EncoderVersion | None:
         """Wait until an encoder is ready; None where it will not be."""
@@ -351,11 +353,11 @@ class Trainer:
             if ours and one.version not in (serving, before):
                 await self._parts.versions.retire(one.version, TRAINER)
 
-    async def _tidy(self, goes_on: EncoderTraining | None) -> None:
+    async def _tidy(self) -> None:
         """Remove the files of trainings that ended, and of encoders that were let go."""
         known = await self._parts.versions.all()
         kept = [one.directory for one in known if one.state is not State.RETIRED]
-        await asyncio.to_thread(self._parts.shelf.tidy, goes_on, kept)
+        await asyncio.to_thread(self._parts.shelf.tidy, kept)
 
     async def _row(self, version: str) -> EncoderVersion | None:
         known = await self._parts.versions.all()
