@@ -314,6 +314,8 @@ async def test_a_token_that_is_not_good(conninfo, tmp_path):
         held = [found.tokens["reader"]]
         followed = Followed("revoked", wire, lambda: held[0])
         await followed.begin()
+        await put(found, "later", switch("on"))
+        await until(lambda: followed.heard("changed"), "it does not listen")
 
         held[0] = "no token"
         await wire.cut()
