@@ -20,6 +20,7 @@ from millrace.feed.trainer_plan import Pace
 from millrace.kernel.clock import Clock
 
 WHOLE = 1 << 20  # longer than any vector: all of it counts
+SAVE_EVERY = 20  # steps: about a minute on a core, for a second of writing
 STEPS_MEASURED = 2  # behind one that also fetches the memory
 
 
@@ -79,7 +80,7 @@ class School(Struct, frozen=True, kw_only=True):
         def told(progress: Progress) -> None:
             tell(progress.step)
 
-        running = Running(to=to, resume=True, tell=told)
+        running = Running(to=to, resume=True, save_every=SAVE_EVERY, tell=told)
         return teach(data, start, recipe, running, self.place).folder
 
     def ask(self, data: Path, candidate: Path, serving: EncoderVersion) -> Asked:
