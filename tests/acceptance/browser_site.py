@@ -25,6 +25,7 @@ from millrace.community.types import (
     Viewer,
     program,
 )
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.testing import FakeEncoder
 from millrace.kernel.clock import SystemClock
 from millrace.release.flags.types import FlagConfig
@@ -146,7 +147,7 @@ async def running_site(
         door=DoorConfig(demo=True, rates=dict.fromkeys(DoorConfig().rates, 100_000)),
         flags=flags or FlagConfig(),
     )
-    async with build(settings, encoder=FakeEncoder()) as made:
+    async with build(settings, encoder=FakeEncoder(history=PooledHistory())) as made:
         members, posts = await seed(made)
         await made.feed.settled()
         with open(os.environ.get("WEBLOG", os.devnull), "w") as log:  # noqa: ASYNC230, PTH123

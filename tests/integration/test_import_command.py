@@ -10,6 +10,7 @@ from millrace import wiring
 from millrace.api.serve import free_address
 from millrace.cli import failures, main
 from millrace.cli.ports import Doors
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.testing import FakeEncoder
 
 
@@ -21,7 +22,7 @@ def millrace(capsys, monkeypatch, tmp_path, conninfo):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MILLRACE_STORE_PRIMARY", conninfo)
     monkeypatch.setenv("MILLRACE_STORE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(wiring, "_encoder", lambda _config: FakeEncoder())
+    monkeypatch.setattr(wiring, "_encoder", lambda _config: FakeEncoder(history=PooledHistory()))
 
     def ran(*arguments):
         capsys.readouterr()

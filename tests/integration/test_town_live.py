@@ -10,6 +10,7 @@ import pytest
 from millrace.api.app import create_app
 from millrace.api.serve import serving
 from millrace.community.types import Role, program
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.testing import FakeEncoder
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import UnauthenticatedError
@@ -75,7 +76,7 @@ async def placed(conninfo, folder, **rates):
     """Build a program with a tiny town on a fresh database."""
     door = DoorConfig(rates=dict.fromkeys(RATES, MANY) | rates)
     settings = Settings(store=StoreConfig(primary=conninfo, data_dir=str(folder)), door=door)
-    async with build(settings, encoder=FakeEncoder()) as made:
+    async with build(settings, encoder=FakeEncoder(history=PooledHistory())) as made:
         filler = Filler(made, folder / "town.json", TINY)
         town = filler.made(silent)
         await filler.bring(FIRST, silent)

@@ -9,6 +9,7 @@ import pytest
 from millrace import wiring
 from millrace.community.percentiles import MIDDLE, Percentiles
 from millrace.community.types import CommunityDraft, MemberDraft, program
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.testing import FakeEncoder
 from millrace.feed.types import FeedConfig
 from millrace.kernel.errors import ConflictError
@@ -38,7 +39,9 @@ def at(folder: Path) -> Settings:
 async def test_builds_on_nothing_and_leaves_no_server(folder: Path) -> None:
     said: list[str] = []
 
-    async with wiring.build(at(folder), encoder=FakeEncoder(), say=said.append) as made:
+    async with wiring.build(
+        at(folder), encoder=FakeEncoder(history=PooledHistory()), say=said.append
+    ) as made:
         assert await made.communities.list(program()) == []
         assert (folder / "postgres" / "postmaster.pid").exists()
 
@@ -96,7 +99,7 @@ async def test_a_program_that_serves_keeps_the_percentiles(folder: Path) -> None
             program(), home, [MemberDraft(external_id="ann", display_name="Ann")]
         )
 
-    async with wiring.build(at(folder), encoder=FakeEncoder()) as serving:
+    async with wiring.build(at(folder), encoder=FakeEncoder(history=PooledHistory())) as serving:
         async with asyncio.timeout(WAIT_SECONDS):
             while not await fresh_percentile(serving, home):
                 await asyncio.sleep(0.02)
@@ -121,7 +124,7 @@ def _heard(word: str, event: asyncio.Event) -> wiring.Say:
 async def test_it_decides_by_its_flags_and_its_counts_outlive_it(folder: Path) -> None:
     """A program that serves follows what is changed; one that does not reads what stands."""
     said = {"actor": OLGA, "reason": "because"}
-    async with wiring.build(at(folder), encoder=FakeEncoder()) as made:
+    async with wiring.build(at(folder), encoder=FakeEncoder(history=PooledHistory())) as made:
         await made.flags.put("greeting", switch("on"), version=0, **said)
         assert made.flags.evaluate("greeting", {}).variant == "on"
         await made.flags.kill("greeting", **said)
@@ -132,7 +135,7 @@ async def test_it_decides_by_its_flags_and_its_counts_outlive_it(folder: Path) -
         feed=FeedConfig(serve=False),
         flags=FlagConfig(approval=Approval.REQUIRED),
     )
-    async with wiring.build(settings, encoder=FakeEncoder()) as made:
+    async with wiring.build(settings, encoder=FakeEncoder(history=PooledHistory())) as made:
         assert made.flags.evaluate("greeting", {}).reason is Reason.DISABLED
         assert not made.flags.live.following
         assert sum(line.evaluations for line in await made.flags.usage("greeting")) == 2

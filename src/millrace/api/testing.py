@@ -21,6 +21,7 @@ from millrace.community.types import (
     Role,
     program,
 )
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.testing import FakeEncoder
 from millrace.kernel.clock import Clock
 from millrace.release.flags.types import FlagConfig
@@ -94,7 +95,7 @@ async def town(
         door=door or generous,
         flags=flags or FlagConfig(),
     )
-    async with build(settings, clock=clock, encoder=FakeEncoder()) as made:
+    async with build(settings, clock=clock, encoder=FakeEncoder(history=PooledHistory())) as made:
         log = StringIO()
         app = create_app(made, log_stream=log)
         settled = await _settled(made)
