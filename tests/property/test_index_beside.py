@@ -1,10 +1,11 @@
-"""Indexes beside each other keep every post in one slot, and each its own vectors.
+"""Indexes beside each other share one table of slots, and each has its own vectors.
 
 Posts come, change, go and come back, authors are shut out, encoders are held, serve and are dropped, in
 any order. Whatever happened, every index says the same of posts, and searches as one that was made
 of its own vectors alone.
 """
 
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from millrace.community.types import Audience, Key, PostKind
 from millrace.feed.catalogue import AuthorFacts, Catalogue, PostFacts
 from millrace.feed.index import PostIndex
+from millrace.feed.slot_table import Scope
 
 FIRST = "first"
 DIMS = {FIRST: 6, "second": 3, "third": 9}
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
-posts, people = st.integers(1, 30), st.integers(1, 4)
+posts, people = st.integers(1, 8), st.integers(1, 4)  # few, so that steps meet each other
 encoders, seeds = st.sampled_from(sorted(DIMS)), st.integers(0, 999)
 
 
@@ -62,6 +64,21 @@ class Beside(RuleBasedStateMachine):
         self.catalogue.put_vector(key, vector(version, seed), version)
         if version in self.vectors and key in self.facts:
             self.vectors[version][key] = vector(version, seed)
+
+    @rule(keys=st.lists(posts, unique=True, max_size=8), version=encoders, seed=seeds)
+    def embed_many(self, keys: list[int], version: str, seed: int) -> None:
+        """A stretch that was read from the tables, with posts that are gone by now."""
+        rows = [vector(version, seed + post) for post in keys]
+        named = [Key(1, post) for post in keys]
+        self.catalogue.put_vectors(named, np.array(rows, dtype=np.float32), version)
+        if version in self.vectors:
+            there = {k: row for k, row in zip(named, rows, strict=True) if k in self.facts}
+            self.vectors[version].update(there)
+
+    @rule(version=encoders)
+    def prepare(self, version: str) -> None:
+        if version in self.catalogue.indexes:
+            self.catalogue.indexes[version].prepare()
 
     @rule(author=people, stands=st.booleans())
     def stand(self, author: int, stands: bool) -> None:
@@ -135,3 +152,45 @@ def test_an_index_beside_a_full_one_grows_with_it() -> None:
     hits = catalogue.index.search(vector("second", 2_001), 1)
 
     assert catalogue.index.keys(hits.slots) == [Key(1, 2_001)]
+
+
+def note(post: int, hidden: bool = False) -> PostFacts:
+    """A post by one of seven authors."""
+    return PostFacts(
+        key=Key(1, post), author=Key(1, post % 7), kind=PostKind.NOTE, topics=[], language="",
+        audience=Audience.PUBLIC, created_at=BEGIN, hidden=hidden,
+    )  # fmt: skip
+
+
+def test_who_searches_a_dropped_index_finds_no_post_that_went_since_and_then_it_is_gone() -> None:
+    """A feed that began with an encoder ends with it, whatever becomes of both meanwhile."""
+    catalogue = Catalogue(DIMS[FIRST], version=FIRST)
+    catalogue.hold("second", DIMS["second"])
+    for post in (1, 2):
+        catalogue.put(note(post), vector(FIRST, post))
+        catalogue.put_vector(Key(1, post), vector("second", post), "second")
+    held = catalogue.indexes["second"]
+    catalogue.drop("second")
+    catalogue.remove(Key(1, 1))
+    for post in range(3, 2 * PostIndex(1).capacity):  # the first of them gets the slot of post 1
+        catalogue.put(note(post), vector(FIRST, post))
+    mask = held.mask(Scope(community_id=1))
+    found = held.keys(held.search(vector("second", 1), 5, mask).slots)
+    gone = weakref.ref(held)
+    del held
+
+    assert found == [Key(1, 2)]
+    assert gone() is None
+
+
+def test_a_change_of_a_row_leaves_vectors_and_what_is_remembered_of_them_alone() -> None:
+    """Else whoever searches again has the post scored anew, though its vector is as it was."""
+    catalogue = Catalogue(DIMS[FIRST], version=FIRST)
+    catalogue.put(note(1), vector(FIRST, 1))
+    before = catalogue.index.recollections.mark
+    catalogue.put(note(1, hidden=True), None)
+    catalogue.put(note(1), None)
+    found = catalogue.index.search(vector(FIRST, 1), 1)
+
+    assert catalogue.index.recollections.mark == before
+    assert catalogue.index.keys(found.slots) == [Key(1, 1)]
