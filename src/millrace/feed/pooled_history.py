@@ -9,9 +9,9 @@ averages are taken away because an encoder puts all texts of a community to one 
 Dinu, Lazaridou and Baroni, arXiv 1412.6568). It is Rocchio's query from feedback (1971), without
 what was passed over: taking that away lost in every town (docs/LOG.md, 2026-11-22).
 
-Beside a prompt that shows the same history in words it finds a sixth more in a town that nothing was
-chosen on, and not more in two logs (docs/LOG.md); it costs no encoder when somebody engages, and is
-exact about what each post contributes (docs/decisions/0154).
+Beside a prompt that shows the same history in words it finds a sixth to a fifth more in two towns
+that nothing was chosen on, and not more in two logs (docs/LOG.md); it costs no encoder when somebody
+engages, and is exact about what each post contributes (docs/decisions/0154).
 """
 
 import numpy as np
