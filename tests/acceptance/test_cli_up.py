@@ -32,14 +32,17 @@ TINY = {"members": 120, "posts": 240, "impressions": 2_000, "communities": 2, "d
 class Up:
     """A running `millrace up`. What it prints goes to files, which never block it."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, trains: bool = False) -> None:
         began = time.monotonic()
+        variables = environment(folder)
+        if trains:  # as it is where nobody said otherwise
+            del variables["MILLRACE_FEED_TRAINING"]
         self._out = folder.with_name(f"{folder.name}.{began}.out")
         self._err = self._out.with_suffix(".err")
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "millrace", "up", "--port", "0", *options],
-                stdout=out, stderr=err, env=environment(folder),
+                stdout=out, stderr=err, env=variables,
             )  # fmt: skip
         self._until = began + READY_SECONDS_MAX
 
@@ -75,9 +78,13 @@ class Up:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return an environment in which only the data folder and a tiny encoder are set."""
+    """Return an environment with a data folder and a tiny encoder, which nobody trains."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    ours = {"STORE_DATA_DIR": folder, "FEED_MODEL_DIR": folder.with_name("model")}
+    ours = {
+        "STORE_DATA_DIR": folder,
+        "FEED_MODEL_DIR": folder.with_name("model"),
+        "FEED_TRAINING": "off",
+    }
     return clean | {f"MILLRACE_{name}": str(value) for name, value in ours.items()}
 
 
@@ -164,10 +171,11 @@ def is_listening(address: str) -> bool:
 def test_a_day_of_up(folder: Path, ups: list[Up], beside: Beside) -> None:
     """Up with a town: ready, used, used beside itself, refused twice, ended."""
     tiny_town(folder)
-    up = Up(folder, "--demo")
+    up = Up(folder, "--demo", trains=True)
     ups.append(up)
     address = up.address
     token = beside.answer("operator", "create", "grace")["token"]
+    up.hear("training waits for 1,000 engagements")
 
     assert httpx.get(f"{address}/health/ready").status_code == 200
     page = httpx.get(f"{address}/sign-in", headers={"Accept": "text/html"})
