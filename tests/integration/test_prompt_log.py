@@ -4,17 +4,19 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from millrace.community.members import Members
 from millrace.community.testing import OPERATOR, Rooms
 from millrace.community.types import Action, Engagement, PostChanges, ProfileChanges
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.facts import Profile, member_facts
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.prompt_lines import member_of, post_of
 from millrace.feed.prompt_log import PromptBelongings, PromptLog
 from millrace.feed.prompts import v2
 from millrace.feed.prompts.types import PostFacts, prompt_hash
-from millrace.feed.testing import parts_for
+from millrace.feed.testing import FakeEncoder, parts_for
 from millrace.feed.turns import Urgency
 
 pytestmark = pytest.mark.services
@@ -33,7 +35,7 @@ class Village:
             ids=parts_for(self.rooms, conninfo).ids,
             belongings=[PromptBelongings()],
         )
-        self.parts = parts_for(self.rooms, conninfo)
+        self.parts = parts_for(self.rooms, conninfo, FakeEncoder())  # prompts show histories
         self.embeddings = Embeddings(self.parts)
         self.log = PromptLog(router, self.parts.ids)
 
@@ -215,3 +217,17 @@ async def test_the_log_is_no_part_of_the_stream(village):
             "select count(*) from pg_publication_tables where tablename like 'prompt_line%'"
         )
         assert await found.fetchone() == (0,)
+
+
+async def test_a_profile_alone_has_one_line_without_a_history(village):
+    """Goal: where what was liked is pooled, a line says the profile, and engagement makes no other."""
+    pooled = FakeEncoder(history=PooledHistory())
+    village.embeddings = Embeddings(replace(village.parts, encoder=pooled))
+    await village.likes(village.posts[1])
+    village.rooms.clock.move(60)
+    await village.likes(village.posts[0])
+
+    ((_, _, facts),) = await village.lines("member", village.reader.member)
+
+    assert member_of(facts).keys(village.home) == []
+    assert member_of(facts).display_name == "Rob"
