@@ -9,24 +9,28 @@ from encoder_town import (
     FOLDERS,
     OLD,
     SHORT,
+    load,
     serving,
     short_version,
     state_of,
     village,
 )
+from msgspec.structs import replace
 from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.community.types import PostChanges
 from millrace.feed import following, record
+from millrace.feed.embeddings import Embeddings
 from millrace.feed.encoder_versions import (
     RETIRED_SECONDS,
     EncoderVersions,
     NewVersion,
     State,
 )
+from millrace.feed.encoders import Encoders
 from millrace.feed.repository import QUERIES
-from millrace.feed.testing import FakeSwitches, Said
+from millrace.feed.testing import FakeEncoder, FakeSwitches, Said, parts_for
 from millrace.feed.types import FeedConfig
 from millrace.kernel.clock import SystemClock
 from millrace.kernel.errors import ConflictError
@@ -377,3 +381,42 @@ def _waits(conninfo: str) -> bool:
     with psycopg.connect(conninfo) as connection:
         query = "select from pg_locks where locktype = 'advisory' and not granted"
         return connection.execute(query).fetchone() is not None
+
+
+async def test_a_follower_that_fails_of_a_fault_begins_anew(router, conninfo, monkeypatch, caplog):
+    """Else its encoder would never be ready, and nothing would say so."""
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.02)
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    await village(rooms)
+    faults = [KeyError("a fault of ours")]
+
+    class Faulty(FakeEncoder):
+        async def embed(self, prompts):
+            if faults:
+                raise faults.pop()
+            return await super().embed(prompts)
+
+    monkeypatch.setitem(FOLDERS, "/models/short", Faulty(dims=SHORT.dims))
+    async with serving(rooms, conninfo) as feed:
+        await feed.settled()
+        await versions.add(short_version(), "operator:olga")
+        await until(lambda: feed.holding.of("short"))
+
+    assert "begins anew" in caplog.text
+
+
+async def test_a_model_that_is_current_no_more_is_forgotten_with_the_next_one(router, conninfo):
+    """A server whose vectors somebody else makes loads each encoder that ever serves."""
+    rooms = Rooms(router)
+    versions = EncoderVersions(router, rooms.clock)
+    parts = replace(parts_for(rooms, conninfo, OLD), load=load)
+    encoders = Encoders(parts, Embeddings(parts))
+    await versions.add(short_version(), "olga")
+    gone = weakref.ref(await encoders.called(SHORT.version))
+    await versions.retire("short", "olga")
+    half = NewVersion(version=f"{OLD.version}-8", name="half", directory="", dims=8)
+    await versions.add(half, "olga")
+    await encoders.called(half.version)
+
+    assert gone() is None

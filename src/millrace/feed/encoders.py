@@ -5,7 +5,7 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from millrace.feed.embeddings import Embeddings
-from millrace.feed.encoder_versions import EncoderVersion, EncoderVersions, named
+from millrace.feed.encoder_versions import CURRENT, EncoderVersion, EncoderVersions, named
 from millrace.feed.formed_encoder import in_form
 from millrace.feed.parts import FeedParts
 from millrace.feed.short_encoder import at_length
@@ -29,7 +29,11 @@ class Encoders:
             SetupError: its model cannot be loaded.
         """
         found = self._loaded.get(version or self._first.version)
-        return found or await self.of(named(await self._table.all(), version))
+        if found is not None:
+            return found
+        known = await self._table.all()
+        self.keep({one.version for one in known if one.state in CURRENT})
+        return await self.of(named(known, version))
 
     async def of(self, row: EncoderVersion) -> Embeddings:
         """Return what makes the vectors of a version.

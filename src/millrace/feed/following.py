@@ -274,7 +274,7 @@ class Following:
             self._led(serving)
             logger.info("encoder %s leads", serving)
         beside = current.keys() - {serving}
-        self._end(self._followers.keys() - beside)
+        self._end((self._followers.keys() - beside) | self._failed())
         for version in beside - self._followers.keys():
             follower = Follower(self._parts, current[version], lambda: self.serving)
             self._followers[version] = follower, asyncio.create_task(follower.run())
@@ -311,6 +311,18 @@ class Following:
         if row.state is State.CANDIDATE:
             await self._table.take_up(row.version)
         return found
+
+    def _failed(self) -> set[str]:
+        """Return whose followers ended by themselves, which is a fault: they begin anew."""
+        failed = {
+            version
+            for version, (_, task) in self._followers.items()
+            if task.done() and not task.cancelled()
+        }
+        for version in failed:
+            error = self._followers[version][1].exception()
+            logger.error("the follower of encoder %s begins anew", version, exc_info=error)
+        return failed
 
     def _end(self, versions: set[str]) -> None:
         for version in versions & self._followers.keys():
