@@ -11,6 +11,7 @@ from waiting import until
 
 from millrace.community.testing import Rooms
 from millrace.community.types import PostChanges
+from millrace.feed import holding
 from millrace.feed.catalogue import Catalogue
 from millrace.feed.embeddings import Embeddings
 from millrace.feed.encoder_versions import EncoderVersions, NewVersion
@@ -106,8 +107,9 @@ async def test_what_the_stream_says_while_an_index_is_filled_stays(router, conni
     assert there == len(posts) - 1
 
 
-async def test_one_that_serves_is_waited_for_until_its_index_is_full(router, conninfo):
+async def test_one_that_serves_is_waited_for_until_its_index_is_full(router, conninfo, monkeypatch):
     """The old one serves until then, also where the database is away for a moment."""
+    monkeypatch.setattr(holding, "RETRY_SECONDS", 0.01)
     place = Place(Rooms(router), conninfo)
     await place.versions.propose(
         NewVersion(version=OLD.version, name="packaged", directory="", dims=OLD.dims)
