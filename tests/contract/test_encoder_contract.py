@@ -1,11 +1,14 @@
 """What every encoder keeps: the fake, the packaged MiniLM and a causal model alike."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from millrace.feed.formed_encoder import in_form
+from millrace.feed.pooled_history import PooledHistory
 from millrace.feed.ports import Encoder
 from millrace.feed.prompts.types import Marker
 from millrace.feed.testing import FakeEncoder, packaged_encoder, save_tiny_llama
@@ -23,10 +26,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("llama"))
 
 
-@pytest.fixture(scope="module", params=["fake", "minilm", "llama"])
+@pytest.fixture(scope="module", params=["fake", "formed", "minilm", "llama"])
 def encoder(request: pytest.FixtureRequest, folder: Path):
     if request.param == "fake":
         return FakeEncoder()
+    if request.param == "formed":
+        return in_form(FakeEncoder(), PooledHistory())
     if request.param == "minilm":
         return packaged_encoder()
     from millrace.feed.encoder import TextEncoder
@@ -99,3 +104,33 @@ def test_counts_tokens_of_text(encoder: Encoder):
 def test_names_its_version(encoder: Encoder):
     assert encoder.version
     assert " " not in encoder.version
+
+
+async def test_another_form_is_another_name_for_the_same_vectors(encoder: Encoder):
+    how = None if encoder.history else PooledHistory(posts_max=7)
+    other = in_form(encoder, how)
+
+    assert other.history == how
+    assert other.version != encoder.version
+    assert in_form(other, encoder.history).version == encoder.version
+    assert in_form(encoder, encoder.history) is encoder
+    assert ((await other.embed(TEXTS)) == (await encoder.embed(TEXTS))).all()
+
+
+def test_a_trained_model_says_its_form_itself(folder: Path, tmp_path: Path):
+    """A setting is for models that were trained with neither form."""
+    from millrace.feed.encoder import TextEncoder
+
+    untrained = [TextEncoder.load(folder, history=how) for how in (None, PooledHistory())]
+    shutil.copytree(folder, tmp_path / "trained")
+    (tmp_path / "trained" / "recipe.json").write_text(
+        '{"history_in": "pooled", "profile_weight": 4.5, "half_life_days": 20.0}'
+    )
+    trained = TextEncoder.load(tmp_path / "trained", history=None)
+    (tmp_path / "trained" / "recipe.json").write_text("{}")
+    before = TextEncoder.load(tmp_path / "trained", history=PooledHistory())
+
+    assert [one.history for one in untrained] == [None, PooledHistory()]
+    assert untrained[1].version == f"{untrained[0].version}-{PooledHistory().name}"
+    assert trained.history == PooledHistory(profile_weight=4.5, half_life_days=20.0)
+    assert before.history is None, "a recipe from before there were two forms"

@@ -154,6 +154,13 @@ async def test_a_feed_compares_with_the_formula_over_the_tables(router, conninfo
                 case _:
                     rooms.clock.move(3_600.0 * draw.randrange(40))
             await agree(harbour, feed, encoder)
+        await harbour.does(harbour.posts[1])
+        await agree(harbour, feed, encoder)
+        counted = harbour.record().pooled.posts
+        await harbour.does(harbour.posts[1], Action.HIDE)
+        await agree(harbour, feed, encoder)
+        assert harbour.posts[1].key in counted
+        assert harbour.posts[1].key not in harbour.record().pooled.posts
         await rooms.posts.remove(as_member(harbour.posts[0].author), harbour.posts[0].key, "")
         await agree(harbour, feed, encoder)
 
