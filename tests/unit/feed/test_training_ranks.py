@@ -93,6 +93,9 @@ def run_together(processes: int, model: Path, out: Path) -> None:
     finally:
         for one in started:
             one.kill()
+            one.wait()
+            assert one.stderr is not None
+            one.stderr.close()  # else another test would be blamed for it
 
 
 @pytest.fixture(scope="module")
