@@ -52,8 +52,9 @@ def difference_of_trainings(ours: Figures, theirs: Figures, seed: int) -> Differ
     trainings, members = gaps.shape
     drawn = _draws(members, seed)
     again = np.random.default_rng((seed, trainings)).integers(0, trainings, (RESAMPLES, trainings))
-    counts = (again[:, :, None] == np.arange(trainings)).mean(axis=1)  # what each training weighs
-    means = np.einsum("rt,trm->r", counts, gaps[:, drawn], optimize=True) / members
+    same: NDArray[np.bool_] = again[:, :, None] == np.arange(trainings)
+    counts: Figures = same.mean(axis=1)  # what each training weighs. (draws, trainings)
+    means = (counts.T * gaps[:, drawn].mean(axis=2)).sum(axis=0)
     low, high = np.percentile(means, LEVEL)
     return Difference(_rounded(gaps.mean()), (_rounded(low), _rounded(high)))
 
