@@ -52,9 +52,8 @@ def difference_of_trainings(ours: Figures, theirs: Figures, seed: int) -> Differ
     trainings, members = gaps.shape
     drawn = _draws(members, seed)
     again = np.random.default_rng((seed, trainings)).integers(0, trainings, (RESAMPLES, trainings))
-    same: NDArray[np.bool_] = again[:, :, None] == np.arange(trainings)
-    counts: Figures = same.mean(axis=1)  # what each training weighs. (draws, trainings)
-    means = (counts.T * gaps[:, drawn].mean(axis=2)).sum(axis=0)
+    of_each: Figures = gaps[:, drawn].mean(axis=2).T  # (draws, trainings)
+    means: Figures = np.take_along_axis(of_each, again, axis=1).mean(axis=1)
     low, high = np.percentile(means, LEVEL)
     return Difference(_rounded(gaps.mean()), (_rounded(low), _rounded(high)))
 
