@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import numpy as np
+import psycopg
 import pytest
 from encoder_town import OLD, SECONDS_MAX, SHORT, load, short_version, village
 from msgspec.structs import replace
@@ -128,3 +129,21 @@ async def test_one_that_serves_is_waited_for_until_its_index_is_full(router, con
 
     assert before == OLD.version
     assert (found, place.switches) == (len(posts), 1)
+
+
+async def test_an_index_that_cannot_be_filled_is_told_of(router, conninfo, caplog):
+    """A stored vector of another length is a fault of ours; it is not silent, and the old one serves."""
+    place = Place(Rooms(router), conninfo)
+    place.gate.go.set()
+    _, _, posts = await village(place.rooms)
+    await place.short.embed_posts(posts)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        query = "update post_embedding set vector = substr(vector, 1, 6) where model_version = %s"
+        connection.execute(query, [SHORT.version])
+    async with place.stream:
+        await place.ready()
+        await until(lambda: "is not filled" in caplog.text)
+        named = place.holding.of("short")
+
+    assert named is None
+    assert place.catalogue.version == OLD.version

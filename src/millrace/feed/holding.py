@@ -186,6 +186,9 @@ class Holding:
     def _over(self, version: str, done: "asyncio.Task[None]") -> None:
         if self._filling.get(version) is done:
             del self._filling[version]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            # A fault: nobody is given this encoder here. The others serve on.
+            logger.error("the index of encoder %s is not filled", version, exc_info=error)
 
     def _stop_filling(self, version: str) -> None:
         self._indexing.unwatch(version)
