@@ -113,11 +113,23 @@ class Harbour:
         }
 
 
-async def agree(harbour: Harbour, feed, encoder) -> None:
-    """Compare what a feed with a token compared posts with, and the formula over the tables."""
+async def same_averages(harbour: Harbour, feed, encoder):
+    """A page and the member's vector by the formula; None where averages moved in between."""
     token = await harbour.rooms.router.token()
     page = await feed.page(harbour.reader.member, token=token)
     vector = await harbour.expected(encoder)
+    _, made_at = await read(harbour.rooms.router, encoder.version, encoder.dims)
+    return (page, vector) if harbour.record().pooled.averages_at == made_at else None
+
+
+async def agree(harbour: Harbour, feed, encoder) -> None:
+    """Compare what a feed with a token compared posts with, and the formula over the tables.
+
+    The averages are made anew beside all this, once a day of a clock that is moved by days.
+    """
+    page, vector = await until(
+        lambda: same_averages(harbour, feed, encoder), "the averages of the tables"
+    )
     near = harbour.near()
     assert page.degraded == []
     assert near, "retrieval found something"

@@ -176,14 +176,14 @@ async def test_a_flag_names_the_model_and_what_it_may_use(place, client):
     await remove(place, "scorer")
     await remove(place, "feature.similarity")
     hers, others = traces[ada], traces[mona]
-    used = linear(model, frozenset({"similarity"}))
+    used = linear(model, frozenset({"similarity"}), pooled=True)
     row = np.array([[hers["features"][name] for name in FEATURES]])
     chances = dict(zip([action.value for action in ACTIONS], used.of(row)[0], strict=True))
 
     assert hers["variants"] == {"feed.scorer": "kept", "feed.feature.similarity": "off"}
     assert others["variants"] == {"feed.scorer": "prior", "feed.feature.similarity": "on"}
     assert (hers["versions"]["scorer"], others["versions"]["scorer"]) == (
-        "pointwise-kept", prior().version,
+        "pointwise-kept", prior(pooled=True).version,
     )  # fmt: skip
     assert hers["features"]["similarity"] != 0, "what was not used is told all the same"
     for one in hers["actions"]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -299,7 +299,8 @@ async def test_a_server_that_is_not_there_yet(conninfo, tmp_path):
         counted = {use.variant: use.evaluations for use in await counts(found, "new")}
 
         assert counted == {"on": 2}
-        await asyncio.to_thread(followed.provider.initialize, EvaluationContext())
+        with suppress(ProviderNotReadyError):  # 0.3 s may be too short for a first answer
+            await asyncio.to_thread(followed.provider.initialize, EvaluationContext())
         await until(
             lambda: "millrace-flags" in [t.name for t in threading.enumerate()], "it did not return"
         )

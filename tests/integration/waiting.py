@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-SECONDS_MAX = (
-    60.0  # far more than anything takes, and less than anybody wants to wait for a failure
-)
+SECONDS_MAX = 60.0
+"""Far more than anything takes, and less than anybody wants to wait for a failure."""
 LOOK_SECONDS = 0.005
 
 
@@ -14,8 +14,8 @@ async def until(
     what: str = "",
     *,
     seconds_max: float = SECONDS_MAX,
-) -> None:
-    """Wait until a condition holds.
+) -> Any:
+    """Wait until a condition holds, and return what it then gave.
 
     Args:
         condition: is asked again and again; may be a coroutine function.
@@ -24,8 +24,9 @@ async def until(
     """
     try:
         async with asyncio.timeout(seconds_max):
-            while not await _now(condition):
+            while not (found := await _now(condition)):
                 await asyncio.sleep(LOOK_SECONDS)
+            return found
     except TimeoutError:
         raise AssertionError(f"not within {seconds_max:g} s: {what or condition}") from None
 

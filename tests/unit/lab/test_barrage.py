@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from millrace.kernel.rng import rng
 from millrace.lab.barrage import Barrage, request
@@ -10,10 +10,18 @@ from millrace.lab.barrage import Barrage, request
 
 @asynccontextmanager
 async def answering(pause: float) -> AsyncIterator[tuple[str, int, list[bytes]]]:
-    """Lend a server that answers each request after a pause, in two pieces."""
+    """Lend a server that answers each request after a pause, in two pieces.
+
+    It is over when every connection is: one that is left to a closed loop warns in another test.
+    """
     heard: list[bytes] = []
+    open_: set[asyncio.Task[None]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a handler is a task"
+        open_.add(task)
+        task.add_done_callback(open_.discard)
         try:
             while True:
                 await reader.readuntil(b"\r\n\r\n")
@@ -22,13 +30,16 @@ async def answering(pause: float) -> AsyncIterator[tuple[str, int, list[bytes]]]
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n")
                 await writer.drain()
                 writer.write(b"\r\nfine")
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
     async with server:
         yield host, port, heard
+        await asyncio.gather(*open_)
 
 
 async def test_a_closed_loop_sends_on_every_answer():
