@@ -104,6 +104,37 @@ def test_several_positives_stand_each_alone_among_the_negatives(
 
 
 @settings(max_examples=40, deadline=None)
+@given(sizes, st.integers(1, 7), st.booleans())
+def test_what_is_remembered_stands_among_what_is_remembered(
+    size: tuple[int, int, int], fresh: int, also: bool
+):
+    """As two losses: of the fresh posts alone, and of the remembered ones; weighted by positives."""
+    members, posts, truth = drawn(*size)
+    fresh = min(fresh, len(posts))
+    positive = truth.positive % fresh
+    barred = truth.barred.clone()
+    barred[torch.arange(len(members)), positive] = False
+    more = barred & (torch.arange(len(posts)) % 2 == 0) if also else None
+    truth = Truth(positive, barred, truth.log_q, more, fresh)
+
+    got = infonce(members, posts, truth, temperature=0.5, log_q=False)
+
+    total = 0.0
+    for row in range(len(members)):
+        others = [] if more is None else torch.nonzero(more[row]).flatten().tolist()
+        chosen = [int(positive[row]), *others]
+        for one in chosen:
+            kind = torch.arange(len(posts)) < fresh
+            out = barred[row] | (kind if one >= fresh else ~kind)
+            out[chosen] = True
+            out[one] = False
+            alone = Truth(torch.tensor([one]), out[None], truth.log_q)
+            plain = slow_infonce(members[row : row + 1], posts, alone, 0.5, log_q=False)
+            total += plain / len(chosen) / len(members)
+    assert float(got) == pytest.approx(total, abs=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
 @given(sizes, st.sampled_from([0.2, 1.0]))
 def test_bce_is_the_formula(size: tuple[int, int, int], temperature: float):
     members, posts, truth = drawn(*size)

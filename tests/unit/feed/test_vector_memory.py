@@ -102,7 +102,8 @@ def plainly(made: Reader, known: VectorMemory, told: Batch, through: str) -> flo
                     columns[column] - posts.mean(dim=0)
                 )
         logits = columns @ (total / total.norm()) / RECIPE.temperature
-        kept = logits[torch.from_numpy(~told.barred[pair])]
+        fresh = torch.from_numpy(~told.barred[pair]) & (torch.arange(len(columns)) < len(texts))
+        kept = logits[fresh]  # what is remembered stands among what is remembered
         loss = loss + (kept.logsumexp(dim=0) - logits[told.positive[pair]]) / told.pairs
     loss.backward()
     return float(loss.detach())

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from msgspec import Struct
+from msgspec.structs import replace
 
 from millrace.feed.encoder.losses import Truth, matryoshka
 from millrace.feed.encoder.parallel import Ranks
@@ -179,4 +180,5 @@ def _truth(batch: Batch, device: torch.device) -> Truth:
     """Return what is true of a batch's pairs, on the device."""
     parts = [batch.positive, batch.barred, batch.log_q]
     parts += [batch.also] if batch.also.any() else []
-    return Truth(*(torch.from_numpy(part).to(device) for part in parts))
+    found = Truth(*(torch.from_numpy(part).to(device) for part in parts))
+    return replace(found, fresh=batch.posts.rows) if len(batch.recalled) else found

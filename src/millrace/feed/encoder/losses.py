@@ -25,12 +25,15 @@ class Truth(Struct, frozen=True):
     barred: posts that are no negative of a member, bool (B, P); never the positive.
     log_q: logarithm of how likely a batch has the post, float32 (P,).
     also: posts that are positives as well, bool (B, P); each is barred.
+    fresh: how many of the posts, the first ones, were read by this step's model; the others are
+        remembered as earlier ones read them. None: all.
     """
 
     positive: torch.Tensor
     barred: torch.Tensor
     log_q: torch.Tensor
     also: torch.Tensor | None = None
+    fresh: int | None = None
 
 
 def infonce(
@@ -45,16 +48,29 @@ def infonce(
 
     With `also` the mean over the positives of a member, each by itself among the negatives, so that
     none is pushed away for another (as in Khosla et al., arXiv 2004.11362, outside the logarithm).
+
+    A fresh positive has fresh negatives, a remembered one remembered ones. Were they mixed, the
+    model would learn to tell what was read now, as positives mostly are, from what was read
+    earlier: recall fell to a quarter within twenty steps (docs/LOG.md, 2026-11-22).
     """
     logits = members @ posts.T / temperature
     if log_q:
         logits = logits - truth.log_q
-    if truth.also is None:
+    if truth.also is None and truth.fresh is None:
         return cross_entropy(logits.masked_fill(truth.barred, -torch.inf), truth.positive)
     chosen = truth.positive.unsqueeze(1)
     against = logits.masked_fill(truth.barred.scatter(1, chosen, value=True), LEAST)
-    surprise = softplus(against.logsumexp(dim=1, keepdim=True) - logits)
-    shares = truth.also.float().scatter(1, chosen, 1.0)
+    shares = torch.zeros_like(logits) if truth.also is None else truth.also.float()
+    shares = shares.scatter(1, chosen, 1.0)
+    sizes = [len(posts)] if truth.fresh is None else [truth.fresh, len(posts) - truth.fresh]
+    surprise = torch.cat(
+        [
+            softplus(theirs.logsumexp(dim=1, keepdim=True) - own)
+            for theirs, own in zip(against.split(sizes, 1), logits.split(sizes, 1), strict=True)
+            if own.shape[1]
+        ],
+        dim=1,
+    )
     return ((surprise * shares).sum(dim=1) / shares.sum(dim=1)).mean()
 
 
@@ -64,12 +80,15 @@ def bce(
     """Return how wrong each pair is by itself: a yes for the positive, a no for each negative.
 
     The mean over members of half their positive's loss and half the mean loss of their negatives,
-    which are many more. A member without a negative counts with the positive alone.
+    which are many more. A member without a negative counts with the positive alone. Remembered
+    posts are no negatives, for the reason that `infonce` tells.
     """
     logits = (members @ posts.T - EVEN_COSINE) / temperature
     chosen = truth.positive.unsqueeze(1)
     yes = -logsigmoid(logits.gather(1, chosen)).squeeze(1)
     negative = (~truth.barred).scatter(1, chosen, value=False).float()
+    if truth.fresh is not None:
+        negative[:, truth.fresh :] = 0.0
     no = -(logsigmoid(-logits) * negative).sum(dim=1) / negative.sum(dim=1).clamp(min=1)
     return (0.5 * (yes + no)).mean()
 
