@@ -10,7 +10,6 @@ from typing import Protocol
 
 import torch
 from msgspec import Struct
-from msgspec.structs import replace
 
 from millrace.feed.encoder.losses import Truth, matryoshka
 from millrace.feed.encoder.parallel import Ranks
@@ -178,7 +177,14 @@ def _places(chunk: Piece, machine: Machine) -> torch.Tensor:
 
 def _truth(batch: Batch, device: torch.device) -> Truth:
     """Return what is true of a batch's pairs, on the device."""
-    parts = [batch.positive, batch.barred, batch.log_q]
-    parts += [batch.also] if batch.also.any() else []
-    found = Truth(*(torch.from_numpy(part).to(device) for part in parts))
-    return replace(found, fresh=batch.posts.rows) if len(batch.recalled) else found
+    positive, barred, log_q, also = (
+        torch.from_numpy(part).to(device)
+        for part in (batch.positive, batch.barred, batch.log_q, batch.also)
+    )
+    return Truth(
+        positive,
+        barred,
+        log_q,
+        also=also if batch.also.any() else None,
+        fresh=batch.posts.rows if len(batch.recalled) else None,
+    )

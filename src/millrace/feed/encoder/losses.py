@@ -62,12 +62,12 @@ def infonce(
     against = logits.masked_fill(truth.barred.scatter(1, chosen, value=True), LEAST)
     shares = torch.zeros_like(logits) if truth.also is None else truth.also.float()
     shares = shares.scatter(1, chosen, 1.0)
-    sizes = [len(posts)] if truth.fresh is None else [truth.fresh, len(posts) - truth.fresh]
+    fresh = len(posts) if truth.fresh is None else truth.fresh
+    kinds = [kind for kind in (slice(fresh), slice(fresh, len(posts))) if len(posts[kind])]
     surprise = torch.cat(
         [
-            softplus(theirs.logsumexp(dim=1, keepdim=True) - own)
-            for theirs, own in zip(against.split(sizes, 1), logits.split(sizes, 1), strict=True)
-            if own.shape[1]
+            softplus(against[:, kind].logsumexp(dim=1, keepdim=True) - logits[:, kind])
+            for kind in kinds
         ],
         dim=1,
     )
